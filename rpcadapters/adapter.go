@@ -1,0 +1,76 @@
+// Package rpcadapters is the contract between the gateway and the protocols it speaks: Face for protocols borne by HTTP
+// on the inbound side, Adapter for the outbound side. One folder below holds one protocol.
+package rpcadapters
+
+import (
+	"context"
+	"crypto/tls"
+	"time"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/transcode/httprule"
+	"github.com/causeway-gateway/causeway/transcode/jsonwire"
+	"github.com/causeway-gateway/causeway/transcode/schema"
+)
+
+// Adapter speaks one protocol to upstreams.
+type Adapter interface {
+	// Name is the adapter's name in the configuration: "grpc".
+	Name() string
+	// Dial makes a transport to one instance. It never blocks: connections are made when the first call needs one. The
+	// error is about the target itself (a malformed address), never about the network.
+	Dial(t Target) (Transport, error)
+}
+
+// Target is one instance to dial.
+type Target struct {
+	Address     string      // host:port
+	TLS         *tls.Config // nil: plain text
+	DialTimeout time.Duration
+	MaxMessage  int // bytes of one answer
+}
+
+// Transport carries calls to one instance. It is safe for concurrent use.
+type Transport interface {
+	// Unary sends req and fills out. c and req are read-only and may serve several attempts at once; out belongs to this
+	// attempt. When Unary returns, however it ends, the transport holds nothing of req, out or c. The error is an
+	// *rpc.Error with its class; out may carry header and trailer beside an error.
+	Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, out *rpc.Reply) error
+	// Close ends the transport once calls in flight have ended; it does not wait. Later calls fail with an error that is
+	// not executed.
+	Close() error
+}
+
+// Face is one inbound protocol borne by HTTP.
+type Face interface {
+	// Name is the protocol's name in logs and metrics: "rest".
+	Name() string
+	// Match tells from the head whether the request is of this protocol.
+	Match(x *wire.Exchange) bool
+	// Serve makes a call of the exchange, has h handle it, and writes the answer. It calls m.Finish.Done exactly once,
+	// after the last byte went out.
+	Serve(ctx context.Context, x *wire.Exchange, m *Matched, h rpc.Handler)
+	// Refuse answers a request that has no route, or that broke before it had one, in the protocol's own form.
+	Refuse(x *wire.Exchange, err *rpc.Error) rpc.Sent
+}
+
+// Matched is what the edge found for an exchange.
+type Matched struct {
+	Method  *schema.Method
+	Options *Options          // of the route; shared by its calls and read-only
+	Binding *httprule.Binding // the HTTP rule that matched; nil where the path named the method
+	Vars    []string          // what the binding's template captured, in its order; valid until Serve returns
+	Finish  rpc.Finisher
+}
+
+// Options are a route's settings that concern a face.
+type Options struct {
+	Route   string
+	Service string
+	Timeout time.Duration // longest a call may take, from its head on; 0: no limit but the caller's
+	MaxBody int           // bytes of one request body
+	// Request and Response are the header names (lower case) that pass beside the standard ones.
+	Request, Response []string
+	JSON              *jsonwire.Options
+}

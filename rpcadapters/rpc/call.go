@@ -1,0 +1,125 @@
+// Package rpc is the neutral model of a call: what every inbound protocol makes of its bytes, what every plugin sees, and
+// what every outbound adapter turns into its own bytes. The neutral form of a message is protobuf wire bytes, with
+// metadata beside it and one status at the end.
+//
+// # Ownership
+//
+// A Call, its strings and its bytes are valid until the call's Done; whoever wants them longer uses Clone. Nothing in a
+// Call aliases a buffer that is used again. Message bytes belong to their Message and are counted (see Message.Retain).
+package rpc
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/causeway-gateway/causeway/transcode/schema"
+)
+
+// Call is one RPC on its way through the gateway. It is used by one goroutine at a time: the face's, which runs the
+// whole chain.
+type Call struct {
+	Method   *schema.Method
+	Protocol string // the inbound protocol: "rest", "grpc", ...
+	Route    string // name of the route that took the call; "" when none did
+	Service  string // name of the service that the route leads to
+	Consumer string // who calls, set by an authenticating plugin
+	ID       string // the request id, on every answer as X-Request-Id
+	Peer     netip.AddrPort
+	HTTP     *HTTP    // nil in a call that came by a protocol not borne by HTTP
+	Header   Metadata // the caller's metadata, already filtered: hop-by-hop, framing and protocol headers never enter
+	Body     Body     // the request of a unary call
+	Stream   Stream   // streaming methods only
+	Reply    Reply
+	Times    Times
+	Node     string // address of the instance that answered, for logs; never shown to callers
+	Attempts int    // how many times an upstream was tried
+}
+
+// Times are the moments of a call, all monotonic.
+type Times struct {
+	Start    time.Time     // the head was read
+	Body     time.Time     // the body was received; zero when it was not asked for
+	Upstream time.Duration // spent in Transport.Unary, all attempts
+}
+
+// Clone copies the call with everything that a plugin may use after Done (mirrors, delayed logs). Body, Stream and the
+// reply's message stay behind: they end with the call.
+func (c *Call) Clone() *Call {
+	n := *c
+	n.Header = slices.Clone(c.Header)
+	if c.HTTP != nil {
+		h := *c.HTTP
+		h.Header = slices.Clone(c.HTTP.Header)
+		n.HTTP = &h
+	}
+	n.Body, n.Stream = nil, nil
+	n.Reply = Reply{Header: slices.Clone(c.Reply.Header), Trailer: slices.Clone(c.Reply.Trailer)}
+	return &n
+}
+
+// HTTP is the request line and head of a call that came by HTTP. Path and Query are as sent, after the edge has refused
+// what is ambiguous: router, plugins, log and upstreams see the same bytes.
+type HTTP struct {
+	Method string
+	Scheme string // "http" or "https"
+	Host   string // lower case, without port
+	Path   string
+	Query  string // without "?"
+	Header Metadata
+}
+
+// Reply is what came back from the upstream. Plugins may change it while the chain unwinds.
+type Reply struct {
+	Header  Metadata
+	Trailer Metadata
+	Message Message
+}
+
+// Reset empties the reply and gives its message's bytes back.
+func (r *Reply) Reset() {
+	r.Message.Free()
+	r.Header, r.Trailer = r.Header[:0], r.Trailer[:0]
+}
+
+// Body is the request of a unary call, read when somebody first asks: a call refused by a plugin costs no parse. The
+// source is kept until the last attempt has ended.
+type Body interface {
+	// Raw returns the body as sent, before decompression: for digests and mirrors. Bounded by the route's limit; valid
+	// until the call's Done. The error is an *Error.
+	Raw(ctx context.Context) ([]byte, error)
+	// Message returns the body as one message of type m in wire bytes; memoised for the last type asked. The message
+	// belongs to the body, which frees it at Done. The error is an *Error with the position of the fault.
+	Message(ctx context.Context, m *schema.Message) (*Message, error)
+}
+
+// Stream is the caller's half of a streaming call.
+type Stream interface {
+	Recv(m *Message) error // io.EOF after the last request
+	Send(m *Message) error
+}
+
+// Handler handles a call: a plugin around the next one, or the forwarder at the end. It blocks until the call has its
+// reply (nil) or its error (an *Error or an *Answer). Only the inbound side writes to the caller.
+type Handler interface {
+	Handle(ctx context.Context, c *Call) error
+}
+
+// Finisher is told when the last byte of an answer went out (access log, metrics, traces). It must not keep c.
+type Finisher interface {
+	Done(c *Call, sent Sent)
+}
+
+// Sent says what the caller got.
+type Sent struct {
+	Status   int // the HTTP status; 0 where the protocol has none; 499 when the caller had gone
+	Code     codes.Code
+	Reason   string // reason of an error made by the gateway, "" else
+	Err      error  // why the call failed, for logs: may name addresses; nil on success
+	BytesIn  int64  // body bytes read from the caller
+	BytesOut int64  // body bytes written to the caller
+	End      time.Time
+}

@@ -1,0 +1,93 @@
+// Package wire holds what the engines that put bytes on the network have in common. An engine (net/http for now, one
+// folder each) reads a request's head, makes an Exchange of it, and hands that to the gateway.
+package wire
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"context"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+)
+
+// Exchange is one HTTP request and its answer. One goroutine uses it at a time; it is not used after the Handler returns.
+type Exchange struct {
+	HTTP          rpc.HTTP
+	Proto         string // "HTTP/1.1", "HTTP/2.0"
+	Peer          netip.AddrPort
+	ContentLength int64 // -1: not stated
+	Start         time.Time
+	// Segments are the raw path's segments, set by the edge; see httprule.AppendSegments.
+	Segments []string
+	// ID is the request id, set by the edge: every answer carries it.
+	ID string
+
+	engine   Engine
+	bytesIn  int64
+	bytesOut int64
+	status   int
+}
+
+// Engine is what carries an exchange. Streaming and taking the connection over are abilities of their own (Streamer,
+// Taker), asked for by the faces that need them.
+type Engine interface {
+	// Read reads body bytes; io.EOF at the end. Errors: *rpc.Error where the body breaks a limit, else the connection's.
+	Read(p []byte) (int, error)
+	// Respond writes the whole answer at once; called once. It copies what it needs of header and body.
+	Respond(status int, header rpc.Metadata, body []byte) error
+}
+
+// Streamer writes an answer piece by piece.
+type Streamer interface {
+	WriteHead(status int, header rpc.Metadata) error
+	Write(p []byte) error
+	Flush() error
+	// End finishes the answer; trailer may be nil.
+	End(trailer rpc.Metadata) error
+}
+
+// Taker hands the connection over, with the bytes already read from it; the engine forgets it.
+type Taker interface {
+	TakeOver() (net.Conn, []byte, error)
+}
+
+// Handler is what an engine calls for each exchange, in the connection's goroutine. ctx ends when the client has gone.
+type Handler interface {
+	ServeExchange(ctx context.Context, x *Exchange)
+}
+
+// Reset makes the exchange ready for a request that e carries.
+func (x *Exchange) Reset(e Engine) {
+	segs, header := x.Segments[:0], x.HTTP.Header[:0]
+	*x = Exchange{engine: e, Segments: segs, ContentLength: -1}
+	x.HTTP.Header = header
+}
+
+// Engine is what carries the exchange, to ask it for an ability.
+func (x *Exchange) Engine() Engine { return x.engine }
+
+// Read reads body bytes; io.EOF at the end.
+func (x *Exchange) Read(p []byte) (int, error) {
+	n, err := x.engine.Read(p)
+	x.bytesIn += int64(n)
+	return n, err
+}
+
+// Respond writes the whole answer. Only the first answer counts: a second call does nothing and returns nil, so that the
+// recover of a panic may always try.
+func (x *Exchange) Respond(status int, header rpc.Metadata, body []byte) error {
+	if x.status != 0 {
+		return nil
+	}
+	x.status = status
+	x.bytesOut += int64(len(body))
+	return x.engine.Respond(status, header, body)
+}
+
+// Status is the status that was sent, 0 while none was.
+func (x *Exchange) Status() int { return x.status }
+
+// Bytes are the body bytes read from and written to the caller so far.
+func (x *Exchange) Bytes() (in, out int64) { return x.bytesIn, x.bytesOut }

@@ -1,0 +1,4 @@
+package httprule
+
+// Template placeholder
+type Template struct{}

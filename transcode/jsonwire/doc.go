@@ -1,0 +1,69 @@
+// Package jsonwire translates between protobuf's JSON mapping and protobuf wire bytes over a schema's tables, with no
+// message object in between, and merges what an HTTP request carries outside its body (path variables, query) into the
+// same bytes.
+//
+// The rule is https://protobuf.dev/programming-guides/json/; protojson with dynamicpb is the oracle in the tests.
+package jsonwire
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/causeway-gateway/causeway/transcode/schema"
+)
+
+// Options are a route's choices in the JSON mapping. The zero value is protobuf's default.
+type Options struct {
+	EmitUnpopulated bool // write fields without presence also when they are zero
+	ProtoNames      bool // write declared names instead of lowerCamelCase
+	EnumNumbers     bool // write enums as numbers
+	Int64Numbers    bool // write 64-bit integers as numbers, which JavaScript rounds
+	IgnoreUnknown   bool // ignore unknown JSON fields instead of refusing them
+	MaxDepth        int  // nesting; 0: 100
+	MaxElements     int  // fields and list or map elements of one message; 0: 100,000
+}
+
+// Request is what one HTTP request carries for one message.
+type Request struct {
+	Message *schema.Message
+	Body    []byte // JSON; empty: no body
+	// BodyField is the field the body is read into; nil: the whole message.
+	BodyField schema.Path
+	Params    []Param
+}
+
+// Param is one field given as text outside the body.
+type Param struct {
+	Field schema.Path
+	Value string
+	From  Source
+}
+
+// Source says where a Param came from.
+type Source uint8
+
+// The sources of parameters.
+const (
+	FromPath Source = iota
+	FromQuery
+)
+
+// Error is a fault in JSON, in a parameter or in wire bytes, with its place.
+type Error struct {
+	Path         string // JSON path, "items[2].price"; "" at the top
+	Line, Column int    // 1-based, in bytes; 0 where the fault is not in a JSON body
+	Message      string // what was wanted and what was found
+}
+
+// Error returns the message with its place.
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.Line > 0 {
+		fmt.Fprintf(&b, "line %d column %d: ", e.Line, e.Column)
+	}
+	if e.Path != "" {
+		fmt.Fprintf(&b, "%s: ", e.Path)
+	}
+	b.WriteString(e.Message)
+	return b.String()
+}
