@@ -1,0 +1,23 @@
+// Package realserver finds the real programs that some tests run against.
+package realserver
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// Need returns the path of binary, which Debian has in debianPackage. When it is not installed the test is skipped, or,
+// with CAUSEWAY_REAL=1 (as in CI), fails. The text of the skip is fixed: `make test` counts it.
+func Need(t testing.TB, binary string, debianPackage string) string {
+	t.Helper()
+	path, err := exec.LookPath(binary)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("CAUSEWAY_REAL") == "1" {
+		t.Fatalf("needs %s (%s), which is not installed: %v", binary, debianPackage, err)
+	}
+	t.Skipf("skipped: needs %s (%s), which is not installed", binary, debianPackage)
+	return ""
+}
