@@ -1,24 +1,149 @@
 package httprule
 
-import "errors"
+import (
+	"slices"
+	"strings"
+)
 
-// Template is a parsed path template. Read-only.
+// Template is a parsed path template. Read-only and safe for concurrent use.
+//
+// The grammar, from google/api/http.proto ("Path template syntax"):
+//
+//	Template = "/" Segments [ Verb ] ;
+//	Segments = Segment { "/" Segment } ;
+//	Segment  = "*" | "**" | LITERAL | Variable ;
+//	Variable = "{" FieldPath [ "=" Segments ] "}" ;
+//	FieldPath = IDENT { "." IDENT } ;
+//	Verb     = ":" LITERAL ;
+//
+// "/" alone is the template of the root. A LITERAL is one or more of RFC 3986's pchar, percent-encoding included.
 type Template struct {
+	segs []segment
+	verb string // decoded, without the colon
 	vars []Variable
+	// open are the wildcards that no variable captures.
+	open []span
+	glob int // index in segs of "**", or -1
 	text string
 }
 
 // Variable is one variable of a template.
 type Variable struct {
 	Field string // dotted field path, as written
-	Multi bool   // it may span several segments
+	Multi bool   // it may capture several segments, joined by "/"
+	span  span
 }
 
-// Parse parses a path template.
-func Parse(s string) (*Template, error) { return nil, errors.ErrUnsupported }
+// kind says what a segment of a template fits; the order is that of preference.
+type kind uint8
 
-// String returns the canonical form.
+const (
+	literal kind = iota
+	star         // "*": any one segment
+	deep         // "**": any number of segments, none included
+)
+
+type segment struct {
+	kind kind
+	text string // of a literal, decoded
+}
+
+// span is a half-open range of a template's segments.
+type span struct{ start, end int }
+
+// in returns the range of a path's segments that s stands for, when the path has extra segments more than the template.
+func (s span) in(t *Template, extra int) (start, end int) {
+	start, end = s.start, s.end
+	if start > t.glob {
+		start += extra
+	}
+	if end > t.glob {
+		end += extra
+	}
+	return start, end
+}
+
+// String returns the template in canonical form: "{x=*}" as "{x}", literals with as little percent-encoding as possible
+// and a colon that is no verb's as %3A. Parsing it gives an equal template.
 func (t *Template) String() string { return t.text }
 
-// Vars are the template's variables in order.
+// Vars are the template's variables in the order they stand in. Read-only.
 func (t *Template) Vars() []Variable { return t.vars }
+
+// finish derives what follows from the segments and variables.
+func (t *Template) finish() {
+	t.glob = slices.IndexFunc(t.segs, func(s segment) bool { return s.kind == deep })
+	next := 0 // of vars
+	for i, s := range t.segs {
+		for next < len(t.vars) && t.vars[next].span.end <= i {
+			next++
+		}
+		captured := next < len(t.vars) && t.vars[next].span.start <= i
+		if s.kind != literal && !captured {
+			t.open = append(t.open, span{i, i + 1})
+		}
+	}
+	for i, v := range t.vars {
+		t.vars[i].Multi = v.span.end-v.span.start > 1 || v.span.start == t.glob
+	}
+	t.text = t.canonical()
+}
+
+func (t *Template) canonical() string {
+	if len(t.segs) == 0 {
+		return "/"
+	}
+	var b strings.Builder
+	vars := t.vars
+	for i := 0; i < len(t.segs); {
+		b.WriteByte('/')
+		if len(vars) == 0 || vars[0].span.start != i {
+			t.segs[i].write(&b)
+			i++
+			continue
+		}
+		v := vars[0]
+		vars = vars[1:]
+		b.WriteByte('{')
+		b.WriteString(v.Field)
+		if part := t.segs[v.span.start:v.span.end]; len(part) > 1 || part[0].kind != star {
+			for j, s := range part {
+				b.WriteByte("=/"[min(j, 1)])
+				s.write(&b)
+			}
+		}
+		b.WriteByte('}')
+		i = v.span.end
+	}
+	if t.verb != "" {
+		b.WriteByte(':')
+		segment{literal, t.verb}.write(&b)
+	}
+	return b.String()
+}
+
+func (s segment) write(b *strings.Builder) {
+	switch s.kind {
+	case star:
+		b.WriteByte('*')
+	case deep:
+		b.WriteString("**")
+	case literal:
+		const hex = "0123456789ABCDEF"
+		for i := range len(s.text) {
+			c := s.text[i]
+			if pchar(c) && c != ':' && c != '*' {
+				b.WriteByte(c)
+				continue
+			}
+			b.WriteByte('%')
+			b.WriteByte(hex[c>>4])
+			b.WriteByte(hex[c&15])
+		}
+	}
+}
+
+// pchar says that c may stand in a path segment unencoded (RFC 3986, section 3.3).
+func pchar(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~!$&'()*+,;=:@", c) >= 0
+}
