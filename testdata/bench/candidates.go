@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// candidate is something that is measured. Its process is started afresh for every scenario and backend.
+type candidate struct {
+	name    string
+	about   string
+	timeout timeoutHeader
+	start   func(ctx context.Context, s *stage) (*process, error)
+	// proof, if there is one, is asked after the process has ended whether it did what its row says, given the calls
+	// that were answered.
+	proof func(s *stage, calls int) error
+}
+
+// stage is what one scenario at one backend is played on.
+type stage struct {
+	scenario *scenario
+	backend  *process
+	dir      string // for the files of this stage
+	cert     *certificate
+	maxProcs int // GOMAXPROCS of the candidates
+	causeway string
+}
+
+const (
+	floorName        = "floor"
+	peerName         = "grpc-gateway"
+	causewayName     = "causeway"
+	causewayFullName = "causeway+log+metrics"
+)
+
+// candidates returns every candidate in the order of the report.
+func candidates() []candidate {
+	// 9.0 to 9.999999 seconds, with as many digits as a real client's remaining time has.
+	seconds := timeoutHeader{name: "X-Request-Timeout", before: "9.", after: "s"}
+	return []candidate{
+		{
+			name: floorName, about: "HTTP/1.1 server with one read and one write per call, no upstream",
+			timeout: seconds, start: startFloor,
+		},
+		{
+			name: peerName, about: "grpc-gateway v2, generated code on net/http and grpc-go, as documented",
+			timeout: timeoutHeader{name: "Grpc-Timeout", before: "9", after: "u"}, start: startPeer,
+		},
+		{
+			name: causewayName, about: "causeway run, no plugins", timeout: seconds,
+			start: func(ctx context.Context, s *stage) (*process, error) { return startCauseway(ctx, s, false) },
+		},
+		{
+			name: causewayFullName, about: "causeway run with access_log (to a file) and metrics", timeout: seconds,
+			start: func(ctx context.Context, s *stage) (*process, error) { return startCauseway(ctx, s, true) },
+			proof: func(s *stage, calls int) error { return countLines(accessLog(s), calls) },
+		},
+	}
+}
+
+func (s *stage) tlsArgs() []string {
+	if s.cert == nil {
+		return nil
+	}
+	return []string{"-cert", s.cert.certFile, "-key", s.cert.keyFile}
+}
+
+func startFloor(_ context.Context, s *stage) (*process, error) {
+	args := append([]string{roleFloor, "-scenario", s.scenario.name}, s.tlsArgs()...)
+	return startRole(floorName, s.maxProcs, args...)
+}
+
+func startPeer(_ context.Context, s *stage) (*process, error) {
+	args := append([]string{rolePeer, "-backend", s.backend.address}, s.tlsArgs()...)
+	if s.scenario.many {
+		args = append(args, "-extra", strconv.Itoa(extraRoutes))
+	}
+	return startRole(peerName, s.maxProcs, args...)
+}
+
+func accessLog(s *stage) string { return filepath.Join(s.dir, "access.log") }
+
+// startCauseway starts the gateway's own binary with a configuration file written for the stage.
+func startCauseway(ctx context.Context, s *stage, plugins bool) (*process, error) {
+	name, file := causewayName, "bare.yaml"
+	if plugins {
+		name, file = causewayFullName, "full.yaml"
+	}
+	set := filepath.Join(s.dir, "bench.binpb")
+	extra := 0
+	if s.scenario.many {
+		extra = extraRoutes
+	}
+	if err := writeDescriptorSet(set, extra); err != nil {
+		return nil, err
+	}
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var c strings.Builder
+	fmt.Fprintf(&c, "listen:\n  - address: %s\n", address)
+	if s.cert != nil {
+		fmt.Fprintf(&c, "    tls: {cert_file: %q, key_file: %q}\n", s.cert.certFile, s.cert.keyFile)
+	}
+	fmt.Fprintf(&c, "schemas:\n  - {name: bench, descriptor_set: %q}\n", set)
+	fmt.Fprintf(&c, "services:\n  - {name: bench, schema: bench, endpoints: [{address: %q}]}\n", s.backend.address)
+	if plugins {
+		admin, err := freeAddress(ctx)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&c, "admin: {address: %q, data_dir: %q}\n", admin, filepath.Join(s.dir, "data"))
+		fmt.Fprintf(&c, "plugins:\n  - {name: metrics}\n  - name: access_log\n    config: {output: %q}\n", accessLog(s))
+	}
+	path := filepath.Join(s.dir, file)
+	if err := os.WriteFile(path, []byte(c.String()), 0o600); err != nil {
+		return nil, err
+	}
+	p, out, err := start(name, s.maxProcs, s.causeway, "run", "-c", path)
+	if err != nil {
+		return nil, err
+	}
+	p.address = address
+	go func() { _, _ = io.Copy(p.errors, out) }()
+	return p, nil
+}
+
+// countLines checks that the access log has a line for every call: a plugin that was not there would make the row a lie.
+func countLines(path string, want int) error {
+	f, err := os.Open(path) //nolint:gosec // a file of this run
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	buf, got := make([]byte, 1<<20), 0
+	for {
+		n, err := f.Read(buf)
+		got += bytes.Count(buf[:n], []byte{'\n'})
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if got < want {
+		return fmt.Errorf("the access log has %d lines for %d calls", got, want)
+	}
+	return nil
+}
+
+// buildCauseway builds the gateway's binary from the repository's root, with the root's own go.mod.
+func buildCauseway(ctx context.Context, root, dir string) (string, error) {
+	path := filepath.Join(dir, "causeway")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "./cmd/causeway") //nolint:gosec // a path of this run
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build causeway (or give a binary with -causeway): %w\n%s", err, out)
+	}
+	return path, nil
+}

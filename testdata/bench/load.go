@@ -1,0 +1,348 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// load is one run of calls against one candidate.
+type load struct {
+	address string
+	tls     *tls.Config // with it callers speak TLS
+	request request
+	status  int    // the status of every answer
+	body    []byte // the body of every answer, byte for byte
+	conns   int
+	rate    int           // calls per second, begun on time whatever the answers do; 0: each connection calls as soon as it is answered
+	warm    time.Duration // calls that are not counted
+	measure time.Duration // calls that are
+	pid     int           // whose CPU time is taken
+	latency bool          // keep the latency of every counted call
+}
+
+// loaded is what a run found.
+type loaded struct {
+	calls   int           // answered within the measured time
+	took    time.Duration // the measured time
+	cpu     cpu           // used by the process meanwhile
+	latency []time.Duration
+	slow    int // with a rate: calls that found no free connection when their time had come
+}
+
+const (
+	stallAfter  = 10 * time.Second // no answer for so long fails the run
+	drainWithin = 10 * time.Second // calls under way when the time is over must be answered within this
+	answerSize  = 64 << 10         // the largest answer with its head
+)
+
+// run makes the calls. Any answer but the expected one fails it, as does a closed connection.
+func (l *load) run(ctx context.Context) (*loaded, error) {
+	if l.tls != nil {
+		return l.runTLS(ctx)
+	}
+	// One thread serves all connections with epoll, so that the load costs less than what it measures.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	e := &epollLoad{load: l, rng: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // header values, not secrets
+	defer e.close()
+	if err := e.connect(); err != nil {
+		return nil, err
+	}
+	return e.run(ctx)
+}
+
+// epollConn is one connection of the load.
+type epollConn struct {
+	fd      int
+	request request
+	buf     []byte
+	have    int
+	busy    bool
+	due     time.Duration // when the call under way was begun, or was due with a rate
+}
+
+type epollLoad struct {
+	*load
+
+	rng     *rand.Rand
+	parser  answerParser
+	epoll   int
+	timer   int // timerfd that ticks with the rate, -1 without
+	conns   []epollConn
+	begin   time.Time
+	now     time.Duration // since begin
+	busy    int
+	free    []int           // with a rate: idle connections, the one idle for longest first
+	backlog []time.Duration // with a rate: when the calls were due that wait for a connection
+	due     time.Duration   // with a rate: when the next call is due
+	count   bool
+	over    bool
+	out     loaded
+}
+
+func (e *epollLoad) connect() error {
+	e.epoll, e.timer = -1, -1
+	address, err := netip.ParseAddrPort(e.address)
+	if err != nil {
+		return err
+	}
+	if e.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return err
+	}
+	e.conns = make([]epollConn, 0, e.load.conns)
+	for i := range e.load.conns {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		e.conns = append(e.conns, epollConn{fd: fd, request: e.load.request.clone(), buf: make([]byte, answerSize)})
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: address.Addr().As4(), Port: int(address.Port())}); err != nil {
+			return fmt.Errorf("connect to %s: %w", e.address, err)
+		}
+		if err := unix.SetNonblock(fd, true); err != nil {
+			return err
+		}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+			return err
+		}
+		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(i)} //nolint:gosec // a small index
+		if err := unix.EpollCtl(e.epoll, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
+			return err
+		}
+		if e.rate > 0 {
+			e.free = append(e.free, i)
+		}
+	}
+	return nil
+}
+
+func (e *epollLoad) close() {
+	for i := range e.conns {
+		_ = unix.Close(e.conns[i].fd)
+	}
+	for _, fd := range []int{e.timer, e.epoll} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+}
+
+// tick is the event index of the timer.
+const tick = -1
+
+func (e *epollLoad) startTimer() error {
+	var err error
+	if e.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+		return err
+	}
+	every := unix.NsecToTimespec(int64(time.Second) / int64(e.rate))
+	if err := unix.TimerfdSettime(e.timer, 0, &unix.ItimerSpec{Interval: every, Value: every}, nil); err != nil {
+		return err
+	}
+	return unix.EpollCtl(e.epoll, unix.EPOLL_CTL_ADD, e.timer, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: tick})
+}
+
+func (e *epollLoad) run(ctx context.Context) (*loaded, error) {
+	if e.latency {
+		e.out.latency = make([]time.Duration, 0, 1<<17)
+	}
+	e.begin = time.Now()
+	if e.rate > 0 {
+		if err := e.startTimer(); err != nil {
+			return nil, err
+		}
+		e.due = time.Second / time.Duration(e.rate)
+	} else {
+		for i := range e.conns {
+			if err := e.send(i, 0); err != nil {
+				return nil, err
+			}
+		}
+	}
+	var (
+		events     = make([]unix.EpollEvent, e.load.conns+1)
+		before     cpu
+		started    time.Duration
+		last       time.Duration // when an answer last came
+		phaseUntil = e.warm
+	)
+	for {
+		n, err := unix.EpollWait(e.epoll, events, 100)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return nil, err
+		}
+		e.now = time.Since(e.begin)
+		if n > 0 {
+			last = e.now
+		}
+		for i := range max(n, 0) {
+			if events[i].Fd == tick {
+				err = e.beginDue()
+			} else {
+				err = e.receive(int(events[i].Fd))
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if e.now-last > stallAfter {
+			return nil, fmt.Errorf("no answer for %v, %d calls under way", stallAfter, e.busy)
+		}
+		if e.over && (e.busy == 0 || e.now > phaseUntil) {
+			if e.busy > 0 {
+				return nil, fmt.Errorf("%d calls were not answered within %v", e.busy, drainWithin)
+			}
+			return &e.out, nil
+		}
+		if e.over || e.now < phaseUntil {
+			continue
+		}
+		used, err := cpuTime(e.pid)
+		if err != nil {
+			return nil, err
+		}
+		if !e.count {
+			e.count, before, started = true, used, e.now
+			phaseUntil = e.now + e.measure
+			continue
+		}
+		e.out.took, e.out.cpu = e.now-started, used.minus(before)
+		e.count, e.over = false, true
+		phaseUntil = e.now + drainWithin
+	}
+}
+
+// send begins a call on a connection.
+func (e *epollLoad) send(i int, due time.Duration) error {
+	c := &e.conns[i]
+	c.request.vary(e.rng.Uint64(), e.rng.Uint64(), e.rng.Uint64())
+	if e.latency && e.rate == 0 {
+		due = time.Since(e.begin)
+	}
+	n, err := unix.Write(c.fd, c.request.bytes)
+	if err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	if n != len(c.request.bytes) {
+		return fmt.Errorf("write: %d of %d bytes", n, len(c.request.bytes))
+	}
+	c.busy, c.due = true, due
+	e.busy++
+	return nil
+}
+
+// beginDue begins the calls whose time has come.
+func (e *epollLoad) beginDue() error {
+	var ticks [8]byte
+	if _, err := unix.Read(e.timer, ticks[:]); err != nil {
+		if errors.Is(err, unix.EAGAIN) {
+			return nil
+		}
+		return err
+	}
+	for range binary.NativeEndian.Uint64(ticks[:]) {
+		due := e.due
+		e.due += time.Second / time.Duration(e.rate)
+		if e.over {
+			continue
+		}
+		if len(e.free) == 0 {
+			if e.count {
+				e.out.slow++
+			}
+			e.backlog = append(e.backlog, due)
+			continue
+		}
+		i := e.free[0]
+		e.free = append(e.free[:0], e.free[1:]...)
+		if err := e.send(i, due); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receive reads what has arrived on a connection and, with the answer complete, begins the next call.
+func (e *epollLoad) receive(i int) error {
+	c := &e.conns[i]
+	n, err := unix.Read(c.fd, c.buf[c.have:])
+	if errors.Is(err, unix.EAGAIN) {
+		return nil
+	}
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	if err != nil {
+		return fmt.Errorf("connection closed with %d bytes of an answer read: %w", c.have, err)
+	}
+	c.have += n
+	a, size, err := e.parser.parse(c.buf[:c.have])
+	if err != nil {
+		return err
+	}
+	if size == 0 {
+		if c.have == len(c.buf) {
+			return fmt.Errorf("answer above %d bytes", len(c.buf))
+		}
+		return nil
+	}
+	if err := e.check(a); err != nil {
+		return err
+	}
+	if !c.busy || size != c.have {
+		return errors.New("more bytes than one answer")
+	}
+	c.have, c.busy = 0, false
+	e.busy--
+	if e.count {
+		e.out.calls++
+		if e.latency {
+			e.out.latency = append(e.out.latency, time.Since(e.begin)-c.due)
+		}
+	}
+	switch {
+	case e.over:
+		return nil
+	case e.rate == 0:
+		return e.send(i, e.now)
+	case len(e.backlog) > 0:
+		due := e.backlog[0]
+		e.backlog = append(e.backlog[:0], e.backlog[1:]...)
+		return e.send(i, due)
+	default:
+		e.free = append(e.free, i)
+		return nil
+	}
+}
+
+// check holds an answer against the expected one.
+func (l *load) check(a answer) error {
+	if a.status != l.status || !bytes.Equal(a.body, l.body) {
+		return fmt.Errorf("unexpected answer: status %d, want %d, body %.300q", a.status, l.status, a.body)
+	}
+	return nil
+}
+
+// percentile returns the value below which p of 100 latencies lie. It sorts them.
+func percentile(latencies []time.Duration, p float64) time.Duration {
+	if len(latencies) == 0 {
+		return 0
+	}
+	slices.Sort(latencies)
+	return latencies[min(int(float64(len(latencies))*p/100), len(latencies)-1)]
+}
