@@ -271,13 +271,14 @@ func (s *Server) CancelOrder(_ context.Context, req *ordersv1.CancelOrderRequest
 	if err != nil {
 		return nil, err
 	}
-	switch r.version.order.GetState() {
-	case ordersv1.State_CANCELLED:
-		return r.version.order, nil
-	case ordersv1.State_SHIPPED:
-		return nil, wrongState(r.version.order, "cannot be cancelled: it has been shipped")
+	old := r.version.order
+	if old.GetState() == ordersv1.State_CANCELLED {
+		return old, nil
 	}
-	o := proto.CloneOf(r.version.order)
+	if old.GetState() == ordersv1.State_SHIPPED {
+		return nil, wrongState(old, "cannot be cancelled: it has been shipped")
+	}
+	o := proto.CloneOf(old)
 	o.State = ordersv1.State_CANCELLED
 	if reason := req.GetReason(); reason != "" {
 		if o.Labels == nil {

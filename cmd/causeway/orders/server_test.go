@@ -216,14 +216,22 @@ func TestCreateOrderNamesEveryFault(t *testing.T) {
 	}{
 		{"none", nil, bad("order", "want an order, found none")},
 		{"empty", &ordersv1.Order{}, bad("order.customer", "want the name of a customer, found none", "order.items", "want one item or more, found none")},
-		{"items", &ordersv1.Order{Customer: "a", Items: []*ordersv1.Item{{Sku: "mugs", Quantity: 1}, {Sku: "mug"}, {Sku: "spaceship", Quantity: 1}}},
-			bad("order.items[0].sku", `unknown SKU "mugs"; did you mean "mug"?`, "order.items[1].quantity", "want 1 or more, found 0", "order.items[2].sku", `unknown SKU "spaceship"`)},
-		{"total", &ordersv1.Order{Customer: "a", Items: []*ordersv1.Item{{Sku: "teahouse", Quantity: 1000}, {Sku: "teahouse", Quantity: 24}}},
-			bad("order.items[1].quantity", "the total of the order exceeds 9223372036854775807 cents")},
-		{"address", &ordersv1.Order{Customer: "a", Items: []*ordersv1.Item{{Sku: "mug", Quantity: 1}}, Delivery: &ordersv1.Order_Address{}},
-			bad("order.address.city", "want a city, found none")},
-		{"shop", &ordersv1.Order{Customer: "a", Items: []*ordersv1.Item{{Sku: "mug", Quantity: 1}}, Delivery: &ordersv1.Order_PickupShop{PickupShop: -1}, DeliveryTime: durationpb.New(-time.Second)},
-			bad("order.pickup_shop", "want the number of a shop, found -1", "order.delivery_time", "want a duration of 0 s or more, found -1 s and 0 ns")},
+		{
+			"items", &ordersv1.Order{Customer: "a", Items: []*ordersv1.Item{{Sku: "mugs", Quantity: 1}, {Sku: "mug"}, {Sku: "spaceship", Quantity: 1}}},
+			bad("order.items[0].sku", `unknown SKU "mugs"; did you mean "mug"?`, "order.items[1].quantity", "want 1 or more, found 0", "order.items[2].sku", `unknown SKU "spaceship"`),
+		},
+		{
+			"total", &ordersv1.Order{Customer: "a", Items: []*ordersv1.Item{{Sku: "teahouse", Quantity: 1000}, {Sku: "teahouse", Quantity: 24}}},
+			bad("order.items[1].quantity", "the total of the order exceeds 9223372036854775807 cents"),
+		},
+		{
+			"address", &ordersv1.Order{Customer: "a", Items: []*ordersv1.Item{{Sku: "mug", Quantity: 1}}, Delivery: &ordersv1.Order_Address{}},
+			bad("order.address.city", "want a city, found none"),
+		},
+		{
+			"shop", &ordersv1.Order{Customer: "a", Items: []*ordersv1.Item{{Sku: "mug", Quantity: 1}}, Delivery: &ordersv1.Order_PickupShop{PickupShop: -1}, DeliveryTime: durationpb.New(-time.Second)},
+			bad("order.pickup_shop", "want the number of a shop, found -1", "order.delivery_time", "want a duration of 0 s or more, found -1 s and 0 ns"),
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := c.CreateOrder(t.Context(), &ordersv1.CreateOrderRequest{Order: tc.order})

@@ -33,8 +33,9 @@ func products() []product {
 }
 
 func skus() []string {
-	var names []string
-	for _, p := range products() {
+	stock := products()
+	names := make([]string, 0, len(stock))
+	for _, p := range stock {
 		names = append(names, p.sku)
 	}
 	return names

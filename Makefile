@@ -1,0 +1,49 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
+# The go command passes over folders called testdata; those with Go code of this module are named here.
+TESTDATA := $(shell find testdata -name '*.go' ! -path 'testdata/bench/*' -printf './%h\n' | sort -u)
+PACKAGES := ./... $(TESTDATA)
+
+.PHONY: help build demo test proof lint fmt fuzz bench generate clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/causeway
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/causeway ./cmd/causeway
+
+demo: ## run the gateway in front of a small order service and show what it does
+	@go run ./cmd/causeway demo
+
+test: ## run all tests; RACE=1 adds the race detector, CAUSEWAY_REAL=1 makes a missing program a failure
+	@go build -o bin/testsum ./testdata/testsum
+	@go test -json -count=1 -shuffle=on -timeout 20m $(if $(filter-out 0,$(RACE)),-race) $(PACKAGES) | bin/testsum
+
+proof: ## run the long proofs in full; each prints its figure
+	CAUSEWAY_PROOF=1 go test -count=1 -v -timeout 60m -run '^TestProof' $(PACKAGES)
+
+lint: bin/golangci-lint ## run the linters
+	bin/golangci-lint run $(PACKAGES)
+
+fmt: bin/golangci-lint ## format the code
+	bin/golangci-lint fmt
+
+bin/golangci-lint: .ci/lint.mod .ci/lint.sum
+	go build -modfile=.ci/lint.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+fuzz: ## run every fuzz target for FUZZTIME (30s, or a number of executions such as 10000x)
+	@.ci/fuzz '$(or $(FUZZTIME),30s)' $(PACKAGES)
+
+bench: ## compare with the peers, see testdata/bench; OUT=FILE keeps the table as JSON
+	cd testdata/bench && go run . $(if $(OUT),-out '$(abspath $(OUT))')
+
+generate: ## compile the .proto files to Go
+	go run ./protos/generate
+
+clean: ## remove what was built
+	rm -rf bin dist
