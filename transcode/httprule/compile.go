@@ -127,21 +127,17 @@ func (c *compiler) compile() *Binding {
 	}
 	c.pattern = verb + " " + abridge(path)
 	if c.additional > 0 && len(c.rule.GetAdditionalBindings()) > 0 {
-		c.fail("an additional binding cannot have additional_bindings of its own: move them one level up")
+		c.fail("an additional binding cannot have additional_bindings of its own; move them one level up")
 	}
 	b := &Binding{Verb: verb, Method: c.method}
-	t, err := Parse(path)
-	if err != nil {
-		c.fail("%s", strings.TrimPrefix(err.Error(), "path "))
-	} else {
-		b.Template = t
-		c.variables(b)
-	}
+	c.template(b, path)
 	c.body(b)
 	if name := c.rule.GetResponseBody(); name != "" {
-		if b.ResponseBody, err = c.method.Output.Path(name); err != nil {
-			c.fail("response_body %q: %v", name, err)
+		field, err := c.method.Output.Path(name)
+		if err != nil {
+			c.fail("response_body %q: %v", abridge(name), err)
 		}
+		b.ResponseBody = field
 	}
 	if len(c.faults) > 0 {
 		return nil
@@ -173,26 +169,31 @@ func (c *compiler) verb() (verb, path string) {
 	return "", ""
 }
 
-func (c *compiler) variables(b *Binding) {
-	for i, v := range b.Template.Vars() {
+func (c *compiler) template(b *Binding, path string) {
+	t, err := Parse(path)
+	var syntax *SyntaxError
+	if errors.As(err, &syntax) {
+		c.fail("path column %d: wanted %s, found %s", syntax.Column, syntax.Want, syntax.Found)
+		return
+	}
+	b.Template = t
+	b.Vars = make([]schema.Path, len(t.vars)) // nil where there was a fault
+	for i, v := range t.vars {
 		path, err := c.method.Input.Path(v.Field)
-		switch {
-		case err != nil:
-			c.fail("variable {%s}: %v", v.Field, err)
+		if err != nil {
+			c.fail("variable {%s}: %v", abridge(v.Field), err)
 			continue
-		case !fromString(path.Last()):
-			c.fail("variable {%s}: wanted a field that one string can set, found %s", v.Field, path.Last().Shape())
+		}
+		if last := path.Last(); !fromString(last) {
+			c.fail("variable {%s}: wanted a field that one string can set, found %s", v.Field, last.Shape())
 			continue
 		}
 		for j, other := range b.Vars {
-			if within(path, other) || within(other, path) {
-				c.fail("variable {%s}: {%s} sets the same field", v.Field, b.Template.Vars()[j].Field)
+			if other != nil && (within(path, other) || within(other, path)) {
+				c.fail("variable {%s}: {%s} sets the same field", v.Field, t.vars[j].Field)
 			}
 		}
-		if b.Vars = append(b.Vars, path); len(b.Vars) != i+1 {
-			// An earlier variable had a fault: the rule is refused, and the rest is only checked one by one.
-			b.Vars = b.Vars[:0]
-		}
+		b.Vars[i] = path
 	}
 }
 
@@ -202,7 +203,7 @@ func (c *compiler) body(b *Binding) {
 		return
 	}
 	if b.Verb == http.MethodGet || b.Verb == http.MethodHead {
-		c.fail("body %q: a %s request has no body: leave body out, or use post", name, b.Verb)
+		c.fail("body %q: a %s request has no body; leave body out, or use post", abridge(name), b.Verb)
 		return
 	}
 	if name == "*" {
@@ -211,12 +212,12 @@ func (c *compiler) body(b *Binding) {
 	}
 	path, err := c.method.Input.Path(name)
 	if err != nil {
-		c.fail("body %q: %v", name, err)
+		c.fail("body %q: %v", abridge(name), err)
 		return
 	}
 	for _, v := range b.Vars {
 		// A variable inside the body's field is fine (patch: "/v1/{book.name=books/*}", body: "book").
-		if within(path, v) {
+		if v != nil && within(path, v) {
 			c.fail("body %q: the variable {%s} sets the same field", name, v)
 		}
 	}
