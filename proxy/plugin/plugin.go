@@ -39,6 +39,7 @@ type Factory func(config proto.Message, env Env) (Plugin, error)
 // Env is what the gateway lends to plugins.
 type Env struct {
 	Meter *telemetry.Meter
-	// Open returns the sink of a log output, shared by all who name the same one.
-	Open func(output string) (io.Writer, error)
+	// Open returns a writer to a log output, shared by all who name the same one: see telemetry.Sinks.Open. The plugin
+	// closes it in its Close.
+	Open func(output string) (io.WriteCloser, error)
 }
