@@ -1,6 +1,9 @@
 package httprule
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // search is one walk through a tree.
 type search[T, Q any] struct {
@@ -65,12 +68,10 @@ func (s *search[T, Q]) literal(n *node[T], seg string) *node[T] {
 	if next := n.literal(seg); next != nil {
 		return next
 	}
-	for i := range len(seg) {
-		if seg[i] == '%' {
-			return n.decodedLiteral(seg)
-		}
+	if strings.IndexByte(seg, '%') < 0 {
+		return nil
 	}
-	return nil
+	return n.decodedLiteral(seg)
 }
 
 func (n *node[T]) decodedLiteral(seg string) *node[T] {
@@ -183,22 +184,24 @@ func (s *search[T, Q]) join(path string, offset, start, end int) string {
 	if offset+length <= len(path) {
 		return decoded(path[offset:offset+length], true)
 	}
-	joined := make([]byte, 0, length)
+	var b strings.Builder
+	b.Grow(length)
 	for i := start; i < end; i++ {
 		if i > start {
-			joined = append(joined, '/')
+			b.WriteByte('/')
 		}
-		joined = appendDecoded(joined, s.at(i), true)
+		writeDecoded(&b, s.at(i), true)
 	}
-	return string(joined)
+	return b.String()
 }
 
 // decoded returns raw percent-decoded: raw itself if there is nothing to decode.
 func decoded(raw string, keepSlash bool) string {
-	for i := range len(raw) {
-		if raw[i] == '%' {
-			return string(appendDecoded(make([]byte, 0, len(raw)), raw, keepSlash))
-		}
+	if strings.IndexByte(raw, '%') < 0 {
+		return raw
 	}
-	return raw
+	var b strings.Builder
+	b.Grow(len(raw))
+	writeDecoded(&b, raw, keepSlash)
+	return b.String()
 }

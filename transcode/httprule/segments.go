@@ -131,6 +131,24 @@ func appendDecoded(dst []byte, s string, keepSlash bool) []byte {
 	return dst
 }
 
+// writeDecoded is appendDecoded for a builder.
+func writeDecoded(b *strings.Builder, s string, keepSlash bool) {
+	for {
+		i := strings.IndexByte(s, '%')
+		if i < 0 || i+2 >= len(s) {
+			b.WriteString(s)
+			return
+		}
+		b.WriteString(s[:i])
+		if c := unhex(s[i+1])<<4 | unhex(s[i+2]); c != '/' || !keepSlash {
+			b.WriteByte(c)
+		} else {
+			b.WriteString(s[i : i+3])
+		}
+		s = s[i+3:]
+	}
+}
+
 // escapedSlash is the index of the first encoded slash in s, or -1.
 func escapedSlash(s string) int {
 	for i := 0; ; i++ {

@@ -1,0 +1,513 @@
+package httprule
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+)
+
+// always admits everything.
+func always(string, struct{}) bool { return true }
+
+// routes builds a tree from lines "GET /v1/{x}"; the value of each is its line.
+func routes(t testing.TB, lines ...string) *Tree[string, struct{}] {
+	t.Helper()
+	tree := NewTree(always)
+	for _, line := range lines {
+		verb, path, _ := strings.Cut(line, " ")
+		tree.Add(verb, mustParse(t, path), line)
+	}
+	return tree
+}
+
+// ask matches "GET /v1/7" with and without the path at hand, which must give the same; "" when nothing is found.
+func ask(t testing.TB, tree *Tree[string, struct{}], request string) (string, []string) {
+	t.Helper()
+	verb, path, _ := strings.Cut(request, " ")
+	segs, err := AppendSegments(nil, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := []string{"kept"}
+	v, vars, ok := tree.Match(verb, segs, struct{}{}, kept)
+	v2, vars2, ok2 := tree.MatchPath(verb, path, segs, struct{}{}, kept)
+	if v != v2 || ok != ok2 || !slices.Equal(vars, vars2) {
+		t.Errorf("%s: Match found %q %q, MatchPath %q %q", request, v, vars, v2, vars2)
+	}
+	if ok != (v != "") || len(vars) == 0 || vars[0] != "kept" {
+		t.Fatalf("%s: found %q, %q, %v", request, v, vars, ok)
+	}
+	return v, vars[1:]
+}
+
+func TestMatch(t *testing.T) {
+	tree := routes(t,
+		"GET /",
+		"GET /v1/orders",
+		"GET /v1/{name=orders/*}",
+		"POST /v1/{name=orders/*}:cancel",
+		"POST /v1/orders:batch",
+		"GET /v1/orders/latest",
+		"GET /v1/{name=*/*/parts/*}",
+		"GET /v1/shelves/{shelf}/books/{book}",
+		"GET /v1/files/{path=**}",
+		"GET /v1/files/{path=**}/meta",
+		"GET /v1/files/{path=**}/*/meta",
+		"GET /v1/files/{path=**}:raw",
+		"* /v1/any/{x}",
+		"PUT /v1/any/{x}",
+		"PURGE /v1/files/{path=**}",
+		"GET /open/*/x",
+		"GET /open/**",
+		"GET /me/{who=self}",
+		"GET /caf%C3%A9/{x}",
+		"GET /a/{b=c/**}/d/e",
+		"GET /Case",
+	)
+	for _, c := range []struct {
+		request, want string
+		vars          []string
+	}{
+		{"GET /", "GET /", nil},
+		{"POST /", "", nil},
+		{"GET /v1/orders", "GET /v1/orders", nil},
+		{"GET /v1/Orders", "", nil},
+		{"GET /case", "", nil},
+		{"get /v1/orders", "", nil},
+		{"GET /v1/orders/7", "GET /v1/{name=orders/*}", []string{"orders/7"}},
+		{"GET /v1/orders/latest", "GET /v1/orders/latest", nil},
+		{"GET /v1/orders/7/x", "", nil},
+		{"GET /v1/%6Frders/7", "GET /v1/{name=orders/*}", []string{"orders/7"}},
+		{"GET /v1/orders/a%20b%25", "GET /v1/{name=orders/*}", []string{"orders/a b%"}},
+		{"GET /v1/orders/a%2Fb", "GET /v1/{name=orders/*}", []string{"orders/a%2Fb"}},
+		{"GET /v1/orders/a%2fb%3A", "GET /v1/{name=orders/*}", []string{"orders/a%2fb:"}},
+		{"GET /v1%2Forders/7", "", nil},
+		{"GET /v1/orders%2F7", "", nil},
+		{"POST /v1/orders/7:cancel", "POST /v1/{name=orders/*}:cancel", []string{"orders/7"}},
+		{"POST /v1/orders/7:%63ancel", "POST /v1/{name=orders/*}:cancel", []string{"orders/7"}},
+		{"POST /v1/orders/a:b:cancel", "POST /v1/{name=orders/*}:cancel", []string{"orders/a:b"}},
+		{"POST /v1/orders/7%3Acancel", "", nil}, // an encoded colon begins no verb
+		{"GET /v1/orders/7:cancel", "GET /v1/{name=orders/*}", []string{"orders/7:cancel"}},
+		{"POST /v1/orders/:cancel", "", nil},
+		{"POST /v1/orders/..:cancel", "", nil},
+		{"POST /v1/orders/%2e%2E:cancel", "", nil},
+		{"POST /v1/orders/.:cancel", "", nil},
+		{"POST /v1/orders/...:cancel", "POST /v1/{name=orders/*}:cancel", []string{"orders/..."}},
+		{"POST /v1/orders:batch", "POST /v1/orders:batch", nil},
+		{"POST /v1/orders:other", "", nil},
+		{"GET /v1/a/b/parts/c", "GET /v1/{name=*/*/parts/*}", []string{"a/b/parts/c"}},
+		{"GET /v1/shelves/1%2F2/books/x%20y", "GET /v1/shelves/{shelf}/books/{book}", []string{"1/2", "x y"}},
+		{"GET /v1/files", "GET /v1/files/{path=**}", []string{""}},
+		{"GET /v1/files/a", "GET /v1/files/{path=**}", []string{"a"}},
+		{"GET /v1/files/a%2Fb", "GET /v1/files/{path=**}", []string{"a%2Fb"}},
+		{"GET /v1/files/a/b%20c/d", "GET /v1/files/{path=**}", []string{"a/b c/d"}},
+		{"GET /v1/files/meta", "GET /v1/files/{path=**}/meta", []string{""}},
+		{"GET /v1/files/a/meta", "GET /v1/files/{path=**}/*/meta", []string{""}},
+		{"GET /v1/files/a/b/meta", "GET /v1/files/{path=**}/*/meta", []string{"a"}},
+		{"GET /v1/files/a/b%2Fc/meta", "GET /v1/files/{path=**}/meta", []string{"a/b%2Fc"}},
+		{"GET /v1/files/a/b:raw", "GET /v1/files/{path=**}:raw", []string{"a/b"}},
+		{"GET /v1/files:raw", "GET /v1/files/{path=**}:raw", []string{""}},
+		{"PURGE /v1/files/x", "PURGE /v1/files/{path=**}", []string{"x"}},
+		{"PUT /v1/any/1", "PUT /v1/any/{x}", []string{"1"}},
+		{"BREW /v1/any/1", "* /v1/any/{x}", []string{"1"}},
+		{"GET /open/a/x", "GET /open/*/x", nil},
+		{"GET /open/a%2Fb/x", "", nil},
+		{"GET /open/a/y", "GET /open/**", nil},
+		{"GET /open", "GET /open/**", nil},
+		{"GET /open/a/b%2Fc", "", nil},
+		{"GET /me/self", "GET /me/{who=self}", []string{"self"}},
+		{"GET /me/s%65lf", "GET /me/{who=self}", []string{"self"}},
+		{"GET /me/you", "", nil},
+		{"GET /caf%c3%a9/1", "GET /caf%C3%A9/{x}", []string{"1"}},
+		{"GET /caf\u00e9/1", "GET /caf%C3%A9/{x}", []string{"1"}},
+		{"GET /a/c/d/e", "GET /a/{b=c/**}/d/e", []string{"c"}},
+		{"GET /a/c/d/e/d/e", "GET /a/{b=c/**}/d/e", []string{"c/d/e"}},
+		{"GET /a/c/d", "", nil},
+	} {
+		got, vars := ask(t, tree, c.request)
+		if got != c.want {
+			t.Errorf("%s: wanted %q, found %q", c.request, c.want, got)
+		} else if !slices.Equal(vars, c.vars) {
+			t.Errorf("%s: wanted %q captured, found %q", c.request, c.vars, vars)
+		}
+	}
+}
+
+// TestPreference adds the same templates in both orders: which is found must not depend on it.
+func TestPreference(t *testing.T) {
+	for _, c := range []struct {
+		request string
+		lines   []string // in the order of preference
+	}{
+		{"GET /a/b", []string{"GET /a/b", "GET /a/*", "GET /*/b", "GET /*/*"}},
+		{"GET /a/b", []string{"GET /a/b", "GET /a/b/**", "GET /a/*", "GET /a/*/**", "GET /a/**/b", "GET /a/**", "GET /*/b", "GET /*/**", "GET /**/a/b", "GET /**/*/b", "GET /**/b", "GET /**"}},
+		{"GET /a/b/c/d", []string{"GET /a/*/c/d", "GET /a/*/*/d", "GET /*/b/c/d", "GET /**/b/c/d", "GET /**/*/d"}},
+		{"GET /a/b:v", []string{"GET /a/b:v", "GET /*/b:v", "GET /**:v", "GET /a/b%3Av", "GET /a/*", "GET /**"}},
+		{"GET /a/b", []string{"GET /a/b", "* /a/b", "GET /a/{x}", "* /a/{x}", "GET /**", "* /**"}},
+		{"GET /", []string{"GET /", "GET /**"}},
+	} {
+		for n := len(c.lines); n > 0; n-- {
+			lines := slices.Clone(c.lines[len(c.lines)-n:])
+			want := lines[0]
+			for range 5 {
+				rand.Shuffle(n, func(i, j int) { lines[i], lines[j] = lines[j], lines[i] })
+				if got, _ := ask(t, routes(t, lines...), c.request); got != want {
+					t.Errorf("%s among %q: wanted %q, found %q", c.request, lines, want, got)
+				}
+			}
+		}
+	}
+}
+
+// TestAdmit: values refused are passed over, down to less specific templates; within a template the order added counts.
+func TestAdmit(t *testing.T) {
+	tree := NewTree(func(v, q string) bool { return strings.Contains(v, q) })
+	for _, line := range []string{"GET /a/{x} h1", "GET /a/{y=*} h2", "GET /a/* h2 later", "* /a/{x} h3", "GET /{all=**} h4", "POST /a/b h1"} {
+		f := strings.Fields(line)
+		tree.Add(f[0], mustParse(t, f[1]), line)
+	}
+	for _, c := range []struct {
+		verb, host, want string
+		vars             []string
+	}{
+		{"GET", "h1", "GET /a/{x} h1", []string{"b"}},
+		{"GET", "h2", "GET /a/{y=*} h2", []string{"b"}},
+		{"GET", "later", "GET /a/* h2 later", nil},
+		{"GET", "h3", "* /a/{x} h3", []string{"b"}},
+		{"GET", "h4", "GET /{all=**} h4", []string{"a/b"}},
+		{"POST", "h1", "POST /a/b h1", nil},
+		{"POST", "h2", "", nil},
+		{"GET", "h5", "", nil},
+	} {
+		got, vars, ok := tree.Match(c.verb, []string{"a", "b"}, c.host, nil)
+		if got != c.want || ok != (c.want != "") || !slices.Equal(vars, c.vars) {
+			t.Errorf("%s at %s: wanted %q %q, found %q %q %v", c.verb, c.host, c.want, c.vars, got, vars, ok)
+		}
+	}
+	if got := tree.Verbs([]string{"a", "b"}, "h1"); !slices.Equal(got, []string{"GET", "POST"}) {
+		t.Errorf("found verbs %q", got)
+	}
+}
+
+func TestVerbs(t *testing.T) {
+	tree := routes(t,
+		"GET /v1/orders/{x}", "DELETE /v1/orders/{x}", "POST /v1/orders/{x}:cancel", "PATCH /v1/orders/{x=**}", "PUT /v1/orders/7", "GET /v1/**",
+		"* /any/*", "GET /any/x", "GET /**/tail")
+	for _, c := range []struct {
+		path string
+		want []string
+	}{
+		{"/v1/orders/7", []string{"DELETE", "GET", "PATCH", "PUT"}},
+		{"/v1/orders/7:cancel", []string{"DELETE", "GET", "PATCH", "POST"}},
+		{"/v1/orders/a%2Fb", []string{"DELETE", "GET", "PATCH"}},
+		{"/v1/x%2Fy", nil},
+		{"/any/x", []string{"*", "GET"}},
+		{"/nothing", nil},
+		{"/tail", []string{"GET"}},
+		{"/", nil},
+	} {
+		segs, err := AppendSegments(nil, c.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := tree.Verbs(segs, struct{}{})
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: wanted %q, found %q", c.path, c.want, got)
+		}
+		for _, verb := range []string{"GET", "PUT", "POST", "PATCH", "DELETE"} {
+			found, _ := ask(t, tree, verb+" "+c.path)
+			if want := slices.Contains(got, verb) || slices.Contains(got, "*"); want != (found != "") {
+				t.Errorf("%s %s: Verbs gave %q, Match %q", verb, c.path, got, found)
+			}
+		}
+	}
+}
+
+// TestSame is how a caller detects collisions.
+func TestSame(t *testing.T) {
+	tree := routes(t,
+		"GET /v1/{name=orders/*}", "GET /v1/orders/{id}", "POST /v1/orders/{id}", "GET /v1/orders/{id}:watch", "GET /a/{p=**}/z", "GET /", "* /v1/orders/*", "GET /x%2Dy")
+	for _, c := range []struct {
+		verb, template string
+		want           []string
+	}{
+		{"GET", "/v1/orders/*", []string{"GET /v1/{name=orders/*}", "GET /v1/orders/{id}"}},
+		{"GET", "/{all=v1/orders/*}", []string{"GET /v1/{name=orders/*}", "GET /v1/orders/{id}"}},
+		{"POST", "/v1/{name=orders/*}", []string{"POST /v1/orders/{id}"}},
+		{"*", "/v1/orders/{a.b}", []string{"* /v1/orders/*"}},
+		{"PUT", "/v1/orders/{id}", nil},
+		{"GET", "/v1/orders/{id=**}", nil},
+		{"GET", "/v1/{any}/{id}", nil},
+		{"GET", "/v1/orders", nil},
+		{"GET", "/v1/orders/{id}/x", nil},
+		{"GET", "/v1/orders/*:watch", []string{"GET /v1/orders/{id}:watch"}},
+		{"GET", "/v1/orders/*:other", nil},
+		{"GET", "/a/**/z", []string{"GET /a/{p=**}/z"}},
+		{"GET", "/a/**/*", nil},
+		{"GET", "/a/**/*/z", nil},
+		{"GET", "/", []string{"GET /"}},
+		{"GET", "/x-y", []string{"GET /x%2Dy"}},
+		{"GET", "/X-y", nil},
+	} {
+		if got := tree.Same(c.verb, mustParse(t, c.template)); !slices.Equal(got, c.want) {
+			t.Errorf("%s %s: wanted %q, found %q", c.verb, c.template, c.want, got)
+		}
+	}
+}
+
+// TestAdversarialTemplates holds the work of one search to the number of nodes: the templates make every level branch
+// and the path fits none.
+func TestAdversarialTemplates(t *testing.T) {
+	asked := 0
+	tree := NewTree(func(string, struct{}) bool { asked++; return false })
+	const depth = 12
+	add := 0
+	for bits := range 1 << depth {
+		var b strings.Builder
+		for i := range depth {
+			b.WriteByte('/')
+			b.WriteByte("a*"[bits>>i&1])
+		}
+		for _, end := range []string{"", "/b", "/**", "/**/*/c"} {
+			tree.Add("GET", mustParse(t, b.String()+end), "")
+			add++
+		}
+	}
+	for _, end := range []string{"", "/a", "/b", "/c", "/a/c", strings.Repeat("/a", 1000) + "/c"} {
+		segs, err := AppendSegments(nil, strings.Repeat("/a", depth)+end)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked = 0
+		start := time.Now()
+		if _, _, ok := tree.Match("GET", segs, struct{}{}, nil); ok {
+			t.Error("nothing was admitted, yet something was found")
+		}
+		// Every value at most once; the time is a tenth of a microsecond per node, and the bound far above that.
+		if took := time.Since(start); asked > add || took > 2*time.Second {
+			t.Errorf("%d segments: %d of %d values asked for, %v", len(segs), asked, add, took)
+		}
+	}
+
+	// Many templates that share long beginnings of wildcards: /*/a, /*/*/a, ..., and many "**" with tails.
+	deepTree := routes(t)
+	for n := range 200 {
+		stars := strings.Repeat("/*", n)
+		for _, end := range []string{"/a", "/b", "/**/x", "/**/*/x"} {
+			deepTree.Add("GET", mustParse(t, stars+end), "found")
+		}
+		deepTree.Add("GET", mustParse(t, "/**"+strings.Repeat("/*", n)+"/y"), "found")
+	}
+	path := strings.Repeat("/c", 1000)
+	start := time.Now()
+	if got, _ := ask(t, deepTree, "GET "+path); got != "" {
+		t.Errorf("found %q", got)
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("took %v", took)
+	}
+	if got, _ := ask(t, deepTree, "GET "+path+"/x"); got != "found" {
+		t.Error("found nothing")
+	}
+}
+
+func TestMatchAllocates(t *testing.T) {
+	tree := routes(t, "GET /v1/shelves/{shelf}/books/{book}", "GET /v1/{name=orders/*}", "POST /v1/{name=orders/*}:cancel", "GET /files/{path=**}/x")
+	for i := range 100 {
+		tree.Add("GET", mustParse(t, fmt.Sprintf("/v1/shelves/s%d/*", i)), "other")
+	}
+	vars := make([]string, 0, 8)
+	for _, c := range []struct {
+		request     string
+		match, path float64
+	}{
+		{"GET /v1/shelves/7/books/8", 0, 0},
+		{"GET /v1/orders/7", 1, 0}, // Match has to join what MatchPath finds joined
+		{"POST /v1/orders/7:cancel", 1, 0},
+		{"GET /files/a/b/c/d/x", 1, 0},
+		{"GET /files/a/x", 0, 0},
+		{"GET /nothing/at/all", 0, 0},
+		{"GET /v1/%73helves/7/books/8", 0, 0},
+		{"GET /v1/shelves/a%20b/books/8", 1, 1}, // decoding makes a string
+		{"GET /v1/orders/a%20b%2F", 1, 1}
+	} {
+		verb, path, _ := strings.Cut(c.request, " ")
+		segs, err := AppendSegments(nil, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := testing.AllocsPerRun(100, func() { _, vars, _ = tree.Match(verb, segs, struct{}{}, vars[:0]) }); n > c.match && !raceEnabled {
+			t.Errorf("%s: wanted at most %v allocations, found %v", c.request, c.match, n)
+		}
+		if n := testing.AllocsPerRun(100, func() { _, vars, _ = tree.MatchPath(verb, path, segs, struct{}{}, vars[:0]) }); n > c.path && !raceEnabled {
+			t.Errorf("%s with its path: wanted at most %v allocations, found %v", c.request, c.path, n)
+		}
+	}
+}
+
+func TestConcurrentReaders(t *testing.T) {
+	tree := routes(t, "GET /v1/{name=orders/*}", "GET /v1/**", "* /**")
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 200 {
+				if v, vars, _ := tree.Match("GET", []string{"v1", "orders", "7"}, struct{}{}, nil); v != "GET /v1/{name=orders/*}" || vars[0] != "orders/7" {
+					t.Errorf("found %q %q", v, vars)
+				}
+				tree.Verbs([]string{"v1"}, struct{}{})
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// naiveFits says whether tmpl fits a path's segments, and what its variables capture, straight from the definition.
+func naiveFits(tmpl *Template, segs []string) (vars []string, ok bool) {
+	if tmpl.verb != "" {
+		if len(segs) == 0 {
+			return nil, false
+		}
+		last := segs[len(segs)-1]
+		i := strings.LastIndexByte(last, ':')
+		if i < 0 || decoded(last[i+1:], false) != tmpl.verb || naiveRefuses("/"+last[:i]) || i == 0 {
+			return nil, false
+		}
+		segs = append(slices.Clone(segs[:len(segs)-1]), last[:i])
+	}
+	// Every template segment is given the path segments that it stands for.
+	var parts [][]string
+	for i, s := range tmpl.segs {
+		n := 1
+		if s.kind == deep {
+			n = len(segs) - (len(tmpl.segs) - i - 1)
+		}
+		if n < 0 || n > len(segs) {
+			return nil, false
+		}
+		parts = append(parts, segs[:n])
+		segs = segs[n:]
+	}
+	if len(segs) > 0 {
+		return nil, false
+	}
+	captured := make([]bool, len(parts))
+	for _, v := range tmpl.vars {
+		var texts []string
+		for i := v.span.start; i < v.span.end; i++ {
+			captured[i] = true
+			texts = append(texts, parts[i]...)
+		}
+		for i, text := range texts {
+			if text = decoded(text, false); v.Multi {
+				text = strings.ReplaceAll(decoded(strings.NewReplacer("%2F", "\x00", "%2f", "\x01").Replace(texts[i]), false), "\x00", "%2F")
+				text = strings.ReplaceAll(text, "\x01", "%2f")
+			}
+			texts[i] = text
+		}
+		vars = append(vars, strings.Join(texts, "/"))
+	}
+	for i, s := range tmpl.segs {
+		for _, p := range parts[i] {
+			text := decoded(p, false)
+			if s.kind == literal && text != s.text || (s.kind == literal || !captured[i]) && strings.Contains(text, "/") {
+				return nil, false
+			}
+		}
+	}
+	return vars, true
+}
+
+// preference orders two templates that fit the same path.
+func preference(a, b *Template) int {
+	if (a.verb != "") != (b.verb != "") {
+		return cmp.Compare(len(b.verb), len(a.verb))
+	}
+	for i := range min(len(a.segs), len(b.segs)) {
+		if c := cmp.Compare(a.segs[i].kind, b.segs[i].kind); c != 0 {
+			return c
+		}
+		if a.segs[i].kind == deep && len(a.segs) != len(b.segs) {
+			return cmp.Compare(len(b.segs), len(a.segs))
+		}
+	}
+	return cmp.Compare(len(a.segs), len(b.segs))
+}
+
+// FuzzMatch holds the tree to a search through all templates in turn.
+func FuzzMatch(f *testing.F) {
+	f.Add("GET /a/b\nGET /a/*\nGET /**\nPOST /a/{x=b/**}/c:v", "GET /a/b")
+	f.Add("GET /{x}/a\nGET /{x=**}/a\n* /{x=*/a}\nGET /*/*", "GET /%2F/a")
+	f.Add("GET /{x}:a\nGET /{x=**}:a\nGET /{x}\nGET /*:a", "GET /..:a")
+	f.Add("GET /{x}:a\nGET /{x=**}:a\nGET /{x}\nGET /*:a", "GET /x%2f:a:a")
+	f.Add("GET /\nGET /**\n* /\nGET /{x=**/*/*}", "GET /")
+	f.Add("GET /a/*/c/d\nGET /*/b/*/d\nGET /a/**/d\nGET /**/c/*\n* /a/b/*/*", "GET /a/b/c/e")
+	f.Add("GET /b/**/a\nGET /b/**/*/a\nGET /b/**\nGET /b/*/**", "GET /b/%61/a")
+	f.Fuzz(func(t *testing.T, table, request string) {
+		verb, path, _ := strings.Cut(request, " ")
+		segs, err := AppendSegments(nil, path)
+		if err != nil || verb == "" {
+			return
+		}
+		tree := NewTree(func(i int, not int) bool { return i != not })
+		var verbs []string
+		var tmpls []*Template
+		for line := range strings.SplitSeq(table, "\n") {
+			v, p, _ := strings.Cut(line, " ")
+			tmpl, err := Parse(p)
+			if err != nil || v == "" || len(tmpls) == 32 {
+				continue
+			}
+			tree.Add(v, tmpl, len(tmpls))
+			verbs, tmpls = append(verbs, v), append(tmpls, tmpl)
+		}
+		// With nothing left out, then with the best left out.
+		not := -1
+		for range 2 {
+			best, bestVars := -1, []string(nil)
+			allow := []string(nil)
+			for i, tmpl := range tmpls {
+				vars, ok := naiveFits(tmpl, segs)
+				if !ok || i == not {
+					continue
+				}
+				allow = append(allow, verbs[i])
+				if verbs[i] != verb && verbs[i] != "*" {
+					continue
+				}
+				if best >= 0 {
+					c := preference(tmpl, tmpls[best])
+					if c > 0 || c == 0 && (verbs[i] == verbs[best] || verbs[best] == verb) {
+						continue
+					}
+				}
+				best, bestVars = i, vars
+			}
+			got, vars, ok := tree.MatchPath(verb, path, segs, not, nil)
+			got2, vars2, ok2 := tree.Match(verb, segs, not, nil)
+			if ok != ok2 || got != got2 || !slices.Equal(vars, vars2) {
+				t.Fatalf("%s: MatchPath found %v %d %q, Match %v %d %q", request, ok, got, vars, ok2, got2, vars2)
+			}
+			if ok != (best >= 0) || ok && (got != best || !slices.Equal(vars, bestVars)) {
+				t.Fatalf("%s in\n%s\nwanted %d %q, found %v %d %q", request, table, best, bestVars, ok, got, vars)
+			}
+			slices.Sort(allow)
+			if d := gocmp.Diff(slices.Compact(allow), tree.Verbs(segs, not)); d != "" {
+				t.Fatalf("%s in\n%s\nverbs (-want +got):\n%s", request, table, d)
+			}
+			if best < 0 {
+				return
+			}
+			if same := tree.Same(verbs[best], tmpls[best]); !slices.Contains(same, best) {
+				t.Fatalf("%d is not the same as itself, but %v is", best, same)
+			}
+			not = best
+		}
+	})
+}
