@@ -336,7 +336,7 @@ func TestMatchAllocates(t *testing.T) {
 		{"GET /nothing/at/all", 0, 0},
 		{"GET /v1/%73helves/7/books/8", 0, 0},
 		{"GET /v1/shelves/a%20b/books/8", 1, 1}, // decoding makes a string
-		{"GET /v1/orders/a%20b%2F", 1, 1}
+		{"GET /v1/orders/a%20b%2F", 1, 1},
 	} {
 		verb, path, _ := strings.Cut(c.request, " ")
 		segs, err := AppendSegments(nil, path)
