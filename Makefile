@@ -9,7 +9,7 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 TESTDATA := $(shell find testdata -name '*.go' ! -path 'testdata/bench/*' -printf './%h\n' | sort -u)
 PACKAGES := ./... $(TESTDATA)
 
-.PHONY: help build demo test proof lint fmt fuzz bench generate clean
+.PHONY: help build demo test proof lint fmt fuzz bench generate packages clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench: ## compare with the peers, see testdata/bench; OUT=FILE keeps the table a
 
 generate: ## compile the .proto files to Go
 	go run ./protos/generate
+
+packages: # for .ci/run
+	@printf '%s\n' $(PACKAGES)
 
 clean: ## remove what was built
 	rm -rf bin dist
