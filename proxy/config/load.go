@@ -1,0 +1,57 @@
+package config
+
+import (
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+
+	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
+)
+
+// fragment is one file of a document.
+type fragment struct {
+	name string
+	src  []byte
+}
+
+// minimal is what a document needs at least.
+const minimal = `a minimal document is
+  listen: [{address: ":8080"}]
+  schemas: [{name: orders, descriptor_set: orders.binpb}]
+  services: [{name: orders, endpoints: [{address: "127.0.0.1:9090"}], schema: orders}]`
+
+// read fills the document from its fragments.
+func (d *Document) read(fragments []fragment, types Types) error {
+	r := &reader{doc: d, types: types, newMessage: linkedMessage}
+	c := &configv1.Config{}
+	syntax, empty := false, true
+	for _, f := range fragments {
+		src := newSource(f.name, string(f.src))
+		node, fault := parseYAML(src)
+		if fault != nil {
+			r.faults = append(r.faults, fault)
+			syntax = true
+			continue
+		}
+		if node == nil || node.Kind == yaml.MappingNode && len(node.Content) == 0 {
+			continue
+		}
+		empty = false
+		r.file = src
+		r.message(node, c.ProtoReflect(), d.root)
+	}
+	if empty && !syntax {
+		return Faults{{File: fragments[0].name, Message: "the document is empty", Fix: minimal}}
+	}
+	if !syntax { // what is missing may stand in what could not be read
+		r.faults = append(r.faults, check(d, c)...)
+	}
+	slices.Sort(d.secrets)
+	d.secrets = slices.Compact(d.secrets)
+	if err := r.faults.sorted(); err != nil {
+		return err
+	}
+	d.Config = c
+	d.finish()
+	return nil
+}
