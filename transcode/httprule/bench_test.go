@@ -1,0 +1,119 @@
+package httprule
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+)
+
+// table adds n bindings of a realistic mix (collections, items, verbs, nested collections, deep wildcards) and returns
+// the tree with requests that hit the last of each kind. The value is the route's number.
+func table(t testing.TB, n int) (*Tree[int, struct{}], []benchRequest) {
+	t.Helper()
+	tree := NewTree(func(int, struct{}) bool { return true })
+	shapes := []struct{ name, verb, template, path string }{
+		{"collection", "GET", "/v1/resources%d", "/v1/resources%d"},
+		{"item", "GET", "/v1/resources%d/{id}", "/v1/resources%d/7"},
+		{"name", "GET", "/v2/{name=resources%d/*}", "/v2/resources%d/7"},
+		{"verb", "POST", "/v2/{name=resources%d/*}:cancel", "/v2/resources%d/7:cancel"},
+		{"nested", "PATCH", "/v1/projects/{p}/resources%d/{id}/parts/{part}", "/v1/projects/1/resources%d/2/parts/3"},
+		{"deep", "GET", "/v1/files%d/{path=**}", "/v1/files%d/a/b/c"},
+	}
+	requests := make([]benchRequest, len(shapes))
+	for i := range n {
+		s := shapes[i%len(shapes)]
+		tree.Add(s.verb, mustParse(t, fmt.Sprintf(s.template, i)), i)
+		path := fmt.Sprintf(s.path, i)
+		segs, err := AppendSegments(nil, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		requests[i%len(shapes)] = benchRequest{s.name, s.verb, path, segs, i}
+	}
+	return tree, requests
+}
+
+type benchRequest struct {
+	name, verb, path string
+	segs             []string
+	want             int
+}
+
+func BenchmarkMatch(b *testing.B) {
+	for _, n := range []int{10, 1000, 10_000} {
+		tree, requests := table(b, n)
+		for _, r := range requests {
+			b.Run(fmt.Sprintf("routes=%d/%s", n, r.name), func(b *testing.B) {
+				b.ReportAllocs()
+				vars := make([]string, 0, 8)
+				for b.Loop() {
+					got, captured, ok := tree.MatchPath(r.verb, r.path, r.segs, struct{}{}, vars[:0])
+					if !ok || got != r.want {
+						b.Fatalf("wanted %d, found %d, %v", r.want, got, ok)
+					}
+					vars = captured
+				}
+			})
+		}
+		b.Run(fmt.Sprintf("routes=%d/none", n), func(b *testing.B) {
+			b.ReportAllocs()
+			segs := []string{"v1", "projects", "1", "unknown", "7"}
+			for b.Loop() {
+				if _, _, ok := tree.Match("GET", segs, struct{}{}, nil); ok {
+					b.Fatal("found")
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkAppendSegments(b *testing.B) {
+	for _, path := range []string{"/v1/shelves/7/books", "/v1/projects/my-project/locations/eu/orders/1234567:cancel", "/v1/caf%C3%A9/a%2Fb"} {
+		b.Run(path[1:], func(b *testing.B) {
+			b.ReportAllocs()
+			segs := make([]string, 0, 16)
+			for b.Loop() {
+				var err error
+				if segs, err = AppendSegments(segs[:0], path); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Parse("/v1/projects/{p}/{name=resources/*/parts/*}:cancel"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// TestLoad prints what 100,000 routes cost to parse and add, and holds the figures to generous bounds.
+func TestLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short")
+	}
+	const n = 100_000
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	tree, requests := table(t, n)
+	took := time.Since(start)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	mib := float64(after.HeapAlloc-before.HeapAlloc) / (1 << 20)
+	t.Logf("%d routes: %v, %.0f MiB, %.0f bytes each", n, took, mib, mib*(1<<20)/n)
+	if mib > 150 || took > 20*time.Second {
+		t.Errorf("%d routes: wanted at most 150 MiB and 20 s, found %.0f MiB and %v", n, mib, took)
+	}
+	for _, r := range requests {
+		if got, _, ok := tree.Match(r.verb, r.segs, struct{}{}, nil); !ok || got != r.want {
+			t.Errorf("%s %s: wanted %d, found %d", r.verb, r.path, r.want, got)
+		}
+	}
+}
