@@ -4,10 +4,10 @@ package balancer
 
 import (
 	"errors"
-	"sync/atomic"
 
 	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
 
 // ErrNoNode is the error of a Pick that finds no instance to take the call.
@@ -18,38 +18,23 @@ type Node struct {
 	registry.Endpoint
 	Transport rpcadapters.Transport
 
-	inflight atomic.Int64
-	draining atomic.Bool
+	gate rpc.Gate
 }
 
 // Start takes the node for one call. It returns false when the node is being drained: pick again. Every Start that
 // returned true is followed by one Done.
-func (n *Node) Start() bool {
-	n.inflight.Add(1)
-	if n.draining.Load() {
-		n.Done()
-		return false
-	}
-	return true
-}
+func (n *Node) Start() bool { return n.gate.Enter() }
 
-// Done ends a call's hold on the node; the last one out of a draining node closes its transport.
-func (n *Node) Done() {
-	if n.inflight.Add(-1) == 0 && n.draining.Load() {
-		_ = n.Transport.Close() // nobody is left to tell; Close may be called again
-	}
-}
+// Done ends a call's hold on the node.
+func (n *Node) Done() { n.gate.Leave() }
 
-// Drain lets calls in flight end and takes no new ones. The transport is closed when the last has ended.
+// Drain lets calls in flight end and takes no new ones; the last one out closes the transport. It is called once.
 func (n *Node) Drain() {
-	n.draining.Store(true)
-	if n.inflight.Load() == 0 {
-		_ = n.Transport.Close() // as in Done
-	}
+	n.gate.Shut(func() { _ = n.Transport.Close() }) // nobody is left to tell of an error
 }
 
 // Inflight is the number of calls that hold the node.
-func (n *Node) Inflight() int64 { return n.inflight.Load() }
+func (n *Node) Inflight() int64 { return n.gate.Inside() }
 
 // Info is what a policy may know of a call.
 type Info struct {

@@ -22,6 +22,7 @@ type Error struct {
 	Reason   string // set on errors made by the gateway: the ErrorInfo reason, "ROUTE_NOT_FOUND"
 	Status   int    // HTTP status where it differs from the code's (413, 404, ...); 0: by the table
 	Fields   []FieldViolation
+	Header   Metadata // HTTP headers that go with the answer: Allow, Retry-After
 	cause    error
 }
 

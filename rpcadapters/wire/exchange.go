@@ -3,11 +3,10 @@
 package wire
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"time"
-
-	"context"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
@@ -19,6 +18,7 @@ type Exchange struct {
 	Peer          netip.AddrPort
 	ContentLength int64 // -1: not stated
 	Start         time.Time
+	Deadline      time.Time // of the call, set by the face: reading the body ends then; zero: none
 	// Segments are the raw path's segments, set by the edge; see httprule.AppendSegments.
 	Segments []string
 	// ID is the request id, set by the edge: every answer carries it.
@@ -91,3 +91,16 @@ func (x *Exchange) Status() int { return x.status }
 
 // Bytes are the body bytes read from and written to the caller so far.
 func (x *Exchange) Bytes() (in, out int64) { return x.bytesIn, x.bytesOut }
+
+// Server is an engine with its listeners. Its methods are safe for concurrent use.
+type Server interface {
+	// Serve takes connections from l until l is closed or Shutdown is called; it returns nil then.
+	Serve(l net.Listener) error
+	// Drain makes every answer from now on tell its client to leave the connection.
+	Drain()
+	// Conns is the number of open connections, Accepted how many there have been.
+	Conns() int64
+	Accepted() int64
+	// Shutdown closes idle connections and waits for calls in flight until ctx ends; then it cuts them.
+	Shutdown(ctx context.Context) error
+}

@@ -1,0 +1,62 @@
+package main
+
+// demoSteps are what the demo shows, in order: later ones stand on what earlier ones changed.
+var demoSteps = []step{
+	{
+		title: "one order: enums by name, 64-bit numbers as strings, timestamps, a map, a oneof",
+		path:  "/v1/orders/1", status: 200,
+		want: `{"name":"orders/1","customer":"ada","state":"PLACED","created":"2026-01-05T08:30:00Z","labels":{"channel":"web"},
+			"address":{"city":"London"},"deliveryTime":"172800s","items":[{"sku":"tea-500g","quantity":2}]}`,
+	},
+	{
+		title: "a list, with query parameters for repeated, nested and enum fields",
+		path:  "/v1/orders?page_size=2&states=PLACED&states=SHIPPED&filter.created_after=2025-12-31T00:00:00Z", status: 200,
+		want: `{"orders":[{"customer":"grace"}]}`,
+	},
+	{
+		title: "take an order in: the body is one field of the request, the query another",
+		path:  "/v1/orders?request_id=demo-1", body: `{"customer":"alan","items":[{"sku":"mug","quantity":2}],"pickup_shop":7}`, status: 200,
+		want: `{"name":"orders/4","state":"PLACED","totalCents":"2500","pickupShop":7}`,
+	},
+	{
+		title: "change one field of it, named by a field mask",
+		path:  "/v1/orders/4?update_mask=labels", method: "PATCH", body: `{"labels":{"note":"leave at the door"}}`, status: 200,
+		want: `{"name":"orders/4","customer":"alan","labels":{"note":"leave at the door"}}`,
+	},
+	{
+		title: "cancel it, by a custom verb",
+		path:  "/v1/orders/4:cancel", body: `{"reason":"changed my mind"}`, status: 200,
+		want: `{"name":"orders/4","state":"CANCELLED"}`,
+	},
+	{
+		title: "a method without any HTTP rule; a price that JavaScript would round stays exact",
+		path:  "/demo.orders.v1.Orders/Quote", body: `{"items":[{"sku":"teahouse","quantity":1}]}`, status: 200,
+		want: `{"totalCents":"9007199254740993","prices":{"teahouse":"9007199254740993"}}`,
+	},
+	{
+		title: "an error of the service, with its details decoded",
+		path:  "/v1/orders/99", status: 404,
+		want: `{"code":5,"details":[{"@type":"type.googleapis.com/google.rpc.ResourceInfo","resourceName":"orders/99"},
+			{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"ORDER_NOT_FOUND","domain":"orders.demo"}]}`,
+	},
+	{
+		title: "an error of the caller: refused at the edge, with the place and the nearest name",
+		path:  "/v1/orders", body: `{"customer":"alan","items":[{"skew":"mug"}]}`, status: 400,
+		want: `{"code":3}`, text: `did you mean \"sku\"?`,
+	},
+	{
+		title: "a deadline, passed on to the service",
+		path:  "/v1/orders/1", header: "X-Request-Timeout: 0.000001", status: 504,
+		want: `{"code":4}`,
+	},
+	{
+		title: "remove an order",
+		path:  "/v1/orders/4", method: "DELETE", status: 200,
+		want: `{}`,
+	},
+	{
+		title: "what the gateway counted",
+		admin: true, path: "/metrics", status: 200,
+		text: `causeway_requests_total{`,
+	},
+}

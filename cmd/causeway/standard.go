@@ -1,0 +1,57 @@
+package main
+
+import (
+	"crypto/tls"
+	"log/slog"
+
+	"github.com/causeway-gateway/causeway/proxy"
+	"github.com/causeway-gateway/causeway/proxy/balancer"
+	"github.com/causeway-gateway/causeway/proxy/config"
+	"github.com/causeway-gateway/causeway/proxy/plugin"
+	"github.com/causeway-gateway/causeway/proxy/plugin/accesslog"
+	"github.com/causeway-gateway/causeway/proxy/plugin/metrics"
+	"github.com/causeway-gateway/causeway/registry"
+	"github.com/causeway-gateway/causeway/registry/static"
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/grpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/rest"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/nethttp"
+)
+
+// standard is the one list of what this build consists of. A new face, adapter, resolver, balancer or plugin is one
+// folder and one line here.
+func standard() (*proxy.Standard, error) {
+	restFace, err := rest.New()
+	if err != nil {
+		return nil, err
+	}
+	return &proxy.Standard{
+		Faces: []rpcadapters.Face{
+			restFace, // takes what no other face does: last
+		},
+		Adapters: []rpcadapters.Adapter{
+			grpc.Adapter{},
+		},
+		Plugins: []plugin.Kind{
+			accesslog.Kind,
+			metrics.Kind,
+		},
+		Balancer: balancer.RoundRobin,
+		Static: func(service string, addresses ...string) (registry.Resolver, error) {
+			return static.New(service, addresses...)
+		},
+		Engine: func(h wire.Handler, tlsConfig *tls.Config, log *slog.Logger) wire.Server {
+			return nethttp.New(h, tlsConfig, log)
+		},
+	}, nil
+}
+
+// pluginTypes gives the configuration its plugins' messages.
+func pluginTypes(std *proxy.Standard) config.Types {
+	types := config.Types{}
+	for _, k := range std.Plugins {
+		types[k.Name] = k.Config().ProtoReflect().Descriptor()
+	}
+	return types
+}

@@ -1,0 +1,466 @@
+package proxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/protobuf/proto"
+
+	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
+	"github.com/causeway-gateway/causeway/proxy/config"
+	"github.com/causeway-gateway/causeway/proxy/plugin"
+	"github.com/causeway-gateway/causeway/proxy/upstream"
+	"github.com/causeway-gateway/causeway/registry"
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/httprule"
+	"github.com/causeway-gateway/causeway/transcode/jsonwire"
+	"github.com/causeway-gateway/causeway/transcode/schema"
+	"github.com/causeway-gateway/causeway/transcode/source"
+)
+
+// builder makes one snapshot. It gathers every fault before it gives up.
+type builder struct {
+	std        *Standard
+	doc        *config.Document
+	prev       *Snapshot // nil the first time
+	env        plugin.Env
+	store      *source.Store
+	candidates map[string]*source.Set // pushed schemas under check
+	panics     counter
+	log        *slog.Logger
+
+	snap   *Snapshot
+	faults config.Faults
+	made   []func() // undo what was started, when the snapshot is refused
+}
+
+// build makes the snapshot, or returns all faults at once, each with its position. A refused snapshot leaves nothing
+// behind.
+func (b *builder) build(ctx context.Context) (*Snapshot, error) {
+	b.snap = &Snapshot{
+		Revision: 1,
+		Built:    time.Now(),
+		Doc:      b.doc,
+		schemas:  map[string]*loaded{},
+		services: map[string]*service{},
+		plugins:  map[string]plugin.Plugin{},
+	}
+	if b.prev != nil {
+		b.snap.Revision = b.prev.Revision + 1
+	}
+	b.schemas(ctx)
+	b.services()
+	global := b.pluginsOf("plugins", "", b.doc.Config.GetPlugins())
+	b.snap.nobody = &route{finish: finishersOf(global)}
+	b.routes(global)
+	if len(b.faults) > 0 {
+		for _, undo := range b.made {
+			undo()
+		}
+		return nil, b.faults
+	}
+	return b.snap, nil
+}
+
+func (b *builder) fault(path, format string, args ...any) *config.Fault {
+	f := b.doc.Fault(path, format, args...)
+	b.faults = append(b.faults, f)
+	return f
+}
+
+func (b *builder) schemas(ctx context.Context) {
+	for i, conf := range b.doc.Config.GetSchemas() {
+		var former *loaded
+		if b.prev != nil {
+			former = b.prev.schemas[conf.GetName()]
+		}
+		l, err := b.loadSchema(ctx, conf, former)
+		if err != nil {
+			b.faults = append(b.faults, schemaFault(b.doc, i, conf, err))
+			continue
+		}
+		b.snap.schemas[conf.GetName()] = l
+	}
+}
+
+func (b *builder) services() {
+	for i, conf := range b.doc.Config.GetServices() {
+		path := fmt.Sprintf("services[%d]", i)
+		sv := &service{name: conf.GetName(), digest: upstreamDigest(conf), schema: b.snap.schemas[conf.GetSchema()], serves: conf.GetServes()}
+		if sv.schema != nil && len(sv.schema.schema.Services()) > 0 {
+			for j, name := range sv.serves {
+				if _, ok := sv.schema.schema.Service(name); !ok {
+					b.fault(fmt.Sprintf("%s.serves[%d]", path, j), "schema %q has no service %q%s", sv.schema.name, name, schema.DidYouMean(name, serviceNames(sv.schema.schema)))
+				}
+			}
+		}
+		if b.prev != nil {
+			if old := b.prev.services[sv.name]; old != nil && old.digest == sv.digest {
+				sv.up = old.up
+			}
+		}
+		if sv.up == nil {
+			up, err := b.dial(conf)
+			if err != nil {
+				b.fault(path, "service %q: %s", sv.name, err)
+				continue
+			}
+			b.made = append(b.made, up.Close)
+			sv.up = up
+		}
+		b.snap.services[sv.name] = sv
+	}
+}
+
+// upstreamDigest tells whether two configurations of a service mean the same connections.
+func upstreamDigest(conf *configv1.Service) string {
+	c := proto.CloneOf(conf)
+	c.Schema, c.Serves = "", nil
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
+}
+
+func (b *builder) dial(conf *configv1.Service) (*upstream.Service, error) {
+	i := slices.IndexFunc(b.std.Adapters, func(a rpcadapters.Adapter) bool { return a.Name() == conf.GetAdapter() })
+	if i < 0 {
+		return nil, fmt.Errorf("there is no adapter %q", conf.GetAdapter())
+	}
+	adapter := b.std.Adapters[i]
+	addresses := make([]string, 0, len(conf.GetEndpoints()))
+	for _, e := range conf.GetEndpoints() {
+		addresses = append(addresses, e.GetAddress())
+		if _, err := clientTLS(conf.GetTls(), e.GetAddress()); err != nil {
+			return nil, err
+		}
+	}
+	resolver, err := b.std.Static(conf.GetName(), addresses...)
+	if err != nil {
+		return nil, err
+	}
+	return upstream.New(upstream.Config{
+		Name:     conf.GetName(),
+		Resolver: resolver,
+		Balancer: b.std.Balancer,
+		Log:      b.log,
+		Dial: func(ep registry.Endpoint) (rpcadapters.Transport, error) {
+			tlsConfig, err := clientTLS(conf.GetTls(), ep.Address)
+			if err != nil {
+				return nil, err
+			}
+			return adapter.Dial(rpcadapters.Target{
+				Address:     ep.Address,
+				TLS:         tlsConfig,
+				DialTimeout: conf.GetDialTimeout().AsDuration(),
+				MaxMessage:  int(conf.GetMaxMessage()),
+			})
+		},
+	}), nil
+}
+
+// named is a plugin under its name.
+type named struct {
+	name   string
+	plugin plugin.Plugin
+}
+
+// pluginsOf makes the plugins of one scope, or takes over those that the former snapshot has with the same configuration.
+func (b *builder) pluginsOf(path, scope string, confs []*configv1.Plugin) []named {
+	out := make([]named, 0, len(confs))
+	for i, conf := range confs {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		k := slices.IndexFunc(b.std.Plugins, func(k plugin.Kind) bool { return k.Name == conf.GetName() })
+		if k < 0 {
+			b.fault(at+".name", "there is no plugin %q%s", conf.GetName(), schema.DidYouMean(conf.GetName(), b.std.PluginNames()))
+			continue
+		}
+		kind := b.std.Plugins[k]
+		// The place among its like keeps two equal plugins of one scope apart.
+		key := fmt.Sprintf("%s\x00%d\x00%s\x00%s", scope, i, conf.GetName(), conf.GetConfig().GetValue())
+		if b.prev != nil && b.prev.plugins[key] != nil {
+			b.snap.plugins[key] = b.prev.plugins[key]
+			out = append(out, named{conf.GetName(), b.prev.plugins[key]})
+			continue
+		}
+		msg := kind.Config()
+		if err := proto.Unmarshal(conf.GetConfig().GetValue(), msg); err != nil {
+			b.fault(at+".config", "plugin %q: %s", conf.GetName(), err)
+			continue
+		}
+		p, err := kind.New(msg, b.env)
+		if err != nil {
+			b.fault(at, "plugin %q: %s", conf.GetName(), err)
+			continue
+		}
+		if c, ok := p.(io.Closer); ok {
+			b.made = append(b.made, func() { _ = c.Close() }) // the snapshot is refused for a reason that is told
+		}
+		b.snap.plugins[key] = p
+		out = append(out, named{conf.GetName(), p})
+	}
+	return out
+}
+
+func finishersOf(plugins []named) finishers {
+	var f finishers
+	for _, p := range plugins {
+		if x, ok := p.plugin.(rpc.Finisher); ok {
+			f = append(f, x)
+		}
+	}
+	return f
+}
+
+// PluginNames are the names of the plugins that this build has.
+func (s *Standard) PluginNames() []string {
+	names := make([]string, len(s.Plugins))
+	for i, k := range s.Plugins {
+		names[i] = k.Name
+	}
+	return names
+}
+
+// newRoute makes a route with its chain.
+func (b *builder) newRoute(sv *service, plugins []named) *route {
+	r := &route{service: sv}
+	var h rpc.Handler = &forward{service: sv.up}
+	for _, p := range slices.Backward(plugins) {
+		h = p.plugin.Wrap(h)
+	}
+	for _, p := range plugins {
+		r.chain = append(r.chain, p.name)
+	}
+	r.handler = &guard{next: h, panics: b.panics, log: b.log}
+	r.finish = finishersOf(plugins)
+	r.Service = sv.name
+	b.snap.routes = append(b.snap.routes, r)
+	return r
+}
+
+// defaultPriority is below that of every configured route.
+const defaultPriority = math.MinInt64
+
+// Defaults of a service's methods that no route selects; the same as config gives a route.
+const (
+	defaultTimeout = 15 * time.Second
+	defaultMaxBody = 4 << 20
+)
+
+func (b *builder) routes(global []named) {
+	r := router{b: b, levels: map[int64]*level{}}
+	selected := map[*schema.Method]bool{}
+	for i, conf := range b.doc.Config.GetRoutes() {
+		at := fmt.Sprintf("routes[%d]", i)
+		sv := b.snap.services[conf.GetService()]
+		own := b.pluginsOf(at+".plugins", conf.GetName(), conf.GetPlugins())
+		if sv == nil || sv.schema == nil {
+			if sv != nil {
+				b.fault(at+".service", "service %q has no schema, so it has no methods to route to", sv.name)
+			}
+			continue
+		}
+		rt := b.newRoute(sv, slices.Concat(global, own))
+		rt.path = at
+		rt.Route = conf.GetName()
+		rt.Timeout = conf.GetTimeout().AsDuration()
+		rt.MaxBody = int(conf.GetMaxBody())
+		rt.Request, rt.Response = lower(conf.GetRequestHeaders()), lower(conf.GetResponseHeaders())
+		rt.JSON = jsonOptions(conf.GetJson())
+		rt.priority = int64(conf.GetPriority())
+		rt.hosts = lower(conf.GetHosts())
+		rt.conditions = b.conditions(at, conf.GetHeaders())
+		if conf.GetHttp() != nil {
+			for _, binding := range b.ownRule(at, sv, conf.GetHttp()) {
+				selected[binding.Method] = true
+				r.add(rt, binding)
+			}
+			continue
+		}
+		for j, glob := range conf.GetMethods() {
+			methods := sv.methods(glob)
+			if len(methods) == 0 && len(sv.schema.schema.Services()) > 0 {
+				b.fault(fmt.Sprintf("%s.methods[%d]", at, j), "%q selects no method that service %q serves%s", glob, sv.name, schema.DidYouMean(glob, methodNames(sv.methods("*"))))
+			}
+			for _, m := range methods {
+				selected[m] = true
+				for _, binding := range b.bindings(at, m) {
+					r.add(rt, binding)
+				}
+			}
+		}
+	}
+	for i, conf := range b.doc.Config.GetServices() {
+		sv := b.snap.services[conf.GetName()]
+		if sv == nil || sv.schema == nil {
+			continue
+		}
+		rt := b.newRoute(sv, global)
+		rt.path = fmt.Sprintf("services[%d]", i)
+		rt.Route, rt.Timeout, rt.MaxBody, rt.JSON = sv.name, defaultTimeout, defaultMaxBody, &jsonwire.Options{}
+		rt.priority = defaultPriority
+		for _, m := range sv.methods("*") {
+			if selected[m] {
+				continue
+			}
+			for _, binding := range b.bindings(rt.path, m) {
+				r.add(rt, binding)
+			}
+		}
+	}
+	b.snap.levels = r.sorted()
+}
+
+// methods are those that the service serves and glob selects, in the schema's order.
+func (sv *service) methods(glob string) []*schema.Method {
+	var out []*schema.Method
+	for _, s := range sv.schema.schema.Services() {
+		if len(sv.serves) > 0 && !slices.Contains(sv.serves, s.Name) {
+			continue
+		}
+		for _, m := range s.Methods {
+			if globMatch(glob, m.Name[1:]) {
+				out = append(out, m)
+			}
+		}
+	}
+	return out
+}
+
+// globMatch matches name against a pattern in which * stands for any run of characters.
+func globMatch(pattern, name string) bool {
+	parts := strings.Split(pattern, "*")
+	if len(parts) == 1 {
+		return pattern == name
+	}
+	if !strings.HasPrefix(name, parts[0]) {
+		return false
+	}
+	name = name[len(parts[0]):]
+	for _, p := range parts[1 : len(parts)-1] {
+		i := strings.Index(name, p)
+		if i < 0 {
+			return false
+		}
+		name = name[i+len(p):]
+	}
+	return strings.HasSuffix(name, parts[len(parts)-1])
+}
+
+// bindings are a method's HTTP rules, or the one it has without any.
+func (b *builder) bindings(at string, m *schema.Method) []*httprule.Binding {
+	rule := httprule.Rule(m)
+	if rule == nil {
+		return []*httprule.Binding{httprule.Default(m)}
+	}
+	bindings, err := httprule.Compile(m, rule)
+	if err != nil {
+		b.fault(at, "%s", err)
+	}
+	return bindings
+}
+
+// ownRule compiles a route's own HTTP rule.
+func (b *builder) ownRule(at string, sv *service, conf *configv1.HTTPRule) []*httprule.Binding {
+	methods := sv.methods(conf.GetMethod())
+	if len(methods) != 1 || strings.Contains(conf.GetMethod(), "*") {
+		if len(sv.schema.schema.Services()) > 0 {
+			b.fault(at+".http.method", "service %q serves no method %q%s", sv.name, conf.GetMethod(), schema.DidYouMean(conf.GetMethod(), methodNames(sv.methods("*"))))
+		}
+		return nil
+	}
+	rule := &annotations.HttpRule{Body: conf.GetBody(), ResponseBody: conf.GetResponseBody()}
+	switch p := conf.GetPattern().(type) {
+	case *configv1.HTTPRule_Get:
+		rule.Pattern = &annotations.HttpRule_Get{Get: p.Get}
+	case *configv1.HTTPRule_Put:
+		rule.Pattern = &annotations.HttpRule_Put{Put: p.Put}
+	case *configv1.HTTPRule_Post:
+		rule.Pattern = &annotations.HttpRule_Post{Post: p.Post}
+	case *configv1.HTTPRule_Delete:
+		rule.Pattern = &annotations.HttpRule_Delete{Delete: p.Delete}
+	case *configv1.HTTPRule_Patch:
+		rule.Pattern = &annotations.HttpRule_Patch{Patch: p.Patch}
+	case *configv1.HTTPRule_Custom:
+		rule.Pattern = &annotations.HttpRule_Custom{Custom: &annotations.CustomHttpPattern{Kind: p.Custom.GetKind(), Path: p.Custom.GetPath()}}
+	}
+	bindings, err := httprule.Compile(methods[0], rule)
+	if err != nil {
+		b.fault(at+".http", "%s", err)
+	}
+	return bindings
+}
+
+func (b *builder) conditions(at string, confs []*configv1.HeaderCondition) []condition {
+	var out []condition
+	for i, conf := range confs {
+		c := condition{name: strings.ToLower(conf.GetName())}
+		switch v := conf.GetCondition().(type) {
+		case *configv1.HeaderCondition_Exact:
+			c.kind, c.value = isExactly, v.Exact
+		case *configv1.HeaderCondition_Prefix:
+			c.kind, c.value = hasPrefix, v.Prefix
+		case *configv1.HeaderCondition_Regex:
+			re, err := regexp.Compile("^(?:" + v.Regex + ")$")
+			if err != nil {
+				b.fault(fmt.Sprintf("%s.headers[%d].regex", at, i), "%s", err)
+				continue
+			}
+			c.kind, c.value, c.regexp = fitsRegexp, v.Regex, re
+		case *configv1.HeaderCondition_Present:
+			c.kind = isAbsent
+			if v.Present {
+				c.kind = isPresent
+			}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+func jsonOptions(o *configv1.JSONOptions) *jsonwire.Options {
+	return &jsonwire.Options{
+		EmitUnpopulated: o.GetEmitUnpopulated(),
+		ProtoNames:      o.GetProtoNames(),
+		EnumNumbers:     o.GetEnumNumbers(),
+		Int64Numbers:    o.GetInt64Numbers(),
+		IgnoreUnknown:   o.GetIgnoreUnknown(),
+	}
+}
+
+func lower(names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = strings.ToLower(n)
+	}
+	return out
+}
+
+func serviceNames(s *schema.Schema) []string {
+	var names []string
+	for _, sv := range s.Services() {
+		names = append(names, sv.Name)
+	}
+	return names
+}
+
+func methodNames(ms []*schema.Method) []string {
+	names := make([]string, len(ms))
+	for i, m := range ms {
+		names[i] = m.Name[1:]
+	}
+	return names
+}

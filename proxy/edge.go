@@ -1,0 +1,161 @@
+package proxy
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"math/rand/v2"
+	"runtime/debug"
+	"strings"
+	"sync"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/transcode/httprule"
+)
+
+// visit is what the edge needs for one exchange; pooled.
+type visit struct {
+	rpcadapters.Matched
+	gateway *Gateway
+	route   *route
+	done    bool
+	vars    [8]string
+}
+
+var visits = sync.Pool{New: func() any { return &visit{} }}
+
+// Done tells the route's finishers the end of the call, once.
+func (v *visit) Done(c *rpc.Call, sent rpc.Sent) {
+	if v.done {
+		return
+	}
+	v.done = true
+	v.route.finish.finish(c, sent, v.gateway.panics, v.gateway.log)
+}
+
+// ServeExchange takes one request through the gateway. It is called by an engine, in the connection's goroutine.
+func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
+	x.ID = requestID(x.HTTP.Header)
+	v := visits.Get().(*visit)
+	v.gateway = g
+	defer g.leave(x, v)
+	face := g.face(x)
+	var refusal *rpc.Error
+	var err error
+	if x.Segments, err = httprule.AppendSegments(x.Segments[:0], x.HTTP.Path); err != nil {
+		refusal = rpc.Refuse(codes.InvalidArgument, "INVALID_PATH", "%s", err)
+	} else if strings.IndexByte(x.HTTP.Query, '#') >= 0 {
+		refusal = rpc.Refuse(codes.InvalidArgument, "INVALID_PATH", "the query has a raw #: write it as %%23")
+	}
+	for {
+		snap := g.snap.Load()
+		var t *target
+		if refusal == nil {
+			var ok bool
+			if t, v.Vars, ok = snap.match(x, v.vars[:0]); !ok {
+				refusal = snap.unmatched(x)
+			}
+		}
+		v.route = snap.nobody
+		if refusal == nil {
+			v.route = t.route
+		}
+		if !v.route.gate.Enter() {
+			v.route = nil // a newer snapshot has been swapped in; match again on that
+			continue
+		}
+		if refusal != nil {
+			g.refuse(x, v, face, refusal)
+			return
+		}
+		v.Method, v.Options, v.Binding, v.Finish = t.binding.Method, &t.route.Options, t.binding, v
+		face.Serve(ctx, x, &v.Matched, t.route.handler)
+		return
+	}
+}
+
+// leave ends the visit, also when the face panicked: the caller gets an answer if none was begun, and Done still runs.
+func (g *Gateway) leave(x *wire.Exchange, v *visit) {
+	r := recover()
+	if r != nil {
+		g.panics.Add(1)
+		g.log.Error("panic at the edge", "request_id", x.ID, "panic", r, "stack", string(debug.Stack()))
+		if v.route == nil {
+			v.route = &route{}
+		} else {
+			defer v.route.gate.Leave()
+		}
+		if !v.done {
+			g.refuse(x, v, g.faces[len(g.faces)-1], panicked(r))
+		}
+		return // the visit may be held by what panicked: it is not used again
+	}
+	v.route.gate.Leave()
+	*v = visit{}
+	visits.Put(v)
+}
+
+// face finds the protocol of a request.
+func (g *Gateway) face(x *wire.Exchange) rpcadapters.Face {
+	last := len(g.faces) - 1
+	for _, f := range g.faces[:last] {
+		if f.Match(x) {
+			return f
+		}
+	}
+	return g.faces[last]
+}
+
+// refuse answers a request that has no route and tells the global finishers.
+func (g *Gateway) refuse(x *wire.Exchange, v *visit, face rpcadapters.Face, err *rpc.Error) {
+	c := &rpc.Call{Protocol: face.Name(), Route: v.route.Route, Service: v.route.Service, ID: x.ID, Peer: x.Peer, HTTP: &x.HTTP, Method: v.Method}
+	c.Times.Start = x.Start
+	v.Done(c, face.Refuse(x, err))
+}
+
+// unmatched is the error of a request that no route takes: 405 where another verb would do, else 404.
+func (s *Snapshot) unmatched(x *wire.Exchange) *rpc.Error {
+	if verbs := s.verbs(x); len(verbs) > 0 {
+		allow := strings.Join(verbs, ", ")
+		e := rpc.Refuse(codes.Unimplemented, "METHOD_NOT_ALLOWED", "%s is not served at this path: it takes %s", x.HTTP.Method, allow).WithStatus(405)
+		e.Header.Add("allow", allow)
+		return e
+	}
+	return rpc.Refuse(codes.Unimplemented, "ROUTE_NOT_FOUND", "no route takes %s %s", x.HTTP.Method, x.HTTP.Path).WithStatus(404)
+}
+
+// maxID is the longest request id taken from a caller.
+const maxID = 128
+
+// requestID is the caller's own id when it is one short word, else a new one.
+func requestID(header rpc.Metadata) string {
+	if id := header.Get("x-request-id"); id != "" && len(id) <= maxID && word(id) {
+		return id
+	}
+	var raw [16]byte
+	for i := 0; i < len(raw); i += 8 {
+		n := rand.Uint64()
+		for j := range 8 {
+			raw[i+j] = byte(n >> (8 * j))
+		}
+	}
+	var text [32]byte
+	hex.Encode(text[:], raw[:])
+	return string(text[:])
+}
+
+func word(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' || s[i] == '"' || s[i] == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// ErrClosed is the error of a gateway that has been shut down.
+var ErrClosed = errors.New("the gateway is closed")

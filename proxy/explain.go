@@ -1,0 +1,231 @@
+package proxy
+
+import (
+	"cmp"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/transcode/httprule"
+	"github.com/causeway-gateway/causeway/transcode/jsonwire"
+)
+
+// Question is a request to explain; nothing is sent.
+type Question struct {
+	Method  string   // the HTTP verb
+	URL     string   // absolute, or a path with query
+	Headers []string // "Name: value"
+}
+
+// Explanation says which route takes a request, what it binds, and why the others do not.
+type Explanation struct {
+	Method string `json:"method"`
+	Host   string `json:"host,omitempty"`
+	Path   string `json:"path"`
+	Fault  string `json:"fault,omitempty"` // why the request is refused before or while it is matched
+	Taken  *Taken `json:"taken,omitempty"`
+	// Others are the bindings that came nearest, best first.
+	Others []Other `json:"others,omitempty"`
+	// More is how many further bindings there are.
+	More int `json:"more,omitempty"`
+}
+
+// Taken is the route and binding that match.
+type Taken struct {
+	Route      string   `json:"route"`
+	Rule       string   `json:"rule"`
+	RPC        string   `json:"rpc"`
+	Kind       string   `json:"kind"`
+	Bound      []Bound  `json:"bound,omitempty"`
+	Body       string   `json:"body"`
+	Response   string   `json:"response,omitempty"`
+	Plugins    []string `json:"plugins,omitempty"`
+	Timeout    string   `json:"timeout,omitempty"`
+	Service    string   `json:"service"`
+	Schema     string   `json:"schema"`
+	Instances  []string `json:"instances,omitempty"`
+	Conditions []string `json:"conditions,omitempty"`
+	// Fault is what the call would be refused for before it is sent.
+	Fault string `json:"fault,omitempty"`
+}
+
+// Bound is one field set from outside the body.
+type Bound struct {
+	Field string `json:"field"`
+	Value string `json:"value"`
+	From  string `json:"from"`
+}
+
+// Other is a binding that does not take the request.
+type Other struct {
+	Route string `json:"route"`
+	Rule  string `json:"rule"`
+	Why   string `json:"why"`
+
+	rank int
+}
+
+// maxOthers is how many of the bindings that do not match are told.
+const maxOthers = 8
+
+// Explain tells what would become of a request.
+func (s *Snapshot) Explain(q Question) Explanation {
+	x, e := question(q)
+	if e.Fault != "" {
+		return e
+	}
+	var err error
+	if x.Segments, err = httprule.AppendSegments(nil, x.HTTP.Path); err != nil {
+		e.Fault = err.Error()
+		return e
+	}
+	t, vars, ok := s.match(x, nil)
+	if ok {
+		e.Taken = s.taken(x, t, vars)
+	} else {
+		e.Fault = s.unmatched(x).Message
+	}
+	for _, p := range s.targets {
+		if t != nil && p.binding == t.binding && p.route == t.route {
+			continue
+		}
+		e.Others = append(e.Others, other(p, x, t))
+	}
+	slices.SortStableFunc(e.Others, func(a, b Other) int { return cmp.Compare(b.rank, a.rank) })
+	if len(e.Others) > maxOthers {
+		e.More = len(e.Others) - maxOthers
+		e.Others = e.Others[:maxOthers]
+	}
+	return e
+}
+
+// question makes an exchange of a question; faults of its own are in the explanation.
+func question(q Question) (*wire.Exchange, Explanation) {
+	x := &wire.Exchange{}
+	raw := q.URL
+	x.HTTP.Method = strings.ToUpper(q.Method)
+	if scheme, rest, ok := strings.Cut(raw, "://"); ok {
+		host, path, _ := strings.Cut(rest, "/")
+		x.HTTP.Scheme, raw = scheme, "/"+path
+		if u, err := url.Parse("//" + host); err == nil {
+			x.HTTP.Host = strings.ToLower(u.Hostname())
+		}
+	}
+	x.HTTP.Path, x.HTTP.Query, _ = strings.Cut(raw, "?")
+	for _, h := range q.Headers {
+		name, value, ok := strings.Cut(h, ":")
+		if !ok {
+			return x, Explanation{Method: x.HTTP.Method, Path: x.HTTP.Path, Fault: fmt.Sprintf("header %q: want Name: value", h)}
+		}
+		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
+		if name == "host" {
+			x.HTTP.Host = strings.ToLower(value)
+			continue
+		}
+		x.HTTP.Header.Add(name, value)
+	}
+	return x, Explanation{Method: x.HTTP.Method, Host: x.HTTP.Host, Path: x.HTTP.Path}
+}
+
+func (s *Snapshot) taken(x *wire.Exchange, t *target, vars []string) *Taken {
+	b := t.binding
+	out := &Taken{
+		Route:   t.route.label(),
+		Rule:    b.Verb + " " + b.Template.String(),
+		RPC:     b.Method.Name[1:],
+		Kind:    b.Method.Kind.String(),
+		Plugins: t.route.chain,
+		Timeout: t.route.Timeout.String(),
+		Service: t.route.service.name,
+		Schema:  t.route.service.schema.name,
+	}
+	switch b.Body {
+	case httprule.NoBody:
+		out.Body = "not read"
+	case httprule.WholeBody:
+		out.Body = "the whole " + b.Method.Input.Name
+	case httprule.FieldBody:
+		out.Body = "field " + b.BodyField.String()
+	}
+	if b.ResponseBody != nil {
+		out.Response = "field " + b.ResponseBody.String()
+	}
+	for i, p := range b.Vars {
+		out.Bound = append(out.Bound, Bound{p.String(), vars[i], "path"})
+	}
+	if x.HTTP.Query != "" && b.Body != httprule.WholeBody {
+		params, err := jsonwire.AppendQuery(nil, b.Method.Input, x.HTTP.Query, t.route.JSON)
+		if err != nil {
+			out.Fault = err.Error()
+		}
+		for _, p := range params {
+			out.Bound = append(out.Bound, Bound{p.Field.String(), p.Value, "query"})
+		}
+	}
+	for i := range t.route.conditions {
+		out.Conditions = append(out.Conditions, t.route.conditions[i].String())
+	}
+	for _, n := range t.route.service.up.Nodes() {
+		out.Instances = append(out.Instances, n.Address)
+	}
+	return out
+}
+
+// other says why a target does not take the request; the rank is how near it came.
+func other(p placed, x *wire.Exchange, taken *target) Other {
+	o := Other{Route: p.route.label(), Rule: p.binding.String()}
+	fits, why := p.binding.Template.Mismatch(x.Segments)
+	o.rank = fits
+	const near = 1 << 16 // a path that fits outranks one that does not
+	switch {
+	case why != "":
+		o.Why = why
+	case p.binding.Verb != x.HTTP.Method && p.binding.Verb != "*":
+		o.rank += near
+		o.Why = fmt.Sprintf("it takes %s, not %s", p.binding.Verb, x.HTTP.Method)
+	case !hostFits(p.host, x.HTTP.Host):
+		o.rank += 2 * near
+		o.Why = fmt.Sprintf("it answers for host %s, not %q", p.host, x.HTTP.Host)
+	case !admit(p.target, x):
+		o.rank += 3 * near
+		o.Why = "its condition does not hold: " + failing(p.route, x.HTTP.Header)
+	case taken != nil && p.route.priority < taken.route.priority:
+		o.rank += 4 * near
+		o.Why = "its priority is lower"
+	default:
+		o.rank += 5 * near
+		o.Why = "it fits, but the one taken is more specific"
+	}
+	return o
+}
+
+func hostFits(pattern, host string) bool {
+	if rest, ok := strings.CutPrefix(pattern, "*"); ok {
+		return strings.HasSuffix(host, rest)
+	}
+	return pattern == "" || pattern == host
+}
+
+func failing(r *route, header rpc.Metadata) string {
+	for i := range r.conditions {
+		if !r.conditions[i].holds(header) {
+			return r.conditions[i].String()
+		}
+	}
+	return ""
+}
+
+// RoutesOf lists the bindings over a schema's methods, sorted.
+func (s *Snapshot) RoutesOf(schemaName string) []string {
+	var out []string
+	for _, p := range s.targets {
+		if p.route.service.schema.name == schemaName {
+			out = append(out, p.host+p.binding.String())
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

@@ -1,0 +1,75 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/causeway-gateway/causeway/proxy/balancer"
+	"github.com/causeway-gateway/causeway/proxy/upstream"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
+)
+
+// maxAttempts bounds how often a call that no upstream has run is tried elsewhere.
+const maxAttempts = 3
+
+// forward is the last handler of every chain: it has the body translated, picks an instance and calls it.
+type forward struct {
+	service *upstream.Service
+}
+
+// Handle forwards a unary call. A call that certainly was not executed is tried on another instance, with the same bytes.
+func (f *forward) Handle(ctx context.Context, c *rpc.Call) error {
+	if c.Method.Kind != schema.Unary {
+		return rpc.Refuse(codes.Unimplemented, "STREAMING_UNSUPPORTED", "%s is a %s method, and those are not served over %s here", c.Method.Name[1:], c.Method.Kind, c.Protocol)
+	}
+	req, err := c.Body.Message(ctx, c.Method.Input)
+	if err != nil {
+		return err
+	}
+	c.Times.Body = time.Now()
+	for {
+		err = f.attempt(ctx, c, req)
+		var e *rpc.Error
+		if err == nil || !errors.As(err, &e) || e.Executed || e.Class != rpc.Transport || c.Attempts >= maxAttempts || ctx.Err() != nil {
+			return err
+		}
+		c.Reply.Reset()
+	}
+}
+
+func (f *forward) attempt(ctx context.Context, c *rpc.Call, req *rpc.Message) error {
+	node, err := f.pick(c)
+	if err != nil {
+		return err
+	}
+	defer node.Done()
+	c.Attempts++
+	c.Node = node.Address
+	start := time.Now()
+	err = node.Transport.Unary(ctx, c, req, &c.Reply)
+	c.Times.Upstream += time.Since(start)
+	return err
+}
+
+// pick finds a node that takes the call. A node that is being drained will not start: the next pick sees the new set.
+func (f *forward) pick(c *rpc.Call) (*balancer.Node, error) {
+	for tries := 0; ; tries++ {
+		node, err := f.service.Pick(balancer.Info{Attempt: c.Attempts})
+		if err != nil {
+			return nil, rpc.Refuse(codes.Unavailable, "NO_INSTANCE", "no instance of the service is available").WithCause(err)
+		}
+		if node.Start() {
+			return node, nil
+		}
+		if tries >= maxPicks {
+			return nil, rpc.Refuse(codes.Unavailable, "NO_INSTANCE", "every instance of the service is leaving")
+		}
+	}
+}
+
+// maxPicks bounds picking while a set of nodes is being replaced.
+const maxPicks = 100

@@ -1,0 +1,309 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/causeway-gateway/causeway/proxy/config"
+	"github.com/causeway-gateway/causeway/proxy/plugin"
+	"github.com/causeway-gateway/causeway/proxy/telemetry"
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/transcode/source"
+)
+
+// Options are what a gateway is made with.
+type Options struct {
+	Standard *Standard
+	// Load reads the configuration anew; it is called at the start and for each reload.
+	Load func() (*config.Document, error)
+	// Store keeps pushed schemas; nil: pushes are refused.
+	Store *source.Store
+	Meter *telemetry.Meter
+	Sinks *telemetry.Sinks
+	Log   *slog.Logger
+}
+
+// Gateway serves calls by its current snapshot. Readers never lock; changes are made one at a time.
+type Gateway struct {
+	opts   Options
+	faces  []rpcadapters.Face
+	snap   atomic.Pointer[Snapshot]
+	log    *slog.Logger
+	panics counter
+	gauges gauges
+
+	draining atomic.Bool
+
+	mu        sync.Mutex // one change at a time
+	listeners []*listener
+	attempted *config.Document // the last document loaded, valid or not: its files are watched
+	last      outcome
+	closed    bool
+}
+
+// outcome is how the last change went.
+type outcome struct {
+	at  time.Time
+	err error
+}
+
+// gauges are the gateway's own metrics.
+type gauges struct {
+	reloads     *telemetry.CounterVec
+	success     *telemetry.Gauge
+	revision    *telemetry.Gauge
+	connections *telemetry.GaugeVec
+	accepted    *telemetry.CounterVec
+}
+
+// New makes a gateway that serves nothing yet: Start loads its configuration.
+func New(o Options) (*Gateway, error) {
+	g := &Gateway{opts: o, faces: o.Standard.Faces, log: o.Log}
+	panics, err := o.Meter.Counter("causeway_panics_total", "", "Panics that were caught; each is a defect to report.")
+	if err != nil {
+		return nil, err
+	}
+	g.panics = panics.With()
+	var errs [5]error
+	g.gauges.reloads, errs[0] = o.Meter.Counter("causeway_config_reloads_total", "", "Configurations tried, by result.", "result")
+	success, err := o.Meter.Gauge("causeway_config_last_reload_success", "", "1 when the last configuration tried is in force.")
+	errs[1] = err
+	revision, err := o.Meter.Gauge("causeway_config_revision", "", "Number of the snapshot in force, counted from the start of the process.")
+	errs[2] = err
+	g.gauges.connections, errs[3] = o.Meter.Gauge("causeway_connections", "", "Open connections of callers.", "listener")
+	g.gauges.accepted, errs[4] = o.Meter.Counter("causeway_connections_accepted_total", "", "Connections of callers since the start.", "listener")
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	g.gauges.success, g.gauges.revision = success.With(), revision.With()
+	return g, nil
+}
+
+// Reload loads the configuration and puts it into force whole, or changes nothing and says why.
+func (g *Gateway) Reload(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	doc, err := g.opts.Load()
+	if doc != nil {
+		g.attempted = doc
+	}
+	if err == nil {
+		err = g.apply(ctx, doc, nil)
+	}
+	g.report(err)
+	return err
+}
+
+// report keeps how a change went, for the log, the metrics and readyz. mu is held.
+func (g *Gateway) report(err error) {
+	g.last = outcome{at: time.Now(), err: err}
+	if err != nil {
+		g.gauges.reloads.With("refused").Add(1)
+		g.gauges.success.Set(0)
+		return
+	}
+	g.gauges.reloads.With("applied").Add(1)
+	g.gauges.success.Set(1)
+}
+
+// apply builds doc with the pushed candidates and swaps it in. mu is held.
+func (g *Gateway) apply(ctx context.Context, doc *config.Document, candidates map[string]*source.Set) error {
+	if g.closed {
+		return ErrClosed
+	}
+	prev := g.snap.Load()
+	next, err := g.builder(doc, prev, candidates).build(ctx)
+	if err != nil {
+		return err
+	}
+	opened, gone, err := g.listen(doc)
+	if err != nil {
+		// What next made and prev does not have is closed again.
+		retire(next, prev)
+		return err
+	}
+	g.snap.Store(next)
+	g.gauges.revision.Set(next.Revision)
+	for _, l := range opened {
+		g.serve(l)
+	}
+	retire(prev, next)
+	g.leaveListeners(gone)
+	return nil
+}
+
+func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[string]*source.Set) *builder {
+	return &builder{
+		std:        g.opts.Standard,
+		doc:        doc,
+		prev:       prev,
+		env:        plugin.Env{Meter: g.opts.Meter, Open: func(output string) (io.WriteCloser, error) { return g.opts.Sinks.Open(output) }},
+		store:      g.opts.Store,
+		candidates: candidates,
+		panics:     g.panics,
+		log:        g.log,
+	}
+}
+
+// Check builds the configuration without serving it and returns what Reload would say. The snapshot is for reading
+// (Explain); release ends it.
+func (g *Gateway) Check(ctx context.Context) (snap *Snapshot, release func(), err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	doc, err := g.opts.Load()
+	if err != nil {
+		return nil, nil, err
+	}
+	prev := g.snap.Load()
+	snap, err = g.builder(doc, prev, nil).build(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return snap, func() { retire(snap, prev) }, nil
+}
+
+// Current is the snapshot in force, or nil before the first.
+func (g *Gateway) Current() *Snapshot { return g.snap.Load() }
+
+// Files are the files and folders that the configuration in force, and the last one tried, depend on.
+func (g *Gateway) Files() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var files []string
+	for _, doc := range []*config.Document{g.attempted, docOf(g.snap.Load())} {
+		if doc == nil {
+			continue
+		}
+		files = append(files, doc.Files...)
+		for _, s := range doc.Config.GetSchemas() {
+			if s.GetDescriptorSet() != "" {
+				files = append(files, s.GetDescriptorSet())
+			}
+			files = append(files, s.GetProto().GetPaths()...)
+			files = append(files, s.GetProto().GetImportRoots()...)
+		}
+	}
+	if snap := g.snap.Load(); snap != nil {
+		for _, l := range snap.schemas {
+			files = append(files, l.watch...)
+		}
+	}
+	return files
+}
+
+func docOf(s *Snapshot) *config.Document {
+	if s == nil {
+		return nil
+	}
+	return s.Doc
+}
+
+// ErrNoStore is the error of a push to a gateway that keeps no schemas.
+var ErrNoStore = errors.New("this gateway has no data directory to keep schemas in")
+
+// UnknownSchemaError is the error of a push to a name that the configuration does not take pushes for.
+type UnknownSchemaError struct{ Name, Problem string }
+
+// Error says what is wrong with the name, and the fix.
+func (e *UnknownSchemaError) Error() string {
+	return fmt.Sprintf("schema %q %s", e.Name, e.Problem)
+}
+
+// Push checks a descriptor set as the next version of a pushed schema, compiles it aside, keeps it on disk and puts it
+// into force. On an error nothing has changed.
+func (g *Gateway) Push(ctx context.Context, name string, set *source.Set, from string) (source.Version, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := g.takesPushes(name); err != nil {
+		return source.Version{}, err
+	}
+	// Built twice: first aside, to see that it holds; then, once it is kept, with its version's number.
+	if err := g.try(ctx, name, set); err != nil {
+		return source.Version{}, err
+	}
+	v, err := g.opts.Store.Push(name, set, from, time.Now())
+	if err != nil {
+		return source.Version{}, err
+	}
+	return v, g.apply(ctx, g.snap.Load().Doc, nil)
+}
+
+// Rollback puts a former version of a pushed schema into force; to 0: the one before the active. On an error nothing has
+// changed.
+func (g *Gateway) Rollback(ctx context.Context, name string, to int) (source.Version, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := g.takesPushes(name); err != nil {
+		return source.Version{}, err
+	}
+	_, active, ok, err := g.opts.Store.Active(name)
+	if err != nil {
+		return source.Version{}, err
+	}
+	v, err := g.opts.Store.Rollback(name, to)
+	if err != nil {
+		return source.Version{}, err
+	}
+	if err := g.apply(ctx, g.snap.Load().Doc, nil); err != nil {
+		if ok {
+			if _, back := g.opts.Store.Rollback(name, active.Number); back != nil {
+				err = errors.Join(err, back)
+			}
+		}
+		return source.Version{}, err
+	}
+	return v, nil
+}
+
+// SchemaLimits are the bounds of a pushed schema; the error is that of a push to it.
+func (g *Gateway) SchemaLimits(name string) (source.Limits, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := g.takesPushes(name); err != nil {
+		return source.Limits{}, err
+	}
+	for _, s := range g.snap.Load().Doc.Config.GetSchemas() {
+		if s.GetName() == name {
+			return limitsOf(s.GetLimits()), nil
+		}
+	}
+	return source.Limits{}, nil
+}
+
+func (g *Gateway) takesPushes(name string) error {
+	if g.closed {
+		return ErrClosed
+	}
+	if g.opts.Store == nil {
+		return ErrNoStore
+	}
+	snap := g.snap.Load()
+	if snap == nil {
+		return ErrClosed
+	}
+	l := snap.schemas[name]
+	if l == nil {
+		return &UnknownSchemaError{name, fmt.Sprintf("is not in the configuration: declare it there as `- {name: %s, pushed: {}}`", name)}
+	}
+	if !l.pushed {
+		return &UnknownSchemaError{name, fmt.Sprintf("is read from its own source (%s): change that, or declare the schema `pushed: {}`", l.origin)}
+	}
+	return nil
+}
+
+// try builds the current document with one candidate and lets go of the result.
+func (g *Gateway) try(ctx context.Context, name string, set *source.Set) error {
+	prev := g.snap.Load()
+	snap, err := g.builder(prev.Doc, prev, map[string]*source.Set{name: set}).build(ctx)
+	if err != nil {
+		return err
+	}
+	retire(snap, prev)
+	return nil
+}

@@ -1,0 +1,272 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
+	"github.com/causeway-gateway/causeway/proxy/certs"
+	"github.com/causeway-gateway/causeway/proxy/config"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+)
+
+// listener is one address that callers reach, with the engine that serves it. It outlives snapshots.
+type listener struct {
+	conf   *configv1.Listener
+	ln     net.Listener
+	server wire.Server
+	tls    atomic.Pointer[tls.Config] // what handshakes use; a reload swaps it
+	pair   *certs.KeyPair
+	done   chan struct{}
+}
+
+// listen opens the addresses of doc that are not open yet and finds those that doc does not have any more. On an error
+// nothing stays open that was not. mu is held.
+func (g *Gateway) listen(doc *config.Document) (opened, gone []*listener, err error) {
+	var faults config.Faults
+	var kept []*listener
+	swaps := map[*listener]*configv1.Listener{}
+	for i, conf := range doc.Config.GetListen() {
+		at := fmt.Sprintf("listen[%d]", i)
+		l := g.listening(conf.GetAddress())
+		switch {
+		case l == nil:
+			l, err := g.open(conf)
+			if err != nil {
+				faults = append(faults, doc.Fault(at, "%s", err))
+				continue
+			}
+			opened = append(opened, l)
+			kept = append(kept, l)
+			continue
+		case (l.conf.GetTls() == nil) != (conf.GetTls() == nil):
+			faults = append(faults, doc.Fault(at, "%s serves already, and TLS cannot be switched on or off there while it does", conf.GetAddress()).
+				WithFix("restart the gateway, or give the listener another address"))
+			continue
+		case !proto.Equal(l.conf, conf):
+			swaps[l] = conf
+		}
+		kept = append(kept, l)
+	}
+	type fresh struct {
+		config *tls.Config
+		pair   *certs.KeyPair
+	}
+	renewed := map[*listener]fresh{}
+	for l, conf := range swaps {
+		c, pair, err := serverTLS(conf.GetTls())
+		if err != nil {
+			faults = append(faults, doc.Fault("listen", "%s: %s", conf.GetAddress(), err))
+			continue
+		}
+		renewed[l] = fresh{c, pair}
+	}
+	if len(faults) > 0 {
+		for _, l := range opened {
+			_ = l.ln.Close() // it never served
+		}
+		return nil, nil, faults
+	}
+	for l, f := range renewed {
+		l.conf, l.pair = swaps[l], f.pair
+		l.tls.Store(f.config)
+	}
+	for _, l := range g.listeners {
+		if !contains(kept, l) {
+			gone = append(gone, l)
+		}
+	}
+	g.listeners = kept
+	return opened, gone, nil
+}
+
+func contains(ls []*listener, l *listener) bool {
+	for _, k := range ls {
+		if k == l {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *Gateway) listening(address string) *listener {
+	for _, l := range g.listeners {
+		if l.conf.GetAddress() == address {
+			return l
+		}
+	}
+	return nil
+}
+
+func serverTLS(t *configv1.ServerTLS) (*tls.Config, *certs.KeyPair, error) {
+	return certs.Server{Cert: t.GetCertFile(), Key: t.GetKeyFile(), ClientCA: t.GetClientCaFile()}.Config()
+}
+
+// open binds an address; nothing is accepted before serve.
+func (g *Gateway) open(conf *configv1.Listener) (*listener, error) {
+	l := &listener{conf: conf, done: make(chan struct{})}
+	var base *tls.Config
+	if conf.GetTls() != nil {
+		c, pair, err := serverTLS(conf.GetTls())
+		if err != nil {
+			return nil, err
+		}
+		l.pair = pair
+		l.tls.Store(c)
+		base = &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return l.tls.Load(), nil },
+		}
+	}
+	ln, err := net.Listen("tcp", conf.GetAddress()) //nolint:noctx // binding does not wait
+	if err != nil {
+		return nil, err
+	}
+	l.ln = ln
+	l.server = g.opts.Standard.Engine(g, base, g.log)
+	return l, nil
+}
+
+// serve starts accepting.
+func (g *Gateway) serve(l *listener) {
+	if g.draining.Load() {
+		l.server.Drain()
+	}
+	go func() {
+		defer close(l.done)
+		defer func() {
+			if r := recover(); r != nil {
+				g.panics.Add(1)
+				g.log.Error("panic in a listener", "listener", l.conf.GetAddress(), "panic", r, "stack", string(debug.Stack()))
+			}
+		}()
+		if err := l.server.Serve(l.ln); err != nil {
+			g.log.Error("listener ended", "listener", l.conf.GetAddress(), "error", err)
+		}
+	}()
+}
+
+// Addresses are the addresses that callers reach, as bound.
+func (g *Gateway) Addresses() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make([]string, len(g.listeners))
+	for i, l := range g.listeners {
+		out[i] = l.ln.Addr().String()
+	}
+	return out
+}
+
+// Stop says how long the steps of a graceful stop may take.
+type Stop struct {
+	// Delay is how long the gateway goes on as before after it has begun to say that it is not ready, so that balancers
+	// in front of it stop sending.
+	Delay time.Duration
+	// Grace is how long connections and calls in flight may take to end after that.
+	Grace time.Duration
+}
+
+// settle is how long answers ask their clients to leave before the listener closes: what connects meanwhile is served,
+// so that nothing is lost in the queue of connections not yet accepted.
+const settle = 500 * time.Millisecond
+
+// drainPoll is how often open connections are counted while they leave.
+const drainPoll = 20 * time.Millisecond
+
+// leaveListeners drains listeners that the configuration does not have any more, in the background. mu is held.
+func (g *Gateway) leaveListeners(gone []*listener) {
+	for _, l := range gone {
+		go func() {
+			defer func() {
+				if r := recover(); r != nil {
+					g.panics.Add(1)
+					g.log.Error("panic while a listener was drained", "listener", l.conf.GetAddress(), "panic", r)
+				}
+			}()
+			g.drain(context.Background(), []*listener{l}, Stop{Grace: 30 * time.Second})
+		}()
+	}
+}
+
+// Shutdown stops gracefully: it says that it is not ready, goes on for the delay, asks clients to leave with their next
+// answer, closes the listeners but not the connections, waits until these are gone or the grace is over, and then ends
+// what is left. When hurry ends, the remaining waits are cut short.
+func (g *Gateway) Shutdown(hurry context.Context, stop Stop) {
+	g.draining.Store(true)
+	wait(hurry, stop.Delay)
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return
+	}
+	g.closed = true
+	listeners := g.listeners
+	g.mu.Unlock()
+	g.drain(hurry, listeners, stop)
+	snap := g.snap.Load()
+	retire(snap, nil)
+}
+
+func (g *Gateway) drain(hurry context.Context, listeners []*listener, stop Stop) {
+	for _, l := range listeners {
+		l.server.Drain()
+	}
+	end := time.Now().Add(stop.Grace)
+	if open(listeners) > 0 {
+		wait(hurry, min(stop.Grace, settle))
+	}
+	for _, l := range listeners {
+		_ = l.ln.Close() // closed twice at worst
+	}
+	g.waitGone(hurry, listeners, time.Until(end))
+	ctx, cancel := context.WithDeadline(hurry, time.Now().Add(min(stop.Grace, 2*time.Second)))
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, l := range listeners {
+		wg.Go(func() {
+			if err := l.server.Shutdown(ctx); err != nil {
+				g.log.Warn("calls were cut at the end of the grace", "listener", l.conf.GetAddress(), "error", err)
+			}
+			<-l.done
+		})
+	}
+	wg.Wait()
+}
+
+// waitGone waits until no connection is open, the time is over, or hurry ends.
+func (g *Gateway) waitGone(hurry context.Context, listeners []*listener, atMost time.Duration) {
+	end := time.Now().Add(atMost)
+	for time.Now().Before(end) && hurry.Err() == nil {
+		if open(listeners) == 0 {
+			return
+		}
+		wait(hurry, drainPoll)
+	}
+}
+
+func open(listeners []*listener) (conns int64) {
+	for _, l := range listeners {
+		conns += l.server.Conns()
+	}
+	return conns
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

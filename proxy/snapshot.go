@@ -1,0 +1,248 @@
+package proxy
+
+import (
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/causeway-gateway/causeway/proxy/config"
+	"github.com/causeway-gateway/causeway/proxy/plugin"
+	"github.com/causeway-gateway/causeway/proxy/upstream"
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/transcode/httprule"
+)
+
+// Snapshot is one configuration, built: all that a call reads. It never changes; a change is a new one.
+type Snapshot struct {
+	Revision int64 // counts the snapshots of this process
+	Built    time.Time
+	Doc      *config.Document
+
+	schemas  map[string]*loaded
+	services map[string]*service
+	plugins  map[string]plugin.Plugin // by scope, name and configuration; taken over by the next snapshot
+	routes   []*route
+	levels   []*level // by falling priority
+	targets  []placed // all of them, as the configuration has them
+	nobody   *route   // what a request without a route passes: the global plugins' ends
+}
+
+// service is one upstream with what it was made of.
+type service struct {
+	name   string
+	digest string // of the configuration that the upstream depends on
+	up     *upstream.Service
+	schema *loaded
+	serves []string
+}
+
+// route is one built route: calls enter its gate, so that what it uses is closed only after they have left.
+type route struct {
+	rpcadapters.Options
+	gate       rpc.Gate
+	priority   int64
+	hosts      []string
+	conditions []condition
+	handler    rpc.Handler
+	finish     finishers
+	chain      []string // names of the plugins, outermost first
+	service    *service
+	path       string // of the route in the document, for faults: "routes[2]"
+}
+
+// target is what a match leads to: one binding on one route.
+type target struct {
+	route   *route
+	binding *httprule.Binding
+	order   int
+}
+
+// level holds the targets of one priority.
+type level struct {
+	priority int64
+	any      *tree
+	exact    map[string]*tree
+	suffix   map[string]*tree // ".example.com" for the host pattern *.example.com
+}
+
+type tree = httprule.Tree[*target, *wire.Exchange]
+
+// admit tells whether a target's conditions hold for a request. It is called while a tree is walked.
+func admit(t *target, x *wire.Exchange) bool {
+	for i := range t.route.conditions {
+		if !t.route.conditions[i].holds(x.HTTP.Header) {
+			return false
+		}
+	}
+	return true
+}
+
+// match finds the target of a request; what the template captured is appended to vars.
+func (s *Snapshot) match(x *wire.Exchange, vars []string) (*target, []string, bool) {
+	for _, l := range s.levels {
+		if len(l.exact) > 0 {
+			if t := l.exact[x.HTTP.Host]; t != nil {
+				if v, vars, ok := t.MatchPath(x.HTTP.Method, x.HTTP.Path, x.Segments, x, vars); ok {
+					return v, vars, true
+				}
+			}
+		}
+		if len(l.suffix) > 0 {
+			for host := x.HTTP.Host; ; {
+				i := strings.IndexByte(host, '.')
+				if i < 0 {
+					break
+				}
+				if t := l.suffix[host[i:]]; t != nil {
+					if v, vars, ok := t.MatchPath(x.HTTP.Method, x.HTTP.Path, x.Segments, x, vars); ok {
+						return v, vars, true
+					}
+				}
+				host = host[i+1:]
+			}
+		}
+		if l.any != nil {
+			if v, vars, ok := l.any.MatchPath(x.HTTP.Method, x.HTTP.Path, x.Segments, x, vars); ok {
+				return v, vars, true
+			}
+		}
+	}
+	return nil, vars, false
+}
+
+// verbs lists the verbs that would have matched the path of x, sorted.
+func (s *Snapshot) verbs(x *wire.Exchange) []string {
+	found := map[string]bool{}
+	for _, l := range s.levels {
+		for _, t := range l.treesOf(x.HTTP.Host) {
+			for _, v := range t.Verbs(x.Segments, x) {
+				found[v] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// treesOf are the trees that answer for host, the most specific first.
+func (l *level) treesOf(host string) []*tree {
+	var trees []*tree
+	if t := l.exact[host]; t != nil {
+		trees = append(trees, t)
+	}
+	for rest := host; ; {
+		i := strings.IndexByte(rest, '.')
+		if i < 0 {
+			break
+		}
+		if t := l.suffix[rest[i:]]; t != nil {
+			trees = append(trees, t)
+		}
+		rest = rest[i+1:]
+	}
+	if l.any != nil {
+		trees = append(trees, l.any)
+	}
+	return trees
+}
+
+// retire closes, once the last call has left prev, what prev used and next does not. next nil: everything.
+func retire(prev, next *Snapshot) {
+	if prev == nil {
+		return
+	}
+	var closers []func()
+	for name, sv := range prev.services {
+		if next == nil || next.services[name] == nil || next.services[name].up != sv.up {
+			closers = append(closers, sv.up.Close)
+		}
+	}
+	for key, p := range prev.plugins {
+		if next != nil && next.plugins[key] == p {
+			continue
+		}
+		if c, ok := p.(io.Closer); ok {
+			closers = append(closers, func() { _ = c.Close() }) // its sink says itself when a last line is lost
+		}
+	}
+	routes := append(slices.Clip(prev.routes), prev.nobody)
+	var left atomic.Int64
+	left.Store(int64(len(routes)))
+	for _, r := range routes {
+		r.gate.Shut(func() {
+			if left.Add(-1) > 0 {
+				return
+			}
+			for _, c := range closers {
+				c()
+			}
+		})
+	}
+}
+
+// condition is one on a request header.
+type condition struct {
+	name   string // lower case
+	kind   conditionKind
+	value  string
+	regexp *regexp.Regexp
+}
+
+type conditionKind uint8
+
+const (
+	isExactly conditionKind = iota
+	hasPrefix
+	fitsRegexp
+	isPresent
+	isAbsent
+)
+
+func (c *condition) holds(header rpc.Metadata) bool {
+	for i := range header {
+		if header[i].Key != c.name {
+			continue
+		}
+		v := header[i].Value
+		switch c.kind {
+		case isExactly:
+			if v == c.value {
+				return true
+			}
+		case hasPrefix:
+			if strings.HasPrefix(v, c.value) {
+				return true
+			}
+		case fitsRegexp:
+			if c.regexp.MatchString(v) {
+				return true
+			}
+		case isPresent:
+			return true
+		case isAbsent:
+			return false
+		}
+	}
+	return c.kind == isAbsent
+}
+
+// String says the condition as explain and collisions show it; it is also what tells two sets of conditions apart.
+func (c *condition) String() string {
+	switch c.kind {
+	case isExactly:
+		return "header " + c.name + " is " + c.value
+	case hasPrefix:
+		return "header " + c.name + " begins with " + c.value
+	case fitsRegexp:
+		return "header " + c.name + " matches " + c.value
+	case isPresent:
+		return "header " + c.name + " is present"
+	case isAbsent:
+	}
+	return "header " + c.name + " is absent"
+}

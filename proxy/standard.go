@@ -1,0 +1,27 @@
+// Package proxy is the gateway itself: it builds a snapshot of routes, chains and services from the configuration, swaps
+// it in whole, and takes each request through it: edge, face, chain, forward, transport, and back.
+package proxy
+
+import (
+	"crypto/tls"
+	"log/slog"
+
+	"github.com/causeway-gateway/causeway/proxy/balancer"
+	"github.com/causeway-gateway/causeway/proxy/plugin"
+	"github.com/causeway-gateway/causeway/registry"
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+)
+
+// Standard is what a build of the gateway consists of: the one list is in cmd/causeway/standard.go.
+type Standard struct {
+	// Faces are asked in order; the last takes every request.
+	Faces    []rpcadapters.Face
+	Adapters []rpcadapters.Adapter
+	Plugins  []plugin.Kind
+	Balancer balancer.Builder
+	// Static resolves the endpoints given in the configuration.
+	Static func(service string, addresses ...string) (registry.Resolver, error)
+	// Engine puts exchanges on the network; tlsConfig nil: plain text.
+	Engine func(h wire.Handler, tlsConfig *tls.Config, log *slog.Logger) wire.Server
+}

@@ -1,0 +1,120 @@
+package proxy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Status is how the gateway stands, for readyz and the admin calls.
+type Status struct {
+	Ready    bool
+	Draining bool
+	Revision int64
+	Built    time.Time
+	// Refused is why the last configuration tried is not in force, nil when it is.
+	Refused   error
+	RefusedAt time.Time
+	Listeners []ListenerStatus
+	Schemas   []SchemaStatus
+	Services  []ServiceStatus
+}
+
+// ListenerStatus is one address.
+type ListenerStatus struct {
+	Address     string
+	Connections int64
+	Fault       error // of certificate files that changed into something unusable; the former ones serve
+}
+
+// SchemaStatus is one schema.
+type SchemaStatus struct {
+	Name, Digest, Origin string
+	Pushed               bool
+	Version              int
+	Services             []string
+	Methods              int
+	Stale                error
+}
+
+// ServiceStatus is one service.
+type ServiceStatus struct {
+	Name, Schema string
+	Instances    []string
+}
+
+// Status tells how the gateway stands.
+func (g *Gateway) Status() Status {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	snap := g.snap.Load()
+	s := Status{Draining: g.draining.Load(), Refused: g.last.err}
+	if g.last.err != nil {
+		s.RefusedAt = g.last.at
+	}
+	for _, l := range g.listeners {
+		ls := ListenerStatus{Address: l.ln.Addr().String(), Connections: l.server.Conns()}
+		if l.pair != nil {
+			ls.Fault = l.pair.Fault()
+		}
+		s.Listeners = append(s.Listeners, ls)
+	}
+	if snap == nil {
+		return s
+	}
+	s.Ready = !s.Draining && !g.closed
+	s.Revision, s.Built = snap.Revision, snap.Built
+	s.Schemas, s.Services = snap.schemaStatus(), snap.serviceStatus()
+	return s
+}
+
+func (s *Snapshot) schemaStatus() []SchemaStatus {
+	var out []SchemaStatus
+	for _, l := range s.schemas {
+		st := SchemaStatus{Name: l.name, Digest: l.digest, Origin: l.origin, Pushed: l.pushed, Version: l.version, Services: serviceNames(l.schema), Stale: l.stale}
+		for _, sv := range l.schema.Services() {
+			st.Methods += len(sv.Methods)
+		}
+		out = append(out, st)
+	}
+	slices.SortFunc(out, func(a, b SchemaStatus) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+func (s *Snapshot) serviceStatus() []ServiceStatus {
+	var out []ServiceStatus
+	for _, sv := range s.services {
+		st := ServiceStatus{Name: sv.name}
+		if sv.schema != nil {
+			st.Schema = sv.schema.name
+		}
+		for _, n := range sv.up.Nodes() {
+			st.Instances = append(st.Instances, n.Address)
+		}
+		out = append(out, st)
+	}
+	slices.SortFunc(out, func(a, b ServiceStatus) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Sample brings the gauges up to date; it is called before metrics are read.
+func (g *Gateway) Sample() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, l := range g.listeners {
+		address := l.conf.GetAddress()
+		g.gauges.connections.With(address).Set(l.server.Conns())
+		accepted := g.gauges.accepted.With(address)
+		accepted.Add(l.server.Accepted() - accepted.Value())
+	}
+}
+
+// Summary says in a line what the snapshot consists of.
+func (s *Snapshot) Summary() string {
+	methods := 0
+	for _, l := range s.schemaStatus() {
+		methods += l.Methods
+	}
+	return fmt.Sprintf("valid: %d schemas with %d methods, %d services, %d bindings", len(s.schemas), methods, len(s.services), len(s.targets))
+}

@@ -1,0 +1,177 @@
+package rpcadapters
+
+import (
+	"encoding/base64"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+)
+
+// HeaderPolicy says which headers of a request become metadata.
+type HeaderPolicy uint8
+
+// PassListed passes the standard headers of a REST call, those the route lists, and Grpc-Metadata-X as x. PassAll, for the
+// gRPC family, passes everything that is not forbidden.
+const (
+	PassListed HeaderPolicy = iota
+	PassAll
+)
+
+const metadataPrefix = "grpc-metadata-"
+
+// AppendRequestMetadata appends what of an HTTP request's headers passes on as metadata. listed are the route's extra
+// names, lower case. The error is an *rpc.Error: a "-bin" value that is not base64, or a value that gRPC cannot carry.
+func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy HeaderPolicy) (rpc.Metadata, error) {
+	for i := range headers {
+		key, value := headers[i].Key, headers[i].Value
+		switch headerClass(key) {
+		case never:
+			if policy != PassListed || !strings.HasPrefix(key, metadataPrefix) {
+				continue
+			}
+			// Grpc-Metadata-X is x only where x itself might have come in: the prefix is no way around the rule.
+			key = key[len(metadataPrefix):]
+			if c := headerClass(key); key == "" || c == never || c == onlyListed && !slices.Contains(listed, key) {
+				continue
+			}
+		case onlyListed:
+			if !slices.Contains(listed, key) {
+				continue
+			}
+		case ordinary:
+			if policy == PassListed && !slices.Contains(listed, key) {
+				continue
+			}
+		case standard:
+		}
+		if !metadataKey(key) {
+			return dst, rpc.Refuse(codes.InvalidArgument, "INVALID_METADATA", "header %q cannot be metadata: want letters, digits, - _ and . only", headers[i].Key)
+		}
+		if strings.HasSuffix(key, "-bin") {
+			raw, ok := decodeBin(value)
+			if !ok {
+				return dst, rpc.Refuse(codes.InvalidArgument, "INVALID_METADATA", "header %q must be base64, as every name that ends in -bin", headers[i].Key)
+			}
+			value = raw
+		} else if !printable(value) {
+			return dst, rpc.Refuse(codes.InvalidArgument, "INVALID_METADATA", "header %q has a byte that metadata cannot carry: send printable ascii, or base64 under a name that ends in -bin", headers[i].Key)
+		}
+		dst = append(dst, rpc.Pair{Key: key, Value: value})
+	}
+	return dst, nil
+}
+
+// AppendResponseHeaders appends an answer's metadata as REST headers: those listed under their own names, everything else
+// under prefix ("grpc-metadata-", "grpc-trailer-").
+func AppendResponseHeaders(dst, metadata rpc.Metadata, listed []string, prefix string) rpc.Metadata {
+	for i := range metadata {
+		key, value := metadata[i].Key, metadata[i].Value
+		if strings.HasSuffix(key, "-bin") {
+			value = base64.RawStdEncoding.EncodeToString([]byte(value))
+		}
+		if !slices.Contains(listed, key) {
+			if responseForbidden(key) {
+				continue
+			}
+			key = prefix + key
+		}
+		dst = append(dst, rpc.Pair{Key: key, Value: value})
+	}
+	return dst
+}
+
+type class uint8
+
+const (
+	ordinary   class = iota // passes from gRPC-family callers; from REST when listed
+	standard                // passes from everybody
+	onlyListed              // passes when the route lists it
+	never
+)
+
+// headerClass sorts a lower-case header name; see "Headers to metadata" in ARCHITECTURE.md.
+func headerClass(key string) class {
+	switch key {
+	case "traceparent", "tracestate", "baggage", "b3", "x-request-id", "user-agent", "accept-language", "authorization":
+		return standard
+	case "cookie", "cookie2", "forwarded", "x-real-ip", "via":
+		return onlyListed
+	case "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "expect", "http2-settings",
+		"accept", "accept-encoding", "accept-charset", "content-type", "content-length", "content-encoding", "content-language",
+		"content-location", "content-range", "content-md5", "range", "x-request-timeout", "priority":
+		return never
+	}
+	if key == "" || key[0] == ':' {
+		return never
+	}
+	switch {
+	case strings.HasPrefix(key, "x-b3-"):
+		return standard
+	case strings.HasPrefix(key, "x-forwarded-"):
+		return onlyListed
+	case strings.HasPrefix(key, "grpc-"), strings.HasPrefix(key, "connect-"), strings.HasPrefix(key, "proxy-"), identity(key):
+		return never
+	}
+	return ordinary
+}
+
+// identity tells the headers by which the gateway itself says who a caller is, in every spelling: upstreams that fold _
+// to - must not be told by the caller.
+func identity(key string) bool {
+	for _, p := range [...]string{"x-consumer", "x-credential", "x-causeway"} {
+		if len(key) >= len(p) && equalDashed(key[:len(p)], p) {
+			return true
+		}
+	}
+	return false
+}
+
+func equalDashed(key, p string) bool {
+	for i := range len(p) {
+		if key[i] != p[i] && (key[i] != '_' || p[i] != '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// responseForbidden tells metadata of an answer that is the business of one hop or of gRPC itself.
+func responseForbidden(key string) bool {
+	switch key {
+	case "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-type", "content-length", "content-encoding", "date", "server":
+		return true
+	}
+	return key == "" || key[0] == ':' || strings.HasPrefix(key, "grpc-") || identity(key)
+}
+
+// decodeBin reads base64 with or without padding, as gRPC asks of receivers.
+func decodeBin(v string) (string, bool) {
+	enc := base64.RawStdEncoding
+	if strings.HasSuffix(v, "=") {
+		enc = base64.StdEncoding
+	}
+	b, err := enc.DecodeString(v)
+	return string(b), err == nil
+}
+
+// metadataKey holds a name against the Header-Name production of grpc/doc/PROTOCOL-HTTP2.md.
+func metadataKey(k string) bool {
+	for i := range len(k) {
+		if c := k[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return k != ""
+}
+
+func printable(v string) bool {
+	for i := range len(v) {
+		if v[i] < 0x20 || v[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}

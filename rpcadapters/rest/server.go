@@ -1,0 +1,241 @@
+// Package rest is the inbound face for JSON over HTTP: a request that matched a google.api.http rule becomes a call, and
+// the answer's wire bytes become JSON.
+package rest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/transcode/httprule"
+	"github.com/causeway-gateway/causeway/transcode/jsonwire"
+	"github.com/causeway-gateway/causeway/transcode/schema"
+)
+
+// Face serves REST. It is safe for concurrent use.
+type Face struct {
+	calls sync.Pool
+	// details are the standard messages of google.rpc, for errors whose schema does not have them.
+	details *schema.Schema
+}
+
+// New makes the face.
+func New() (*Face, error) {
+	details, err := standardDetails()
+	if err != nil {
+		return nil, err
+	}
+	f := &Face{details: details}
+	f.calls.New = func() any { return &call{} }
+	return f, nil
+}
+
+// Name is "rest".
+func (f *Face) Name() string { return "rest" }
+
+// Match takes every request: REST stands last among the faces.
+func (f *Face) Match(*wire.Exchange) bool { return true }
+
+// call is one REST call with all it needs; pooled, so that a call costs no allocation of its own.
+type call struct {
+	rpc.Call
+	x      *wire.Exchange
+	m      *rpcadapters.Matched
+	raw    *rpc.Buffer // the body as received
+	read   bool
+	msg    rpc.Message
+	typ    *schema.Message // of msg
+	params []jsonwire.Param
+	header rpc.Metadata // backing of the answer's headers
+}
+
+// Serve makes a call of the exchange, has h handle it and writes the answer.
+func (f *Face) Serve(ctx context.Context, x *wire.Exchange, m *rpcadapters.Matched, h rpc.Handler) {
+	c := f.calls.Get().(*call)
+	c.x, c.m = x, m
+	c.Method, c.Route, c.Service, c.Protocol, c.ID = m.Method, m.Options.Route, m.Options.Service, f.Name(), x.ID
+	c.Peer, c.HTTP, c.Times.Start, c.Body = x.Peer, &x.HTTP, x.Start, c
+	err := f.handle(ctx, c, h)
+	sent := f.answer(c, err)
+	m.Finish.Done(&c.Call, sent)
+	c.release()
+	f.calls.Put(c)
+}
+
+func (f *Face) handle(ctx context.Context, c *call, h rpc.Handler) error {
+	var err error
+	c.Call.Header, err = rpcadapters.AppendRequestMetadata(c.Call.Header[:0], c.x.HTTP.Header, c.m.Options.Request, rpcadapters.PassListed)
+	if err != nil {
+		return err
+	}
+	c.Call.Header.Set("x-request-id", c.ID)
+	timeout, err := rpcadapters.Timeout(c.x.HTTP.Header, c.m.Options.Timeout)
+	if err != nil {
+		return err
+	}
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		c.x.Deadline = c.x.Start.Add(timeout)
+		ctx, cancel = context.WithDeadline(ctx, c.x.Deadline)
+		defer cancel()
+	}
+	return h.Handle(ctx, &c.Call)
+}
+
+// Raw reads the body as sent, once.
+func (c *call) Raw(ctx context.Context) ([]byte, error) {
+	if c.read {
+		return c.raw.B, nil
+	}
+	limit := c.m.Options.MaxBody
+	if c.x.ContentLength > int64(limit) {
+		return nil, tooLarge(limit)
+	}
+	if c.raw == nil {
+		c.raw = rpc.GetBuffer()
+	}
+	b := c.raw.B[:0]
+	if need := int(c.x.ContentLength) + 1; need > cap(b) {
+		b = make([]byte, 0, need)
+	}
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		n, err := c.x.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		c.raw.B = b
+		if len(b) > limit {
+			return nil, tooLarge(limit)
+		}
+		if errors.Is(err, io.EOF) {
+			c.read = true
+			return b, nil
+		}
+		if err != nil {
+			return nil, bodyError(ctx, err)
+		}
+	}
+}
+
+func tooLarge(limit int) *rpc.Error {
+	return rpc.Refuse(codes.ResourceExhausted, "BODY_TOO_LARGE", "the request body is larger than %d bytes", limit).WithStatus(413)
+}
+
+func bodyError(ctx context.Context, err error) *rpc.Error {
+	var e *rpc.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	if ctx.Err() != nil {
+		return rpc.AsError(ctx.Err())
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return rpc.AsError(err)
+	}
+	return rpc.Refuse(codes.Canceled, "BODY_INCOMPLETE", "the request body ended before it was complete").WithCause(err)
+}
+
+// Message translates path, query and body into one message; it belongs to the call.
+func (c *call) Message(ctx context.Context, m *schema.Message) (*rpc.Message, error) {
+	if c.typ == m {
+		return &c.msg, nil
+	}
+	binding := c.m.Binding
+	req := jsonwire.Request{Message: m, Params: c.params[:0]}
+	if binding.Body != httprule.NoBody {
+		if err := c.checkContent(); err != nil {
+			return nil, err
+		}
+		body, err := c.Raw(ctx)
+		if err != nil {
+			return nil, err
+		}
+		req.Body = body
+		req.BodyField = binding.BodyField
+	}
+	var err error
+	if c.x.HTTP.Query != "" && binding.Body != httprule.WholeBody {
+		req.Params, err = jsonwire.AppendQuery(req.Params, m, c.x.HTTP.Query, c.m.Options.JSON)
+		if err != nil {
+			return nil, badRequest(err, "query")
+		}
+	} else if c.x.HTTP.Query != "" && !c.m.Options.JSON.IgnoreUnknown {
+		return nil, rpc.Refuse(codes.InvalidArgument, "INVALID_REQUEST", "the body is the whole message here, so query parameters bind to nothing: found %q", firstName(c.x.HTTP.Query))
+	}
+	for i, path := range binding.Vars {
+		req.Params = append(req.Params, jsonwire.Param{Field: path, Value: c.m.Vars[i], From: jsonwire.FromPath})
+	}
+	c.params = req.Params
+	buf := rpc.GetBuffer()
+	buf.B, err = jsonwire.AppendRequest(buf.B, &req, c.m.Options.JSON)
+	if err != nil {
+		buf.Free()
+		return nil, badRequest(err, "body")
+	}
+	c.msg.Own(buf)
+	c.typ = m
+	return &c.msg, nil
+}
+
+// checkContent accepts JSON. A form content type is taken for JSON when the body starts like it, since that is what curl
+// -d sends; any other type, and any content encoding, is refused rather than misread.
+func (c *call) checkContent() error {
+	if e := c.x.HTTP.Header.Get("content-encoding"); e != "" && e != "identity" {
+		return rpc.Refuse(codes.InvalidArgument, "UNSUPPORTED_ENCODING", "content-encoding %q is not served here: send the body as it is", e).WithStatus(415)
+	}
+	full := c.x.HTTP.Header.Get("content-type")
+	typ, _, _ := strings.Cut(full, ";")
+	typ = strings.TrimSpace(typ)
+	if typ == "" || typ == "application/json" || typ == "application/x-www-form-urlencoded" ||
+		strings.EqualFold(typ, "application/json") || strings.HasSuffix(typ, "+json") {
+		return nil
+	}
+	return rpc.Refuse(codes.InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", "content-type %q is not served here: send application/json", full).WithStatus(415)
+}
+
+func firstName(query string) string {
+	name, _, _ := strings.Cut(query, "&")
+	name, _, _ = strings.Cut(name, "=")
+	return name
+}
+
+// badRequest makes the caller's error of a fault in JSON or in a parameter.
+func badRequest(err error, _ string) *rpc.Error {
+	e := rpc.Refuse(codes.InvalidArgument, "INVALID_REQUEST", "%s", err)
+	var je *jsonwire.Error
+	if errors.As(err, &je) && je.Path != "" {
+		e.Fields = []rpc.FieldViolation{{Field: je.Path, Description: je.Message}}
+	}
+	return e
+}
+
+// release gives back what the call holds and makes it ready for the next.
+func (c *call) release() {
+	c.msg.Free()
+	c.Reply.Reset()
+	if c.raw != nil {
+		c.raw.Free()
+	}
+	clear(c.params)
+	*c = call{
+		Call:   rpc.Call{Header: c.Call.Header[:0], Reply: rpc.Reply{Header: c.Reply.Header[:0], Trailer: c.Reply.Trailer[:0]}},
+		params: c.params[:0],
+		header: c.header[:0],
+	}
+}
+
+// finished is the Sent of an exchange that has its answer.
+func finished(x *wire.Exchange, code codes.Code) rpc.Sent {
+	s := rpc.Sent{Status: x.Status(), Code: code, End: time.Now()}
+	s.BytesIn, s.BytesOut = x.Bytes()
+	return s
+}

@@ -1,0 +1,103 @@
+package rpcadapters
+
+import (
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+)
+
+// maxTimeout is what longer requests are cut to: a caller's "for ever" must not overflow.
+const maxTimeout = 24 * time.Hour
+
+// Timeout returns the smallest of limit (0: none), Grpc-Timeout and X-Request-Timeout; 0: no limit. A caller's zero or
+// negative timeout has passed already: the error is DEADLINE_EXCEEDED. A malformed one is INVALID_ARGUMENT.
+func Timeout(headers rpc.Metadata, limit time.Duration) (time.Duration, error) {
+	for i := range headers {
+		var d time.Duration
+		var ok bool
+		switch headers[i].Key {
+		case "grpc-timeout":
+			d, ok = parseGRPCTimeout(headers[i].Value)
+		case "x-request-timeout":
+			d, ok = parseRequestTimeout(headers[i].Value)
+		default:
+			continue
+		}
+		if !ok {
+			return 0, rpc.Refuse(codes.InvalidArgument, "INVALID_TIMEOUT", "header %q: %s", headers[i].Key, timeoutForms[headers[i].Key == "grpc-timeout"])
+		}
+		if d <= 0 {
+			return 0, rpc.Refuse(codes.DeadlineExceeded, "DEADLINE_EXCEEDED", "the caller's deadline had passed when the call arrived")
+		}
+		if d > maxTimeout {
+			d = maxTimeout
+		}
+		if limit == 0 || d < limit {
+			limit = d
+		}
+	}
+	return limit, nil
+}
+
+var timeoutForms = map[bool]string{
+	true:  "want one to eight digits and a unit (H, M, S, m, u, n), like 500m",
+	false: "want seconds or a duration, like 1.5 or 500ms",
+}
+
+// parseGRPCTimeout reads the Timeout production of grpc/doc/PROTOCOL-HTTP2.md.
+func parseGRPCTimeout(s string) (time.Duration, bool) {
+	if len(s) < 2 || len(s) > 9 {
+		return 0, false
+	}
+	var unit time.Duration
+	switch s[len(s)-1] {
+	case 'H':
+		unit = time.Hour
+	case 'M':
+		unit = time.Minute
+	case 'S':
+		unit = time.Second
+	case 'm':
+		unit = time.Millisecond
+	case 'u':
+		unit = time.Microsecond
+	case 'n':
+		unit = time.Nanosecond
+	default:
+		return 0, false
+	}
+	var n int64
+	for i := range len(s) - 1 {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(s[i]-'0')
+	}
+	if n > int64(maxTimeout/unit) {
+		return maxTimeout, true
+	}
+	return time.Duration(n) * unit, true
+}
+
+func parseRequestTimeout(s string) (time.Duration, bool) {
+	if len(s) == 0 || len(s) > 32 {
+		return 0, false
+	}
+	if last := s[len(s)-1]; last >= '0' && last <= '9' || last == '.' {
+		f, err := strconv.ParseFloat(s, 64)
+		switch {
+		case err != nil || f != f:
+			return 0, false
+		case f > maxTimeout.Seconds():
+			return maxTimeout, true
+		case f <= 0:
+			return 0, true
+		}
+		return max(time.Duration(f*float64(time.Second)), 1), true
+	}
+	d, err := time.ParseDuration(s)
+	return d, err == nil
+}
