@@ -69,7 +69,9 @@ func newCanned() (*canned, error) {
 }
 
 // appendHead appends `:status: 200` from the static table and the content type.
-func appendHead(dst []byte) []byte { return appendLiteral(append(dst, 0x88), "content-type", "application/grpc") }
+func appendHead(dst []byte) []byte {
+	return appendLiteral(append(dst, 0x88), "content-type", "application/grpc")
+}
 
 // appendLiteral appends a literal header field without indexing and without Huffman coding (RFC 7541 section 6.2.2): the
 // block depends on nothing that was sent before.
@@ -413,4 +415,3 @@ func appendWindowUpdate(dst []byte, id, n uint32) []byte {
 	binary.BigEndian.PutUint32(p[:], n)
 	return appendFrame(dst, http2.FrameWindowUpdate, 0, id, p[:]...)
 }
-

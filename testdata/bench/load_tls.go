@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // runTLS makes the calls over TLS: a goroutine per connection, as crypto/tls needs one. It costs more than the epoll
@@ -116,24 +119,22 @@ func (t *tlsLoad) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// pace sends the time of every call that is due.
+// pace sends the time of every call that is due. It sleeps in the kernel: the runtime's own timers are up to a
+// millisecond late in an idle process.
 func (t *tlsLoad) pace(ctx context.Context, due chan<- time.Duration) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	defer close(due)
 	every := time.Second / time.Duration(t.rate)
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for next := every; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
+	for next := every; ctx.Err() == nil && !t.over.Load(); next += every {
+		for wait := next - time.Since(t.begin); wait > 0; wait = next - time.Since(t.begin) {
+			ts := unix.NsecToTimespec(wait.Nanoseconds())
+			_ = unix.Nanosleep(&ts, nil) // ended early by a signal it is slept again
 		}
-		for ; next <= time.Since(t.begin) && !t.over.Load(); next += every {
-			select {
-			case due <- next:
-			default:
-				return // far behind: the workers report what is wrong
-			}
+		select {
+		case due <- next:
+		default:
+			return // far behind: the workers report what is wrong
 		}
 	}
 }

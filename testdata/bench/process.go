@@ -109,7 +109,7 @@ func (a cpu) minus(b cpu) cpu { return cpu{a.total - b.total, a.user - b.user, a
 // (clock_getcpuclockid(3)) counts nanoseconds of user and system time; /proc/PID/stat says how they divide.
 func cpuTime(pid int) (cpu, error) {
 	var ts unix.Timespec
-	const scheduler = 2 // CPUCLOCK_SCHED of linux/posix-timers.h
+	const scheduler = 2                                                      // CPUCLOCK_SCHED of linux/posix-timers.h
 	if err := unix.ClockGettime(int32(^pid<<3|scheduler), &ts); err != nil { //nolint:gosec // a pid has 22 bits
 		return cpu{}, fmt.Errorf("CPU clock of process %d: %w", pid, err)
 	}

@@ -87,7 +87,9 @@ func checkPlace(r *benchpb.PlaceRequest) error {
 // half after the called ones, all under POST.
 func gatewayPeer(ctx context.Context, l net.Listener, cert *tls.Certificate, target string, extra int) error {
 	mux := runtime.NewServeMux()
-	none := func(w http.ResponseWriter, _ *http.Request, _ map[string]string) { w.WriteHeader(http.StatusNotImplemented) }
+	none := func(w http.ResponseWriter, _ *http.Request, _ map[string]string) {
+		w.WriteHeader(http.StatusNotImplemented)
+	}
 	for i := range extra / 2 {
 		if err := mux.HandlePath(http.MethodPost, extraPath(i), none); err != nil {
 			return err

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestLoad runs the load against net/http servers that answer right, wrong and not at all.
+func TestLoad(t *testing.T) {
+	all, err := scenarios()
+	if err != nil {
+		t.Fatal(err)
+	}
+	post := all[0]
+	for _, tt := range []struct {
+		name  string
+		set   func(*load)
+		serve func(w http.ResponseWriter, n int64)
+		want  string // part of the error, empty for none
+	}{
+		{
+			name:  "closed loop",
+			serve: func(w http.ResponseWriter, _ int64) { _, _ = w.Write(post.answer) },
+		},
+		{
+			name: "chunked",
+			serve: func(w http.ResponseWriter, _ int64) {
+				_, _ = w.Write(post.answer[:100])
+				_ = http.NewResponseController(w).Flush()
+				_, _ = w.Write(post.answer[100:])
+			},
+		},
+		{
+			name:  "constant rate",
+			set:   func(l *load) { l.rate, l.latency = 500, true },
+			serve: func(w http.ResponseWriter, _ int64) { _, _ = w.Write(post.answer) },
+		},
+		{
+			name: "wrong status",
+			serve: func(w http.ResponseWriter, n int64) {
+				if n == 50 {
+					w.WriteHeader(http.StatusBadGateway)
+				}
+				_, _ = w.Write(post.answer)
+			},
+			want: "unexpected answer: status 502, want 200",
+		},
+		{
+			name: "wrong body",
+			serve: func(w http.ResponseWriter, n int64) {
+				_, _ = w.Write(post.answer[:len(post.answer)-1])
+				if n == 50 {
+					_, _ = w.Write([]byte("]"))
+				} else {
+					_, _ = w.Write([]byte("}"))
+				}
+			},
+			want: "unexpected answer: status 200, want 200",
+		},
+		{
+			name: "connection closed",
+			serve: func(w http.ResponseWriter, n int64) {
+				if n == 50 {
+					panic(http.ErrAbortHandler)
+				}
+				_, _ = w.Write(post.answer)
+			},
+			want: "connection closed with 0 bytes of an answer read: EOF",
+		},
+		{
+			name: "connection closed after an answer",
+			serve: func(w http.ResponseWriter, n int64) {
+				if n == 50 {
+					w.Header().Set("Connection", "close")
+				}
+				_, _ = w.Write(post.answer)
+			},
+			want: "the connection is closed after an answer with status 200",
+		},
+	} {
+		for _, secure := range []bool{false, true} {
+			name := tt.name
+			if secure {
+				name += " over TLS"
+			}
+			t.Run(name, func(t *testing.T) {
+				var served atomic.Int64
+				s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					body, err := io.ReadAll(r.Body)
+					if err != nil || !bytes.Equal(body, post.body) || len(r.Header.Get("Authorization")) < 300 {
+						t.Errorf("the request arrived as %v %q (%v)", r.Header, body, err)
+					}
+					tt.serve(w, served.Add(1))
+				}))
+				l := &load{
+					status: post.status, body: post.answer, conns: 4, pid: os.Getpid(),
+					warm: 20 * time.Millisecond, measure: 200 * time.Millisecond,
+				}
+				if secure {
+					cert, err := newCertificate(t.TempDir())
+					if err != nil {
+						t.Fatal(err)
+					}
+					l.tls = cert.client
+					pair, err := tls.LoadX509KeyPair(cert.certFile, cert.keyFile)
+					if err != nil {
+						t.Fatal(err)
+					}
+					s.TLS = serverTLS(&pair)
+					s.StartTLS()
+				} else {
+					s.Start()
+				}
+				defer s.Close()
+				l.address = s.Listener.Addr().String()
+				l.request = newRequest(&post, l.address, timeoutHeader{"X-Request-Timeout", "9.", "s"})
+				if tt.set != nil {
+					tt.set(l)
+				}
+				out, err := l.run(t.Context())
+				switch {
+				case tt.want == "" && err != nil:
+					t.Fatal(err)
+				case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+					// Over TLS the end of the stream may be told in other words.
+					if secure && err != nil && strings.HasPrefix(tt.want, "connection closed") {
+						return
+					}
+					t.Fatalf("error %v, want %s", err, tt.want)
+				case tt.want != "":
+					return
+				}
+				if out.calls == 0 || int64(out.calls) > served.Load() || out.cpu.total <= 0 || out.took < l.measure {
+					t.Errorf("measured %+v, served %d", out, served.Load())
+				}
+				if l.rate > 0 && (out.calls < 50 || out.calls > 150 || len(out.latency) != out.calls) {
+					t.Errorf("%d calls and %d latencies in 0.2 s at 500 calls per second", out.calls, len(out.latency))
+				}
+			})
+		}
+	}
+}
+
+// TestRequestsDiffer shows that deadline and trace context differ from call to call and stay well formed.
+func TestRequestsDiffer(t *testing.T) {
+	all, err := scenarios()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range all {
+		r := newRequest(&all[i], "127.0.0.1:1", timeoutHeader{"Grpc-Timeout", "9", "u"})
+		seen := map[string]bool{}
+		for n := range uint64(3) {
+			r.vary(n*1_000_003, n, n)
+			req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(r.bytes)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			timeout, trace := req.Header.Get("Grpc-Timeout"), req.Header.Get("Traceparent")
+			if len(timeout) != 8 || len(trace) != 55 || seen[timeout] || seen[trace] {
+				t.Errorf("%s: timeout %q, traceparent %q", all[i].name, timeout, trace)
+			}
+			seen[timeout], seen[trace] = true, true
+			if body, err := io.ReadAll(req.Body); err != nil || !bytes.Equal(body, all[i].body) {
+				t.Errorf("%s: body %q (%v)", all[i].name, body, err)
+			}
+			if size, err := requestSize(r.bytes); err != nil || size != len(r.bytes) {
+				t.Errorf("%s: the floor reads %d of %d bytes (%v)", all[i].name, size, len(r.bytes), err)
+			}
+		}
+	}
+}
+
+// FuzzAnswer holds the load's parser against net/http: what it takes as an answer, net/http reads the same way.
+func FuzzAnswer(f *testing.F) {
+	for _, s := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+		"HTTP/1.1 404 Not Found\r\ncontent-length:  0 \r\nX: y\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{}",
+		"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+		"HTTP/1.1 200 OK\r\n\r\n",
+		"HTTP/1.1 2\r\n\r\n",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var p answerParser
+		a, size, err := p.parse(b)
+		if err != nil || size == 0 {
+			return
+		}
+		if size > len(b) {
+			t.Fatalf("%d of %d bytes", size, len(b))
+		}
+		// No body at all and a body of unknown length mean something else to net/http: such answers are never sent here.
+		if a.status < 200 || a.status == 204 || a.status == 304 {
+			return
+		}
+		want, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(b)), nil)
+		if err != nil {
+			return // net/http is stricter with names, values and sizes
+		}
+		body, err := io.ReadAll(want.Body)
+		if err != nil {
+			return
+		}
+		if want.StatusCode != a.status || !bytes.Equal(body, a.body) {
+			t.Fatalf("got %d %q, net/http %d %q", a.status, a.body, want.StatusCode, body)
+		}
+	})
+}
