@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -50,9 +52,8 @@ func Proto(ctx context.Context, paths, importRoots []string, l Limits) (*Set, er
 	if err := p.load(ctx); err != nil {
 		return nil, err
 	}
-	if err := p.result(); err != nil {
-		return nil, err
-	}
+	p.cycles()
+	p.spread()
 	files, err := p.compile(ctx)
 	if err != nil {
 		return nil, err
@@ -90,8 +91,15 @@ type protoSource struct {
 
 // protoFile is one .proto file as it was read.
 type protoFile struct {
-	disk string
-	node *ast.FileNode
+	disk    string
+	node    *ast.FileNode
+	imports []protoImport
+	bad     bool // it has faults, or imports a file that has: linking it would only repeat them
+}
+
+type protoImport struct {
+	name string
+	pos  ast.SourcePos
 }
 
 type sourceError struct {
@@ -138,15 +146,30 @@ func (p *protoSource) handler() reporter.Reporter {
 }
 
 func (p *protoSource) report(err reporter.ErrorWithPos) {
-	pos := err.GetPosition()
-	file := pos.Filename
+	pos, text := err.GetPosition(), err.Unwrap().Error()
+	// The compiler links files side by side, so which of two declarations comes second is a matter of luck.
+	if m := definedTwice.FindStringSubmatch(text); m != nil {
+		first := ast.SourcePos{Filename: m[2]}
+		first.Line, _ = strconv.Atoi(m[3])
+		first.Col, _ = strconv.Atoi(m[4])
+		if cmp.Or(cmp.Compare(first.Filename, pos.Filename), cmp.Compare(first.Line, pos.Line), cmp.Compare(first.Col, pos.Col)) > 0 {
+			first, pos = pos, first
+		}
+		text = fmt.Sprintf("%s %s:%d:%d", m[1], p.disk(first.Filename), first.Line, first.Col)
+	}
+	p.fault(p.disk(pos.Filename), pos, text)
+}
+
+var definedTwice = regexp.MustCompile(`^(symbol .* already defined at) (.+):(\d+):(\d+)$`)
+
+// disk is the path of a file that errors know by its import name.
+func (p *protoSource) disk(name string) string {
 	for _, set := range []map[string]*protoFile{p.files, p.shadows} {
-		if f, ok := set[file]; ok {
-			file = f.disk
-			break
+		if f, ok := set[name]; ok {
+			return f.disk
 		}
 	}
-	p.fault(file, pos, err.Unwrap().Error())
+	return name
 }
 
 // load reads and parses the files to compile and, in turn, those they import.
@@ -177,15 +200,69 @@ func (p *protoSource) load(ctx context.Context) error {
 				continue
 			}
 			dep := imp.Name.AsString()
+			pos := f.node.NodeInfo(imp.Name).Start()
 			if p.locate(dep) == "" && bundled().files[dep] == nil {
-				p.fault(disk, f.node.NodeInfo(imp.Name).Start(), fmt.Sprintf("import %q is not found below the import roots (%s)%s",
+				f.bad = true
+				p.fault(disk, pos, fmt.Sprintf("import %q is not found below the import roots (%s)%s",
 					dep, strings.Join(p.roots, ", "), p.rootHint(dep)))
 				continue
 			}
+			f.imports = append(f.imports, protoImport{dep, pos})
 			p.todo = append(p.todo, dep)
 		}
 	}
 	return nil
+}
+
+// cycles tells every import that closes a circle. The compiler would find them as well, but from any of the files.
+func (p *protoSource) cycles() {
+	done := map[string]bool{}
+	var stack []string
+	var visit func(name string)
+	visit = func(name string) {
+		f := p.files[name]
+		if f == nil || done[name] {
+			return
+		}
+		stack = append(stack, name)
+		for _, imp := range f.imports {
+			if at := slices.Index(stack, imp.name); at >= 0 {
+				f.bad = true
+				p.fault(f.disk, imp.pos, fmt.Sprintf("import cycle: %s -> %s", strings.Join(stack[at:], " -> "), imp.name))
+				continue
+			}
+			visit(imp.name)
+		}
+		stack = stack[:len(stack)-1]
+		done[name] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.files)) {
+		visit(name)
+	}
+}
+
+// spread marks the files that import a bad one.
+func (p *protoSource) spread() {
+	importers := map[string][]string{}
+	var todo []string
+	for name, f := range p.files {
+		for _, imp := range f.imports {
+			importers[imp.name] = append(importers[imp.name], name)
+		}
+		if f.bad {
+			todo = append(todo, name)
+		}
+	}
+	for len(todo) > 0 {
+		name := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for _, by := range importers[name] {
+			if f := p.files[by]; !f.bad {
+				f.bad = true
+				todo = append(todo, by)
+			}
+		}
+	}
 }
 
 // locate is the file on disk with an import name, or "".
@@ -257,16 +334,19 @@ func (p *protoSource) parse(name, disk string) (*protoFile, error) {
 	}
 	first, deep := outline(text, p.limits.MaxNesting+optionDepth)
 	if deep > 0 {
+		f.bad = true
 		p.fault(disk, position(text, deep), fmt.Sprintf("braces nest deeper than %d", p.limits.MaxNesting+optionDepth))
 		return f, nil
 	}
 	if m := editionStatement.FindSubmatch(text[first:]); m != nil && string(m[1]) > newestEdition {
+		f.bad = true
 		p.fault(disk, position(text, first), fmt.Sprintf("edition %q is newer than the compiler here reads (%s): "+
 			"compile it with protoc or buf and give the descriptor set, or use the server's reflection", m[1], newestEdition))
 		return f, nil
 	}
-	// What is wrong is reported; the node is what could be made of the rest, or nil.
-	f.node, _ = parser.Parse(name, bytes.NewReader(text), reporter.NewHandler(p.handler()))
+	// What is wrong has been reported; the node is what could be made of the rest, or nil.
+	f.node, err = parser.Parse(name, bytes.NewReader(text), reporter.NewHandler(p.handler()))
+	f.bad = err != nil
 	return f, nil
 }
 
@@ -329,11 +409,13 @@ func position(text []byte, at int) ast.SourcePos {
 	return ast.SourcePos{Line: 1 + bytes.Count(before, []byte("\n")), Col: at - bytes.LastIndexByte(before, '\n')}
 }
 
-// compile links the parsed files, and apart from them those that stand at the path of a built-in file.
+// compile links the files without faults, and apart from them those that stand at the path of a built-in file.
 func (p *protoSource) compile(ctx context.Context) ([]*descriptorpb.FileDescriptorProto, error) {
 	names := make([]string, 0, len(p.files))
-	for name := range p.files {
-		names = append(names, name)
+	for name, f := range p.files {
+		if !f.bad {
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	files, err := p.link(ctx, names, protocompile.ResolverFunc(func(name string) (protocompile.SearchResult, error) {
@@ -346,6 +428,9 @@ func (p *protoSource) compile(ctx context.Context) ([]*descriptorpb.FileDescript
 		return nil, err
 	}
 	for name, f := range p.shadows {
+		if f.bad {
+			continue
+		}
 		apart, err := p.link(ctx, []string{name}, protocompile.ResolverFunc(func(dep string) (protocompile.SearchResult, error) {
 			if dep == name {
 				return protocompile.SearchResult{AST: f.node}, nil
@@ -363,11 +448,8 @@ func (p *protoSource) compile(ctx context.Context) ([]*descriptorpb.FileDescript
 func (p *protoSource) link(ctx context.Context, names []string, from protocompile.Resolver) ([]*descriptorpb.FileDescriptorProto, error) {
 	compiler := protocompile.Compiler{Resolver: from, Reporter: p.handler(), SourceInfoMode: protocompile.SourceInfoStandard}
 	linked, err := compiler.Compile(ctx, names...)
-	if known := p.result(); known != nil {
-		return nil, known
-	}
-	if err != nil {
-		return nil, err
+	if err != nil && !errors.Is(err, reporter.ErrInvalidSource) {
+		return nil, errors.Join(p.result(), err)
 	}
 	files := make([]*descriptorpb.FileDescriptorProto, 0, len(linked))
 	for _, fd := range linked {

@@ -110,8 +110,13 @@ func (r *record) before(v *storedVersion) *storedVersion {
 	return nil
 }
 
-func (r *record) holds(digest string) bool {
-	return slices.ContainsFunc(r.Versions, func(v storedVersion) bool { return v.Digest == digest })
+func (r *record) withDigest(digest string) *storedVersion {
+	for i := range r.Versions {
+		if r.Versions[i].Digest == digest {
+			return &r.Versions[i]
+		}
+	}
+	return nil
 }
 
 func (r *record) numbers() string {

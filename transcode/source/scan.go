@@ -16,7 +16,7 @@ const (
 	otherPerField = 2
 	// optionDepth is what options may nest below the declaration they stand at.
 	optionDepth = 64
-	// deepest bounds nesting when no limit is set.
+	// deepest bounds nesting whatever limit is set: linking and compiling recurse.
 	deepest = 1000
 )
 

@@ -18,7 +18,7 @@ type Limits struct {
 	MaxFiles    int   // default 5,000
 	MaxMessages int   // default 50,000
 	MaxFields   int   // extensions included; default 500,000
-	MaxNesting  int   // of message declarations; default 32
+	MaxNesting  int   // of message declarations; default 32, at most 1,000
 }
 
 func (l Limits) withDefaults() Limits {
@@ -37,6 +37,7 @@ func (l Limits) withDefaults() Limits {
 	if l.MaxNesting <= 0 {
 		l.MaxNesting = 32
 	}
+	l.MaxNesting = min(l.MaxNesting, deepest)
 	return l
 }
 

@@ -132,6 +132,7 @@ func (s *Store) Push(name string, set *Set, from string, now time.Time) (Version
 	if err != nil {
 		return Version{}, fmt.Errorf("schema store: %w", err)
 	}
+	sum := sha256.Sum256(data)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.names[name]
@@ -144,9 +145,24 @@ func (s *Store) Push(name string, set *Set, from string, now time.Time) (Version
 	next := old.clone()
 	next.Fault = ""
 	next.Last++
-	sum := sha256.Sum256(data)
 	v := storedVersion{Number: next.Last, Digest: set.Digest, Created: now.UTC(), From: from, SHA256: hex.EncodeToString(sum[:]), Previous: old.Active}
 	v.Services, v.Methods, v.Messages = size(set, compiled)
+	dir := filepath.Join(s.dir, name)
+	if err := errors.Join(os.MkdirAll(dir, 0o700), syncFolder(s.dir)); err != nil {
+		return Version{}, fmt.Errorf("schema store: %w", err)
+	}
+	// Versions with one content share a file. It may differ from data in comments and is left as it is: the record that
+	// knows its sum must fit it at every moment.
+	if same := old.withDigest(v.Digest); same != nil && s.intact(name, same) {
+		v.SHA256 = same.SHA256
+	} else if err := writeFile(filepath.Join(dir, fileOf(v.Digest)), data); err != nil {
+		return Version{}, fmt.Errorf("schema store: %w", err)
+	}
+	for i := range next.Versions {
+		if next.Versions[i].Digest == v.Digest {
+			next.Versions[i].SHA256 = v.SHA256 // a corrupt file has been written anew
+		}
+	}
 	next.Versions = append(next.Versions, v)
 	next.Active = v.Number
 	var gone []storedVersion
@@ -154,24 +170,11 @@ func (s *Store) Push(name string, set *Set, from string, now time.Time) (Version
 		gone = slices.Clone(next.Versions[:n])
 		next.Versions = slices.Clone(next.Versions[n:])
 	}
-	// Versions with one content share a file, whose bytes may differ from those of an earlier push by comments only.
-	for i := range next.Versions {
-		if next.Versions[i].Digest == v.Digest {
-			next.Versions[i].SHA256 = v.SHA256
-		}
-	}
-	dir := filepath.Join(s.dir, name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return Version{}, fmt.Errorf("schema store: %w", err)
-	}
-	if err := writeFile(filepath.Join(dir, fileOf(v.Digest)), data); err != nil {
-		return Version{}, fmt.Errorf("schema store: %w", err)
-	}
 	if err := s.save(name, next); err != nil {
 		return Version{}, err
 	}
 	for _, g := range gone {
-		if !next.holds(g.Digest) {
+		if next.withDigest(g.Digest) == nil {
 			// A file that cannot be removed is only in the way: the push has succeeded.
 			_ = os.Remove(filepath.Join(dir, fileOf(g.Digest)))
 		}
