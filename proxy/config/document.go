@@ -121,8 +121,8 @@ func (d *Document) Fault(path, format string, args ...any) *Fault {
 }
 
 // Validate reports everything about the values that can be known without descriptors and without the network. Load and
-// Parse have done it. The error is a Faults.
-func (d *Document) Validate() error { return check(d, d.Config).sorted() }
+// Parse have done it. nil types: names of plugins are not looked at. The error is a Faults.
+func (d *Document) Validate(types Types) error { return check(d, d.Config, types).sorted() }
 
 func prefixed(path, message string) string {
 	if path == "" {

@@ -22,6 +22,9 @@ const minimal = `a minimal document is
 
 // read fills the document from its fragments.
 func (d *Document) read(fragments []fragment, types Types) error {
+	if types == nil {
+		types = Types{}
+	}
 	r := &reader{doc: d, types: types, newMessage: linkedMessage}
 	c := &configv1.Config{}
 	syntax, empty := false, true
@@ -36,6 +39,12 @@ func (d *Document) read(fragments []fragment, types Types) error {
 		if node == nil || node.Kind == yaml.MappingNode && len(node.Content) == 0 {
 			continue
 		}
+		if empty {
+			d.root.span = span{file: src, line: node.Line, column: node.Column, width: 1}
+			if len(fragments) > 1 { // what is missing is missing in the folder
+				d.root.span = span{file: newSource(d.Dir, "")}
+			}
+		}
 		empty = false
 		r.file = src
 		r.message(node, c.ProtoReflect(), d.root)
@@ -44,7 +53,7 @@ func (d *Document) read(fragments []fragment, types Types) error {
 		return Faults{{File: fragments[0].name, Message: "the document is empty", Fix: minimal}}
 	}
 	if !syntax { // what is missing may stand in what could not be read
-		r.faults = append(r.faults, check(d, c)...)
+		r.faults = append(r.faults, check(d, c, types)...)
 	}
 	slices.Sort(d.secrets)
 	d.secrets = slices.Compact(d.secrets)

@@ -1,0 +1,152 @@
+package config
+
+import (
+	"math"
+	"regexp"
+	"strings"
+
+	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
+	"github.com/causeway-gateway/causeway/transcode/schema"
+)
+
+func (k *checker) schema(path string, s *configv1.Schema) {
+	if k.failed(path) {
+		return
+	}
+	switch src := s.GetSource().(type) {
+	case nil:
+		if !k.anyFailed(path, "descriptor_set", "proto", "reflection", "pushed") {
+			k.fault(path, "add one of: descriptor_set, proto, reflection, pushed", "no source of descriptors")
+		}
+	case *configv1.Schema_DescriptorSet:
+		k.file(path+".descriptor_set", src.DescriptorSet)
+	case *configv1.Schema_Proto:
+		k.protoSource(path+".proto", src.Proto)
+	case *configv1.Schema_Reflection:
+		at := path + ".reflection"
+		if k.failed(at) {
+			break
+		}
+		if a := src.Reflection.GetAddress(); a == "" {
+			k.missing(at, "address", "write the host:port of a server with gRPC reflection")
+		} else {
+			k.address(at+".address", a, dialing)
+		}
+		k.clientTLS(at+".tls", src.Reflection.GetTls())
+	}
+	if l := s.GetLimits(); l != nil {
+		at := path + ".limits"
+		k.limit(at+".max_bytes", l.GetMaxBytes(), math.MaxInt32)
+		k.limit(at+".max_files", int64(l.GetMaxFiles()), math.MaxInt32)
+		k.limit(at+".max_messages", int64(l.GetMaxMessages()), math.MaxInt32)
+		k.limit(at+".max_fields", int64(l.GetMaxFields()), math.MaxInt32)
+		k.limit(at+".max_nesting", int64(l.GetMaxNesting()), maxNesting)
+	}
+}
+
+// maxNesting is what protobuf's own decoders take (100 in most languages); deeper messages cannot be sent anyhow.
+const maxNesting = 100
+
+func (k *checker) protoSource(path string, p *configv1.ProtoSource) {
+	if k.failed(path) {
+		return
+	}
+	if len(p.GetPaths()) == 0 {
+		if !k.failed(path + ".paths") {
+			k.fault(path, "add the .proto files, or folders of them: paths: [protos]", "no paths")
+		}
+	}
+	for i, f := range p.GetPaths() {
+		k.file(item(path+".paths", i), f)
+	}
+	for i, f := range p.GetImportRoots() {
+		k.file(item(path+".import_roots", i), f)
+	}
+}
+
+func (k *checker) anyFailed(path string, fields ...string) bool {
+	for _, f := range fields {
+		if k.failed(path + "." + f) {
+			return true
+		}
+	}
+	return false
+}
+
+// adapters are the protocols that services can speak.
+func adapters() []string { return []string{defaultAdapter} }
+
+func (k *checker) upstream(path string, s *configv1.Service) {
+	if k.failed(path) {
+		return
+	}
+	k.endpoints(path, s)
+	if a := s.GetAdapter(); a != "" && a != defaultAdapter {
+		near := schema.DidYouMean(a, adapters())
+		at := path + ".adapter"
+		if k.show(at, a) == mask {
+			near = ""
+		}
+		k.fault(at, "name one of: "+list(adapters()), "unknown adapter %s%s", k.show(at, a), near)
+	}
+	if s.GetSchema() == "" {
+		fix := "name the schema that describes the service"
+		if all := k.visible(k.schemas.list(), k.schemas); len(all) > 0 {
+			fix += ": " + list(all)
+		}
+		k.missing(path, "schema", fix)
+	} else {
+		k.reference(path+".schema", "schema", s.GetSchema(), k.schemas)
+	}
+	seen := map[string]bool{}
+	for i, name := range s.GetServes() {
+		at := item(path+".serves", i)
+		switch {
+		case k.failed(at):
+		case !fullName.MatchString(name):
+			fix := "write the full name of a protobuf service: acme.v1.Orders"
+			if trimmed := strings.Trim(name, "./ "); fullName.MatchString(trimmed) {
+				fix = "write " + trimmed
+			} else if before, _, ok := strings.Cut(trimmed, "/"); ok && fullName.MatchString(before) {
+				fix = "services are served whole; write " + before
+			}
+			k.fault(at, k.suggest(at, fix), "wanted the full name of a protobuf service, found %s", k.show(at, name))
+		case seen[name]:
+			k.fault(at, "keep it once", "%s is listed twice", k.show(at, name))
+		}
+		seen[name] = true
+	}
+	k.clientTLS(path+".tls", s.GetTls())
+	k.timeout(path+".dial_timeout", s.GetDialTimeout())
+	k.limit(path+".max_message", s.GetMaxMessage(), math.MaxInt32)
+}
+
+func (k *checker) endpoints(path string, s *configv1.Service) {
+	if len(s.GetEndpoints()) == 0 && !k.failed(path+".endpoints") {
+		k.fault(path, "add one: endpoints: [{address: \"127.0.0.1:9090\"}]", "no endpoints")
+	}
+	seen := map[address]string{}
+	for i, e := range s.GetEndpoints() {
+		at := item(path+".endpoints", i)
+		if k.failed(at) {
+			continue
+		}
+		if e.GetAddress() == "" {
+			k.missing(at, "address", "write host:port")
+			continue
+		}
+		full := at + ".address"
+		a, ok := k.address(full, e.GetAddress(), dialing)
+		if !ok {
+			continue
+		}
+		if first := seen[a]; first != "" {
+			k.fault(full, "keep it once", "%s is %s already%s", k.show(full, e.GetAddress()), first, k.where(first))
+			continue
+		}
+		seen[a] = full
+	}
+}
+
+// fullName is a protobuf full name (protobuf's specification, "Identifiers").
+var fullName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
