@@ -53,7 +53,12 @@ type Error struct {
 	Path         string // JSON path, "items[2].price"; "" at the top
 	Line, Column int    // 1-based, in bytes; 0 where the fault is not in a JSON body
 	Message      string // what was wanted and what was found
+
+	cause error
 }
+
+// Unwrap returns the cause that callers may ask for with errors.Is, ErrUnknownType; or nil.
+func (e *Error) Unwrap() error { return e.cause }
 
 // Error returns the message with its place.
 func (e *Error) Error() string {

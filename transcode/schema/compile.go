@@ -98,6 +98,7 @@ func (c *compiler) message(md protoreflect.MessageDescriptor) *Message {
 	for _, fd := range fds {
 		f := c.field(m, fd)
 		f.Index = len(m.Fields)
+		f.Self = Path{f}
 		if od := fd.ContainingOneof(); od != nil && !od.IsSynthetic() {
 			f.Oneof = oneofs[od.FullName()]
 			m.Oneofs[f.Oneof].Fields = append(m.Oneofs[f.Oneof].Fields, f)
@@ -109,13 +110,14 @@ func (c *compiler) message(md protoreflect.MessageDescriptor) *Message {
 		if f.Number <= denseLimit {
 			top = max(top, f.Number)
 		}
-		if _, taken := m.names[f.Name]; !taken {
-			m.names[f.Name] = f
-		}
 	}
+	if m.WellKnown != NotWellKnown && !wellFormed(m) {
+		c.fail("message %s is not declared as in protobuf's own file: leave it out of the upload, the standard one is bundled", md.FullName())
+		return m
+	}
+	c.index(m, md)
 	m.dense = make([]*Field, top+1)
 	for _, f := range m.Fields {
-		m.names[f.JSONName] = f
 		if f.Number <= denseLimit {
 			m.dense[f.Number] = f
 			continue
@@ -126,6 +128,32 @@ func (c *compiler) message(md protoreflect.MessageDescriptor) *Message {
 		m.sparse[f.Number] = f
 	}
 	return m
+}
+
+// index fills the names of m in the order in which protobuf's JSON mapping tries them: JSON names, then text names. A
+// group is also known by the lower-case form of its names when protobuf-go knows it by them.
+func (c *compiler) index(m *Message, md protoreflect.MessageDescriptor) {
+	add := func(name string, f *Field) {
+		if _, taken := m.names[name]; !taken {
+			m.names[name] = f
+		}
+	}
+	for _, f := range m.Fields {
+		add(f.JSONName, f)
+	}
+	for _, f := range m.Fields {
+		if lower := strings.ToLower(f.JSONName); f.Kind == protoreflect.GroupKind && md.Fields().ByJSONName(lower) == f.Desc {
+			add(lower, f)
+		}
+	}
+	for _, f := range m.Fields {
+		add(f.Name, f)
+	}
+	for _, f := range m.Fields {
+		if lower := strings.ToLower(f.Name); f.Kind == protoreflect.GroupKind && md.Fields().ByTextName(lower) == f.Desc {
+			add(lower, f)
+		}
+	}
 }
 
 func (c *compiler) field(parent *Message, fd protoreflect.FieldDescriptor) *Field {

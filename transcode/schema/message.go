@@ -62,6 +62,7 @@ type Field struct {
 	UTF8              bool // a string that must be valid UTF-8 on the wire
 	Index             int  // position in Message.Fields
 	Oneof             int  // index in Message.Oneofs, or -1
+	Self              Path // the path of this field alone, from its message
 	Parent            *Message
 	Message           *Message // kinds message and group, and maps whose value is a message
 	Enum              *Enum    // kind enum, and maps whose value is an enum
@@ -214,4 +215,53 @@ var wellKnown = map[protoreflect.FullName]WellKnown{
 	"google.protobuf.BoolValue":   BoolValue,
 	"google.protobuf.StringValue": StringValue,
 	"google.protobuf.BytesValue":  BytesValue,
+}
+
+// wellKnownFields says what a codec relies on in the well-known types: field numbers with kind and cardinality, and
+// the message a field must hold.
+var wellKnownFields = map[WellKnown][]struct {
+	number protowire.Number
+	kind   protoreflect.Kind
+	card   Cardinality
+	holds  WellKnown
+}{
+	Any:         {{1, protoreflect.StringKind, Singular, 0}, {2, protoreflect.BytesKind, Singular, 0}},
+	Timestamp:   {{1, protoreflect.Int64Kind, Singular, 0}, {2, protoreflect.Int32Kind, Singular, 0}},
+	Duration:    {{1, protoreflect.Int64Kind, Singular, 0}, {2, protoreflect.Int32Kind, Singular, 0}},
+	FieldMask:   {{1, protoreflect.StringKind, Repeated, 0}},
+	Struct:      {{1, protoreflect.MessageKind, Map, Value}},
+	ListValue:   {{1, protoreflect.MessageKind, Repeated, Value}},
+	Empty:       {},
+	DoubleValue: {{1, protoreflect.DoubleKind, Singular, 0}},
+	FloatValue:  {{1, protoreflect.FloatKind, Singular, 0}},
+	Int64Value:  {{1, protoreflect.Int64Kind, Singular, 0}},
+	UInt64Value: {{1, protoreflect.Uint64Kind, Singular, 0}},
+	Int32Value:  {{1, protoreflect.Int32Kind, Singular, 0}},
+	UInt32Value: {{1, protoreflect.Uint32Kind, Singular, 0}},
+	BoolValue:   {{1, protoreflect.BoolKind, Singular, 0}},
+	StringValue: {{1, protoreflect.StringKind, Singular, 0}},
+	BytesValue:  {{1, protoreflect.BytesKind, Singular, 0}},
+	Value: {
+		{1, protoreflect.EnumKind, Singular, 0}, {2, protoreflect.DoubleKind, Singular, 0}, {3, protoreflect.StringKind, Singular, 0},
+		{4, protoreflect.BoolKind, Singular, 0}, {5, protoreflect.MessageKind, Singular, Struct}, {6, protoreflect.MessageKind, Singular, ListValue},
+	},
+}
+
+// wellFormed says whether a message with the name of a well-known type also has its fields, in their order, so that
+// codecs may treat it as one.
+func wellFormed(m *Message) bool {
+	want := wellKnownFields[m.WellKnown]
+	if len(want) != len(m.Fields) || (m.WellKnown == Value) != (len(m.Oneofs) == 1) {
+		return false
+	}
+	for i, w := range want {
+		f := m.Fields[i]
+		if f.Number != w.number || f.Kind != w.kind || f.Cardinality != w.card || (f.Oneof >= 0) != (m.WellKnown == Value) {
+			return false
+		}
+		if w.holds != 0 && f.Message.WellKnown != w.holds || w.card == Map && f.MapKey.Kind != protoreflect.StringKind {
+			return false
+		}
+	}
+	return true
 }

@@ -1,0 +1,391 @@
+package jsonwire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strconv"
+	"sync"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/causeway-gateway/causeway/transcode/schema"
+)
+
+// printer turns wire bytes into JSON. Each message is gone over once for its tags only, which gives a list of the
+// occurrences of its fields; sorted by the field table (a stable radix sort, and nothing to do when they came in order),
+// the occurrences of one field stand side by side, and the message is written from that list.
+type printer struct {
+	in  []byte
+	end int // of the root value in in
+	out []byte
+
+	occs   []occurrence // of the open messages, outermost first
+	spare  []occurrence // the other half of the radix sort
+	cuts   []cut
+	keys   []mapKey
+	groups keySet   // offset of a group's content -> offset of its end tag
+	stack  []uint32 // numbers and offsets of the groups being passed over
+
+	opts        Options
+	depth       int
+	elements    int
+	maxDepth    int
+	maxElements int
+	partial     int  // above 0: required fields are not checked
+	demand      bool // check asks for required fields too
+
+	err *Error
+}
+
+// occurrence is one field on the wire: where its value begins, the field's index and the wire type.
+type occurrence struct {
+	pos  uint32
+	info uint32 // index<<3 | wire type
+}
+
+// rootType marks the occurrence that is the whole input: without a length, up to printer.end.
+const rootType = 7
+
+func (o occurrence) index() int          { return int(o.info >> 3) }
+func (o occurrence) typ() protowire.Type { return protowire.Type(o.info & 7) }
+
+var printers = sync.Pool{New: func() any { return new(printer) }}
+
+func newPrinter(dst, wire []byte, o *Options) *printer {
+	p := printers.Get().(*printer)
+	if o != nil {
+		p.opts = *o
+	} else {
+		p.opts = Options{}
+	}
+	p.maxDepth, p.maxElements = p.opts.limits()
+	p.in, p.out, p.end = wire, dst, len(wire)
+	return p
+}
+
+func (p *printer) release() {
+	p.in, p.out, p.err = nil, nil, nil
+	p.occs, p.cuts, p.keys, p.stack = p.occs[:0], p.cuts[:0], p.keys[:0], p.stack[:0]
+	p.depth, p.elements, p.partial, p.demand = 0, 0, 0, false
+	p.groups.reset()
+	if (cap(p.occs)+cap(p.spare))*8+cap(p.keys)*16+cap(p.stack)*4 > keepScratch {
+		p.occs, p.spare, p.keys, p.stack = nil, nil, nil, nil
+	}
+	printers.Put(p)
+}
+
+// AppendJSON appends to dst the JSON form of the message m whose wire form is given. Fields stand in the order of
+// m.Fields, map keys are sorted, and there is no white space. Unknown fields are passed over; an Any finds its type in
+// the schema of the message that holds it. wire is not kept and not changed; o may be nil. The error is an *Error, with
+// the path of the field, and dst is then returned as it was.
+//
+// It is safe for concurrent use and does not allocate beyond the growth of dst.
+func AppendJSON(dst, wire []byte, m *schema.Message, o *Options) ([]byte, error) {
+	p := newPrinter(dst, wire, o)
+	defer p.release()
+	if !p.root() || !p.message(m, 0, 1) {
+		return dst, p.err
+	}
+	return p.out, nil
+}
+
+// AppendFieldJSON appends to dst the JSON form of one field of the message m whose wire form is given, as AppendJSON
+// would write it. A field that is not set gives its default: null for a message, [] and {} for repeated fields and maps.
+// Of the other fields only the frame is checked.
+func AppendFieldJSON(dst, wire []byte, m *schema.Message, path schema.Path, o *Options) ([]byte, error) {
+	p := newPrinter(dst, wire, o)
+	defer p.release()
+	if !p.root() || !p.fieldAt(m, path, 0, 1) {
+		return dst, p.err
+	}
+	return p.out, nil
+}
+
+// AppendAny appends to dst the JSON form of an encoded google.protobuf.Any whose type is looked up in types. When it is
+// not there, errors.Is tells ErrUnknownType.
+func AppendAny(dst, any []byte, types *schema.Schema, o *Options) ([]byte, error) {
+	p := newPrinter(dst, any, o)
+	defer p.release()
+	p.depth++
+	if !p.root() || !p.any(types, 0, 1) {
+		return dst, p.err
+	}
+	return p.out, nil
+}
+
+// root makes the whole input the first occurrence.
+func (p *printer) root() bool {
+	if uint64(len(p.in)) > math.MaxUint32 {
+		return p.fail("wanted a message below 4 GiB")
+	}
+	p.occs = append(p.occs, occurrence{info: rootType})
+	return true
+}
+
+// fail notes a fault; the path is put before it on the way out.
+func (p *printer) fail(msg string) bool {
+	if p.err == nil {
+		p.err = &Error{Message: msg}
+	}
+	return false
+}
+
+func (p *printer) failf(format string, args ...any) bool { return p.fail(fmt.Sprintf(format, args...)) }
+
+// inField puts a field's name before the path of the fault.
+func (p *printer) inField(f *schema.Field) bool {
+	p.err.Path = joinPath(f.JSONName, p.err.Path)
+	return false
+}
+
+func (p *printer) inElement(i int) bool {
+	p.err.Path = joinPath("["+strconv.Itoa(i)+"]", p.err.Path)
+	return false
+}
+
+// span gives the bounds of the content of a length-delimited or group occurrence.
+func (p *printer) span(o occurrence) (start, end int) {
+	switch o.typ() {
+	case protowire.BytesType:
+		n, at := varint(p.in, int(o.pos), len(p.in))
+		return at, at + int(n)
+	case protowire.StartGroupType:
+		var key [4]byte
+		binary.LittleEndian.PutUint32(key[:], o.pos)
+		e, _ := p.groups.get(0, key[:])
+		return int(o.pos), int(e)
+	default:
+		return int(o.pos), p.end
+	}
+}
+
+// tag reads a tag at in[i:end].
+func (p *printer) tag(i, end int) (num protowire.Number, typ protowire.Type, next int) {
+	v, next := varint(p.in, i, end)
+	if next < 0 || v>>3 > maxNumber || v>>3 == 0 || v&7 > 5 {
+		return 0, 0, -1
+	}
+	return protowire.Number(v >> 3), protowire.Type(v & 7), next
+}
+
+// skip passes over the value of a field at in[i:end]; -1 when it is not well formed.
+func (p *printer) skip(num protowire.Number, typ protowire.Type, i, end int) int {
+	switch typ {
+	case protowire.VarintType:
+		_, i = varint(p.in, i, end)
+		return i
+	case protowire.Fixed32Type:
+		i += 4
+	case protowire.Fixed64Type:
+		i += 8
+	case protowire.BytesType:
+		n, at := varint(p.in, i, end)
+		if at < 0 || n > uint64(end-at) {
+			return -1
+		}
+		return at + int(n)
+	case protowire.StartGroupType:
+		return p.skipGroup(num, i, end)
+	default:
+		return -1
+	}
+	if i > end {
+		return -1
+	}
+	return i
+}
+
+// skipGroup passes over the group num whose content begins at i. It notes where this group and those inside it end, so
+// that a chain of groups is gone over once and not once per level.
+func (p *printer) skipGroup(num protowire.Number, i, end int) int {
+	var key [4]byte
+	binary.LittleEndian.PutUint32(key[:], uint32(i))
+	if e, ok := p.groups.get(0, key[:]); ok {
+		_, next := varint(p.in, int(e), end)
+		return next
+	}
+	base := len(p.stack)
+	p.stack = append(p.stack, uint32(num), uint32(i))
+	for len(p.stack) > base {
+		at := i
+		n, typ, next := p.tag(i, end)
+		if next < 0 {
+			return -1
+		}
+		i = next
+		switch typ {
+		case protowire.StartGroupType:
+			if (len(p.stack)-base)/2 >= p.maxDepth {
+				return -1
+			}
+			p.stack = append(p.stack, uint32(n), uint32(i))
+		case protowire.EndGroupType:
+			top := len(p.stack) - 2
+			if p.stack[top] != uint32(n) {
+				return -1
+			}
+			binary.LittleEndian.PutUint32(key[:], p.stack[top+1])
+			p.groups.put(0, key[:], uint32(at))
+			p.stack = p.stack[:top]
+		default:
+			if i = p.skip(n, typ, i, end); i < 0 {
+				return -1
+			}
+		}
+	}
+	return i
+}
+
+// index appends the occurrences of m's fields in the parts occs[lo:hi], in the order of m.Fields and, within a field, of
+// the wire. Fields that m does not know, or that have another wire type than it says, are left out. Where members of one
+// oneof meet, only what is in force is left.
+func (p *printer) index(m *schema.Message, lo, hi int) bool {
+	base := len(p.occs)
+	sorted, last, oneofs := true, 0, uint64(0)
+	clash := false
+	in := p.in
+	for part := lo; part < hi; part++ {
+		i, end := p.span(p.occs[part])
+		for i < end {
+			num, typ, next := p.tag(i, end)
+			if next < 0 || typ == protowire.EndGroupType {
+				return p.broken(m)
+			}
+			if p.elements++; p.elements > p.maxElements {
+				return p.failf("more than %d fields and elements in one message", p.maxElements)
+			}
+			i = next
+			if typ == protowire.BytesType && i < end && in[i] < 0x80 {
+				i += 1 + int(in[i])
+				if i > end {
+					return p.broken(m)
+				}
+			} else if i = p.skip(num, typ, i, end); i < 0 {
+				return p.broken(m)
+			}
+			f := m.ByNumber(num)
+			if f == nil || f.Wire != typ && (f.PackedTag == 0 || typ != protowire.BytesType) {
+				continue
+			}
+			if f.Index < last {
+				sorted = false
+			}
+			last = f.Index
+			if f.Oneof >= 0 {
+				bit := uint64(1) << (f.Oneof & 63)
+				clash = clash || oneofs&bit != 0
+				oneofs |= bit
+			}
+			p.occs = append(p.occs, occurrence{pos: uint32(next), info: uint32(f.Index)<<3 | uint32(typ)})
+		}
+	}
+	if clash && !p.settle(m, base) {
+		return false
+	}
+	if !sorted {
+		p.sort(base, len(m.Fields))
+	}
+	return true
+}
+
+func (p *printer) broken(m *schema.Message) bool {
+	return p.failf("wanted the wire form of %s, found bytes that are not", m.Name)
+}
+
+// sort orders occs[base:] by field, keeping the order within a field: by insertion when they are few, else by one
+// counting pass per byte of the index.
+func (p *printer) sort(base, fields int) {
+	const few = 12
+	occs := p.occs[base:]
+	if len(occs) <= few {
+		for i := 1; i < len(occs); i++ {
+			o := occs[i]
+			j := i
+			for ; j > 0 && occs[j-1].info>>3 > o.info>>3; j-- {
+				occs[j] = occs[j-1]
+			}
+			occs[j] = o
+		}
+		return
+	}
+	if cap(p.spare) < len(occs) {
+		p.spare = make([]occurrence, max(len(occs), cap(p.occs)))
+	}
+	from, to := occs, p.spare[:len(occs)]
+	for shift := 3; (fields-1)>>(shift-3) > 0; shift += 8 {
+		var counts [256]uint32
+		for _, o := range from {
+			counts[o.info>>shift&0xFF]++
+		}
+		sum := uint32(0)
+		for i, c := range counts {
+			counts[i] = sum
+			sum += c
+		}
+		for _, o := range from {
+			d := o.info >> shift & 0xFF
+			to[counts[d]] = o
+			counts[d]++
+		}
+		from, to = to, from
+	}
+	if &from[0] != &occs[0] {
+		copy(occs, from)
+	}
+}
+
+// cut says which member of a oneof is in force, and from which offset on its occurrences count.
+type cut struct {
+	index int
+	pos   uint32
+	set   bool
+}
+
+// settle drops, from occs[base:] in wire order, the members of oneofs that a later member has replaced, checking them
+// first: a decoder would have read them.
+func (p *printer) settle(m *schema.Message, base int) bool {
+	first := len(p.cuts)
+	for range m.Oneofs {
+		p.cuts = append(p.cuts, cut{})
+	}
+	for _, o := range p.occs[base:] {
+		if f := m.Fields[o.index()]; f.Oneof >= 0 {
+			if c := &p.cuts[first+f.Oneof]; !c.set || c.index != f.Index {
+				*c = cut{index: f.Index, pos: o.pos, set: true}
+			}
+		}
+	}
+	keep, n := base, len(p.occs)
+	for i := base; i < n; i++ {
+		o := p.occs[i]
+		f := m.Fields[o.index()]
+		if f.Oneof >= 0 {
+			if c := p.cuts[first+f.Oneof]; c.index != f.Index || o.pos < c.pos {
+				if !p.check(f, i, i+1) {
+					return p.inField(f)
+				}
+				continue
+			}
+		}
+		p.occs[keep] = o
+		keep++
+	}
+	p.occs = p.occs[:keep]
+	p.cuts = p.cuts[:first]
+	return true
+}
+
+// run gives the end of the run of one field's occurrences that begins at i.
+func (p *printer) run(i, top int) int {
+	index := p.occs[i].info >> 3
+	for i++; i < top && p.occs[i].info>>3 == index; i++ {
+	}
+	return i
+}
+
+// raw appends literal JSON.
+func (p *printer) raw(s string) bool {
+	p.out = append(p.out, s...)
+	return true
+}

@@ -1,0 +1,125 @@
+package jsonwire_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/bufbuild/protocompile"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/causeway-gateway/causeway/transcode/schema"
+)
+
+// world is the schema of the tests and the oracle's view of the same descriptors.
+type world struct {
+	schema *schema.Schema
+	files  *protoregistry.Files
+	types  resolver
+}
+
+// resolver gives the oracle what the codec has: types of the schema, and one prefix of type URLs.
+type resolver struct{ *dynamicpb.Types }
+
+func (r resolver) FindMessageByURL(url string) (protoreflect.MessageType, error) {
+	name, ok := strings.CutPrefix(url, "type.googleapis.com/")
+	if !ok {
+		return nil, protoregistry.NotFound
+	}
+	mt, err := r.FindMessageByName(protoreflect.FullName(name))
+	if err == nil && mt.Descriptor().IsMapEntry() {
+		return nil, protoregistry.NotFound
+	}
+	return mt, err
+}
+
+var loadWorld = sync.OnceValues(func() (*world, error) {
+	c := protocompile.Compiler{Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{"testdata"}})}
+	compiled, err := c.Compile(context.Background(), "three.proto", "two.proto", "edition.proto")
+	if err != nil {
+		return nil, err
+	}
+	set := &descriptorpb.FileDescriptorSet{}
+	seen := map[string]bool{}
+	var add func(fd protoreflect.FileDescriptor)
+	add = func(fd protoreflect.FileDescriptor) {
+		if seen[fd.Path()] {
+			return
+		}
+		seen[fd.Path()] = true
+		for i := range fd.Imports().Len() {
+			add(fd.Imports().Get(i).FileDescriptor)
+		}
+		set.File = append(set.File, protodesc.ToFileDescriptorProto(fd))
+	}
+	for _, fd := range compiled {
+		add(fd)
+	}
+	// Through bytes, so that options are plain descriptor options again.
+	raw, err := proto.Marshal(set)
+	if err != nil {
+		return nil, err
+	}
+	set = &descriptorpb.FileDescriptorSet{}
+	if err := proto.Unmarshal(raw, set); err != nil {
+		return nil, err
+	}
+	files, err := protodesc.NewFiles(set)
+	if err != nil {
+		return nil, err
+	}
+	s, err := schema.New(files)
+	if err != nil {
+		return nil, err
+	}
+	return &world{schema: s, files: files, types: resolver{dynamicpb.NewTypes(files)}}, nil
+})
+
+func theWorld(t testing.TB) *world {
+	t.Helper()
+	w, err := loadWorld()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *world) message(t testing.TB, name string) *schema.Message {
+	t.Helper()
+	m, ok := w.schema.Message(name)
+	if !ok {
+		t.Fatalf("no message %s", name)
+	}
+	return m
+}
+
+// roots are the messages that generated and fuzzed input is read as.
+var roots = []string{
+	"test.three.Scalars", "test.three.Tree", "test.three.Maps", "test.three.Known", "test.three.Request",
+	"test.two.Two", "test.two.Needy", "test.edition.Edition",
+	"google.protobuf.Any", "google.protobuf.Value", "google.protobuf.Struct", "google.protobuf.Timestamp",
+	"google.protobuf.Duration", "google.protobuf.FieldMask", "google.protobuf.ListValue", "google.protobuf.Int64Value",
+	"google.protobuf.FloatValue", "google.protobuf.BytesValue", "google.protobuf.Empty",
+}
+
+// depth is the limit of both sides.
+const depth = 100
+
+func (w *world) oracleParse(m *schema.Message, json []byte, ignoreUnknown bool) (proto.Message, error) {
+	msg := dynamicpb.NewMessage(m.Desc)
+	err := protojson.UnmarshalOptions{Resolver: w.types, RecursionLimit: depth, DiscardUnknown: ignoreUnknown}.Unmarshal(json, msg)
+	return msg, err
+}
+
+func (w *world) oracleDecode(m *schema.Message, wire []byte) (proto.Message, error) {
+	msg := dynamicpb.NewMessage(m.Desc)
+	err := proto.UnmarshalOptions{Resolver: w.types}.Unmarshal(wire, msg)
+	return msg, err
+}
