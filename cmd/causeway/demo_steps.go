@@ -41,8 +41,8 @@ var demoSteps = []step{
 	},
 	{
 		title: "an error of the caller: refused at the edge, with the place and the nearest name",
-		path:  "/v1/orders", body: `{"customer":"alan","items":[{"skew":"mug"}]}`, status: 400,
-		want: `{"code":3}`, text: `did you mean \"sku\"?`,
+		path:  "/v1/orders", body: `{"customer":"alan","items":[{"sku":"mug","quantiy":2}]}`, status: 400,
+		want: `{"code":3}`, text: `did you mean \"quantity\"?`,
 	},
 	{
 		title: "a deadline, passed on to the service",

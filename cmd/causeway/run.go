@@ -89,7 +89,7 @@ func runGateway(cmd *cobra.Command, f runFlags) error {
 			return err
 		}
 		defer os.RemoveAll(dir)
-		q, err := quick(f, dir)
+		q, err := quick(f, dir, pluginTypes(std))
 		if err != nil {
 			return err
 		}
@@ -166,7 +166,7 @@ type quickStart struct {
 // upstreamName is what `run --upstream` calls its one service and schema.
 const upstreamName = "upstream"
 
-func quick(f runFlags, dir string) (*quickStart, error) {
+func quick(f runFlags, dir string, types config.Types) (*quickStart, error) {
 	address, secure, err := upstreamAddress(f.upstream)
 	if err != nil {
 		return nil, err
@@ -200,7 +200,7 @@ func quick(f runFlags, dir string) (*quickStart, error) {
 		return nil, err
 	}
 	doc := config.New(c, cwd)
-	if err := doc.Validate(); err != nil {
+	if err := doc.Validate(types); err != nil {
 		return nil, err
 	}
 	q.load = func() (*config.Document, error) { return doc, nil }
