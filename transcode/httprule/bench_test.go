@@ -7,29 +7,39 @@ import (
 	"time"
 )
 
-// table adds n bindings of a realistic mix (collections, items, verbs, nested collections, deep wildcards) and returns
-// the tree with requests that hit the last of each kind. The value is the route's number.
+// shapes are a realistic mix of bindings.
+var shapes = []struct{ name, verb, template, path string }{
+	{"collection", "GET", "/v1/resources%d", "/v1/resources%d"},
+	{"item", "GET", "/v1/resources%d/{id}", "/v1/resources%d/7"},
+	{"name", "GET", "/v2/{name=resources%d/*}", "/v2/resources%d/7"},
+	{"verb", "POST", "/v2/{name=resources%d/*}:cancel", "/v2/resources%d/7:cancel"},
+	{"nested", "PATCH", "/v1/projects/{p}/resources%d/{id}/parts/{part}", "/v1/projects/1/resources%d/2/parts/3"},
+	{"deep", "GET", "/v1/files%d/{path=**}", "/v1/files%d/a/b/c"},
+}
+
+// request is one that route i serves.
+func request(t testing.TB, i int) benchRequest {
+	t.Helper()
+	s := shapes[i%len(shapes)]
+	path := fmt.Sprintf(s.path, i)
+	segs, err := AppendSegments(nil, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return benchRequest{s.name, s.verb, path, segs, i}
+}
+
+// table returns a tree of n routes, each with its number as value, and a request for one of each shape.
 func table(t testing.TB, n int) (*Tree[int, struct{}], []benchRequest) {
 	t.Helper()
 	tree := NewTree(func(int, struct{}) bool { return true })
-	shapes := []struct{ name, verb, template, path string }{
-		{"collection", "GET", "/v1/resources%d", "/v1/resources%d"},
-		{"item", "GET", "/v1/resources%d/{id}", "/v1/resources%d/7"},
-		{"name", "GET", "/v2/{name=resources%d/*}", "/v2/resources%d/7"},
-		{"verb", "POST", "/v2/{name=resources%d/*}:cancel", "/v2/resources%d/7:cancel"},
-		{"nested", "PATCH", "/v1/projects/{p}/resources%d/{id}/parts/{part}", "/v1/projects/1/resources%d/2/parts/3"},
-		{"deep", "GET", "/v1/files%d/{path=**}", "/v1/files%d/a/b/c"},
-	}
-	requests := make([]benchRequest, len(shapes))
 	for i := range n {
 		s := shapes[i%len(shapes)]
 		tree.Add(s.verb, mustParse(t, fmt.Sprintf(s.template, i)), i)
-		path := fmt.Sprintf(s.path, i)
-		segs, err := AppendSegments(nil, path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		requests[i%len(shapes)] = benchRequest{s.name, s.verb, path, segs, i}
+	}
+	var requests []benchRequest
+	for i := n - len(shapes); i < n; i++ {
+		requests = append(requests, request(t, i))
 	}
 	return tree, requests
 }
@@ -56,6 +66,23 @@ func BenchmarkMatch(b *testing.B) {
 				}
 			})
 		}
+		b.Run(fmt.Sprintf("routes=%d/spread", n), func(b *testing.B) {
+			// Every call asks for another route, far away in memory.
+			b.ReportAllocs()
+			var spread []benchRequest
+			for i := range min(n, 4096) {
+				spread = append(spread, request(b, i*7919%n))
+			}
+			vars := make([]string, 0, 8)
+			for i := 0; b.Loop(); i++ {
+				r := &spread[i%len(spread)]
+				got, captured, ok := tree.MatchPath(r.verb, r.path, r.segs, struct{}{}, vars[:0])
+				if !ok || got != r.want {
+					b.Fatalf("wanted %d, found %d, %v", r.want, got, ok)
+				}
+				vars = captured
+			}
+		})
 		b.Run(fmt.Sprintf("routes=%d/none", n), func(b *testing.B) {
 			b.ReportAllocs()
 			segs := []string{"v1", "projects", "1", "unknown", "7"}

@@ -97,43 +97,55 @@ func FuzzMatch(f *testing.F) {
 
 // TestMatchRandom is FuzzMatch over tables and paths of so few words that much fits.
 func TestMatchRandom(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same cases each run
-	pick := func(from ...string) string { return from[r.IntN(len(from))] }
+	w := words{rand.New(rand.NewPCG(1, 2))} //nolint:gosec // the same cases each run
 	rounds := 20000
 	if testing.Short() {
 		rounds = 2000
 	}
 	for range rounds {
 		var table strings.Builder
-		for range 1 + r.IntN(12) {
-			table.WriteString(pick("GET ", "POST ", "* "))
-			inside := false
-			for i := range 1 + r.IntN(5) {
-				switch {
-				case !inside && r.IntN(4) == 0:
-					inside = true
-					fmt.Fprintf(&table, "/{v%d=%s", i, pick("a", "b", "*", "*", "**"))
-				case r.IntN(8) == 0:
-					table.WriteString("/**")
-				default:
-					table.WriteString("/" + pick("a", "b", "c", "*"))
-				}
-				if inside && r.IntN(2) == 0 {
-					inside = false
-					table.WriteByte('}')
-				}
-			}
-			if inside {
-				table.WriteByte('}')
-			}
-			table.WriteString(pick("", "", "", ":v", ":w") + "\n")
+		for range 1 + w.IntN(12) {
+			table.WriteString(w.pick("GET ", "POST ", "* ") + w.template() + "\n")
 		}
-		var path strings.Builder
-		for range r.IntN(6) {
-			path.WriteString("/" + pick("a", "a", "b", "b", "c", "%61", "x", "x%2Fy", "%20", "a%25"))
-		}
-		checkMatch(t, table.String(), pick("GET", "POST", "PUT")+" "+cmp.Or(path.String(), "/")+pick("", "", ":v", ":v", ":w", ":%76", "%3Av"))
+		checkMatch(t, table.String(), w.pick("GET", "POST", "PUT")+" "+w.path())
 	}
+}
+
+// words makes random templates and paths.
+type words struct{ *rand.Rand }
+
+func (w words) pick(from ...string) string { return from[w.IntN(len(from))] }
+
+func (w words) template() string {
+	var b strings.Builder
+	inside := false
+	for i := range 1 + w.IntN(5) {
+		switch {
+		case !inside && w.IntN(4) == 0:
+			inside = true
+			fmt.Fprintf(&b, "/{v%d=%s", i, w.pick("a", "b", "*", "*", "**"))
+		case w.IntN(8) == 0:
+			b.WriteString("/**")
+		default:
+			b.WriteString("/" + w.pick("a", "b", "c", "*"))
+		}
+		if inside && w.IntN(2) == 0 {
+			inside = false
+			b.WriteByte('}')
+		}
+	}
+	if inside {
+		b.WriteByte('}')
+	}
+	return b.String() + w.pick("", "", "", ":v", ":w")
+}
+
+func (w words) path() string {
+	var b strings.Builder
+	for range w.IntN(6) {
+		b.WriteString("/" + w.pick("a", "a", "b", "b", "c", "%61", "x", "x%2Fy", "%20", "a%25"))
+	}
+	return cmp.Or(b.String(), "/") + w.pick("", "", ":v", ":v", ":w", ":%76", "%3Av")
 }
 
 // checkMatch holds a tree of the lines of table to a search through them in turn.
