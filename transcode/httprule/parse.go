@@ -38,7 +38,7 @@ func abridge(s string) string {
 // variables, a second "**", and literals that no request path can have. "**" may stand before other segments: while it
 // is the only one, it is plain which segments it stands for. The error is a *SyntaxError.
 func Parse(s string) (*Template, error) {
-	p := parser{s: s, t: &Template{}}
+	p := parser{s: s, t: &Template{text: s}}
 	if err := p.template(); err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (p *parser) text(end int, noColon bool) (string, error) {
 	if i := escapedSlash(raw); i >= 0 {
 		return "", p.fail(start+i, "a literal that a request path can have", `an encoded "/"`)
 	}
-	return string(appendDecoded(nil, raw, false)), nil
+	return decoded(raw, false), nil
 }
 
 func (p *parser) variable() error {

@@ -62,7 +62,7 @@ func (s *search[T, Q]) find(n *node[T], i int) *entry[T] {
 // literal finds the child for a raw segment. A literal is stored decoded, and no stored one reads like the encoded form
 // of another, so a segment with percent-encoding is decoded only when it is not found as it stands.
 func (s *search[T, Q]) literal(n *node[T], seg string) *node[T] {
-	if n.index == nil && len(n.kids) == 0 || len(seg) > 3*s.tree.longest {
+	if n.first.node == nil || len(seg) > 3*s.tree.longest {
 		return nil
 	}
 	if next := n.literal(seg); next != nil {
@@ -71,49 +71,36 @@ func (s *search[T, Q]) literal(n *node[T], seg string) *node[T] {
 	if strings.IndexByte(seg, '%') < 0 {
 		return nil
 	}
-	return n.decodedLiteral(seg)
-}
-
-func (n *node[T]) decodedLiteral(seg string) *node[T] {
 	var buf [128]byte
-	text := appendDecoded(buf[:0], seg, true)
-	if n.index != nil {
-		return n.index[string(text)]
-	}
-	for i := range n.kids {
-		if n.kids[i].text == string(text) {
-			return n.kids[i].node
-		}
-	}
-	return nil
+	return n.literal(string(appendDecoded(buf[:0], seg, true)))
 }
 
 // pick chooses among the entries of a node that is reached by the last segment.
 func (s *search[T, Q]) pick(n *node[T]) *entry[T] {
-	anyVerb := -1
-	for i := range n.leafs {
-		switch n.leafs[i].verb {
-		case s.verb:
-			if e := s.admitted(n.leafs[i].entries); e != nil {
+	anyVerb := false
+	for i := range n.ends {
+		e := &n.ends[i]
+		if e.verb == s.verb {
+			if s.admitted(e) {
 				return e
 			}
-		case "*":
-			anyVerb = i
+		} else if e.verb == "*" {
+			anyVerb = true
 		}
 	}
-	if anyVerb >= 0 {
-		return s.admitted(n.leafs[anyVerb].entries)
+	if !anyVerb {
+		return nil
 	}
-	return nil
-}
-
-func (s *search[T, Q]) admitted(entries []entry[T]) *entry[T] {
-	for i := range entries {
-		if e := &entries[i]; s.fits(e.tmpl) && s.tree.admit(e.value, s.q) {
+	for i := range n.ends {
+		if e := &n.ends[i]; e.verb == "*" && s.admitted(e) {
 			return e
 		}
 	}
 	return nil
+}
+
+func (s *search[T, Q]) admitted(e *entry[T]) bool {
+	return s.fits(e.tmpl) && s.tree.admit(e.value, s.q)
 }
 
 // fits says that no wildcard outside a variable stands for a segment with an encoded slash.
@@ -139,9 +126,9 @@ func (s *search[T, Q]) collect(n *node[T], i int, verbs []string) []string {
 			verbs = s.collect(n.star, i+1, verbs)
 		}
 	} else {
-		for _, l := range n.leafs {
-			if !slices.Contains(verbs, l.verb) && s.admitted(l.entries) != nil {
-				verbs = append(verbs, l.verb)
+		for i := range n.ends {
+			if e := &n.ends[i]; !slices.Contains(verbs, e.verb) && s.admitted(e) {
+				verbs = append(verbs, e.verb)
 			}
 		}
 	}

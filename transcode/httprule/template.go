@@ -70,7 +70,8 @@ func (t *Template) String() string { return t.text }
 // Vars are the template's variables in the order they stand in. Read-only.
 func (t *Template) Vars() []Variable { return t.vars }
 
-// finish derives what follows from the segments and variables.
+// finish derives what follows from the segments and variables. If the text is canonical it is kept: the literals are
+// substrings of it.
 func (t *Template) finish() {
 	t.glob = slices.IndexFunc(t.segs, func(s segment) bool { return s.kind == deep })
 	next := 0 // of vars
@@ -86,7 +87,9 @@ func (t *Template) finish() {
 	for i, v := range t.vars {
 		t.vars[i].Multi = v.span.end-v.span.start > 1 || v.span.start == t.glob
 	}
-	t.text = t.canonical()
+	if text := t.canonical(); text != t.text {
+		t.text = text
+	}
 }
 
 func (t *Template) canonical() string {

@@ -22,34 +22,35 @@ type Tree[T, Q any] struct {
 	longest int
 }
 
+// node is laid out so that a search touches little memory: most nodes have one literal below them or none.
 type node[T any] struct {
-	kids  []kid[T]            // literals, as long as they are few
-	index map[string]*node[T] // literals, once they are many
+	first kid[T]   // a literal; its node is nil when there is none
+	more  *many[T] // the other literals
 	star  *node[T]
-	tails []tail[T] // what follows "**", the longest tail first
-	leafs []leaf[T]
+	tails []tail[T]  // what follows "**", the longest tail first
+	ends  []entry[T] // what ends here, in the order added
 }
-
-// fewKids is how many literals are compared one by one, which is cheaper than a map.
-const fewKids = 6
 
 type kid[T any] struct {
 	text string
 	node *node[T]
 }
 
+// many are literals: one by one, which is cheaper, until there are more than a few.
+type many[T any] struct {
+	kids  []kid[T]
+	index map[string]*node[T]
+}
+
+const few = 6
+
 type tail[T any] struct {
 	length int
 	node   *node[T]
 }
 
-// leaf holds the entries of one HTTP verb under templates of one shape, in the order added.
-type leaf[T any] struct {
-	verb    string
-	entries []entry[T]
-}
-
 type entry[T any] struct {
+	verb  string
 	tmpl  *Template
 	value T
 }
@@ -86,13 +87,7 @@ func (t *Tree[T, Q]) Add(verb string, tmpl *Template, v T) {
 			n = n.addTail(len(tmpl.segs) - i - 1)
 		}
 	}
-	for i := range n.leafs {
-		if l := &n.leafs[i]; l.verb == verb {
-			l.entries = append(l.entries, entry[T]{tmpl, v})
-			return
-		}
-	}
-	n.leafs = append(n.leafs, leaf[T]{verb, []entry[T]{{tmpl, v}}})
+	n.ends = append(n.ends, entry[T]{verb, tmpl, v})
 }
 
 // Same are the values added under the HTTP verb and a template of the same shape: one that differs at most in what its
@@ -119,8 +114,10 @@ func (t *Tree[T, Q]) Same(verb string, tmpl *Template) []T {
 		return nil
 	}
 	var same []T
-	for _, e := range n.entries(verb) {
-		same = append(same, e.value)
+	for _, e := range n.ends {
+		if e.verb == verb {
+			same = append(same, e.value)
+		}
 	}
 	return same
 }
@@ -210,21 +207,27 @@ func (n *node[T]) addLiteral(text string) *node[T] {
 	if next := n.literal(text); next != nil {
 		return next
 	}
-	next := &node[T]{}
-	switch {
-	case n.index != nil:
-		n.index[text] = next
-	case len(n.kids) < fewKids:
-		n.kids = append(n.kids, kid[T]{text, next})
-	default:
-		n.index = make(map[string]*node[T], 2*fewKids)
-		for _, k := range n.kids {
-			n.index[k.text] = k.node
-		}
-		n.index[text] = next
-		n.kids = nil
+	k := kid[T]{text, &node[T]{}}
+	if n.first.node == nil {
+		n.first = k
+		return k.node
 	}
-	return next
+	if n.more == nil {
+		n.more = &many[T]{}
+	}
+	switch m := n.more; {
+	case m.index != nil:
+		m.index[text] = k.node
+	case len(m.kids) < few:
+		m.kids = append(m.kids, k)
+	default:
+		m.index = make(map[string]*node[T], 2*few)
+		for _, k := range append(m.kids, k) {
+			m.index[k.text] = k.node
+		}
+		m.kids = nil
+	}
+	return k.node
 }
 
 func (n *node[T]) addTail(length int) *node[T] {
@@ -239,13 +242,20 @@ func (n *node[T]) addTail(length int) *node[T] {
 	return n.tails[i].node
 }
 
+// literal finds the node below n for a decoded literal, or nil.
 func (n *node[T]) literal(text string) *node[T] {
-	if n.index != nil {
-		return n.index[text]
+	if n.first.text == text {
+		return n.first.node
 	}
-	for i := range n.kids {
-		if n.kids[i].text == text {
-			return n.kids[i].node
+	if n.more == nil {
+		return nil
+	}
+	if n.more.index != nil {
+		return n.more.index[text]
+	}
+	for i := range n.more.kids {
+		if n.more.kids[i].text == text {
+			return n.more.kids[i].node
 		}
 	}
 	return nil
@@ -255,15 +265,6 @@ func (n *node[T]) tail(length int) *node[T] {
 	for _, t := range n.tails {
 		if t.length == length {
 			return t.node
-		}
-	}
-	return nil
-}
-
-func (n *node[T]) entries(verb string) []entry[T] {
-	for i := range n.leafs {
-		if n.leafs[i].verb == verb {
-			return n.leafs[i].entries
 		}
 	}
 	return nil
