@@ -3,7 +3,6 @@ package pygrpc
 
 import (
 	"bufio"
-	_ "embed"
 	"io"
 	"os"
 	"os/exec"
@@ -18,6 +17,8 @@ import (
 
 	ordersv1 "github.com/causeway-gateway/causeway/protos/demo/orders/v1"
 	"github.com/causeway-gateway/causeway/testdata/realserver"
+
+	_ "embed"
 )
 
 //go:embed server.py
