@@ -1,7 +1,6 @@
 package source
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -147,7 +146,8 @@ func (r *reflection) explain(ctx context.Context, err error) error {
 	r.mu.Lock()
 	dialErr, refused := r.dialErr, r.refused
 	r.mu.Unlock()
-	switch code := status.Code(errors.Unwrap(err)); {
+	code := status.Code(err)
+	switch {
 	case refused != nil:
 		return fmt.Errorf("reflection of %s: %w", r.target, refused)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -158,13 +158,15 @@ func (r *reflection) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("reflection: %s refuses connections: nothing listens there; start the server, or mend the address: %w", r.target, syscall.ECONNREFUSED)
 	case dialErr != nil:
 		return fmt.Errorf("reflection: %s is not reachable: %w", r.target, dialErr)
-	case cmp.Or(status.Code(err), code) == codes.Unimplemented:
+	case code == codes.ResourceExhausted:
+		return fmt.Errorf("reflection of %s: the descriptors have more than %d bytes, the limit: %s", r.target, r.limit, status.Convert(err).Message())
+	case code == codes.Unimplemented:
 		return fmt.Errorf("reflection: %s offers no gRPC reflection (v1 or v1alpha): start the server with reflection, or give --descriptor-set or --proto", r.target)
-	case grpcreflect.IsElementNotFoundError(err) || grpcreflect.IsElementNotFoundError(errors.Unwrap(err)):
+	case grpcreflect.IsElementNotFoundError(err), grpcreflect.IsElementNotFoundError(errors.Unwrap(err)):
 		return fmt.Errorf("reflection: %s lacks descriptors that it names: %w", r.target, plainLines(err))
-	case status.Code(err) == codes.Unavailable && !r.secure:
+	case code == codes.Unavailable && !r.secure:
 		return fmt.Errorf("reflection: %s does not speak plain-text gRPC; if it speaks TLS, ask for TLS: %s", r.target, status.Convert(err).Message())
-	case status.Code(err) == codes.Unavailable:
+	case code == codes.Unavailable:
 		return fmt.Errorf("reflection: no TLS connection to %s: %s", r.target, status.Convert(err).Message())
 	}
 	return fmt.Errorf("reflection of %s: %w", r.target, plainLines(err))
