@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -96,7 +97,7 @@ func (k *checker) show(path, value string) string {
 // suggest is fix, unless the value is one that may not be shown.
 func (k *checker) suggest(path, fix string) string {
 	if p := k.at(path); p != nil && p.secret {
-		return "correct what ${...} stands for here"
+		return hiddenFix
 	}
 	return fix
 }
@@ -160,6 +161,9 @@ func collect[T interface{ GetName() string }](k *checker, path string, items []T
 
 // nearestName turns what was written into a name.
 func nearestName(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
+		return ""
+	}
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '_', r == '.', r == '-':

@@ -186,7 +186,11 @@ func parseAddress(s string, u use) (address, *misfit) {
 		return address{}, misfitf("remove "+before+"@: "+after, "wanted host:port without a user")
 	}
 	if ip, err := netip.ParseAddr(s); err == nil && ip.Is6() {
-		return address{}, misfitf("write ["+s+"]:PORT", "wanted host:port with the IPv6 host in brackets")
+		fix := "write [" + s + "]:PORT"
+		if i := strings.LastIndexByte(s, ':'); allDigits(s[i+1:]) && strings.Count(s, ":") > 2 { // the port, most likely
+			fix = "write [" + s[:i] + "]" + s[i:]
+		}
+		return address{}, misfitf(fix, "wanted host:port with the IPv6 host in brackets")
 	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
@@ -194,6 +198,8 @@ func parseAddress(s string, u use) (address, *misfit) {
 		switch {
 		case strings.Count(s, ":") > 1 && !strings.Contains(s, "["):
 			return address{}, misfitf("write ["+s[:i]+"]"+s[i:], "wanted host:port with the IPv6 host in brackets")
+		case allDigits(s) && u == dialing:
+			return address{}, misfitf("put the host before it: 127.0.0.1:"+s, "wanted host:port")
 		case allDigits(s):
 			return address{}, misfitf(`write ":`+s+`" (with quotes), or put the host before it`, "wanted host:port")
 		case i < 0 || strings.HasSuffix(s, "]"):

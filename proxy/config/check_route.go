@@ -151,11 +151,17 @@ func methodFault(m string) *misfit {
 	switch i := strings.LastIndexByte(trimmed, '.'); {
 	case methodName.MatchString(trimmed):
 		fix = "write " + trimmed
-	case i > 0 && !strings.Contains(trimmed, "/") && methodName.MatchString(trimmed[:i]+"/"+trimmed[i+1:]):
-		fix = "write " + trimmed[:i] + "/" + trimmed[i+1:] + ", or " + trimmed + "/* if it is a service"
+	case !fullName.MatchString(trimmed) || i < 0:
+	case strings.HasSuffix(m, "/") || !upper(trimmed[strings.LastIndexByte(trimmed[:i], '.')+1]):
+		fix = "write " + trimmed + "/* for all methods of a service"
+	default:
+		fix = "write " + trimmed[:i] + "/" + trimmed[i+1:]
 	}
 	return misfitf(fix, "wanted a method's full name")
 }
+
+// upper reports whether a name begins as those of services and methods do; packages are in lower case.
+func upper(first byte) bool { return 'A' <= first && first <= 'Z' }
 
 func (k *checker) httpRule(path string, h *configv1.HTTPRule) {
 	if k.failed(path) {

@@ -27,6 +27,7 @@ type reader struct {
 
 	open     []*yaml.Node // aliases being expanded
 	expanded int          // nodes read through aliases
+	bomb     bool         // more than maxExpanded
 }
 
 // linkedMessage makes an empty message of a type that is compiled into this program.
@@ -54,11 +55,11 @@ func (r *reader) resolve(n *yaml.Node, at *place) *yaml.Node {
 	}
 	switch {
 	case r.expanded > maxExpanded:
-		if r.expanded == maxExpanded+1 {
+		if !r.bomb {
 			r.fault(spanOf(r.file, r.open[0]), at.path(), "aliases stand for more than %d values", maxExpanded).
 				WithFix("write the values out where they are used")
-			r.expanded++ // say it once
 		}
+		r.bomb, r.doc.root.failed = true, true
 		at.failed = true
 		return nil
 	case n.Kind == yaml.AliasNode:
@@ -137,11 +138,13 @@ func (f *fields) read(key, value *yaml.Node) bool {
 	if key.Kind != yaml.ScalarNode || key.Style&yaml.TaggedStyle != 0 {
 		r.fault(spanOf(r.file, key), f.at.path(), "a key must be a plain word").
 			WithFix("keys here are: " + list(keysOf(md)))
+		f.at.failed = true
 		return false
 	}
 	if key.Value == "<<" && key.Style == 0 {
 		r.fault(spanOf(r.file, key), f.at.path(), "merge keys (<<) are not taken").
 			WithFix("write the keys out, or give a whole value an &anchor and use it as *alias")
+		f.at.failed = true
 		return false
 	}
 	fd := f.byName[key.Value]
@@ -180,6 +183,7 @@ func (f *fields) value(fd protoreflect.FieldDescriptor, key, value *yaml.Node) b
 		return true
 	}
 	kid := f.at.kid(name)
+	secret := fd.FullName() == tokenField
 	switch {
 	case kid == nil:
 		kid = f.at.child(name, -1, valueSpan(r.file, key, value))
@@ -214,12 +218,19 @@ func (f *fields) value(fd protoreflect.FieldDescriptor, key, value *yaml.Node) b
 		f.m.Set(fd, protoreflect.ValueOfMessage(m))
 		return ok
 	}
+	kid.secret = secret
 	v, ok := r.scalar(value, fd, kid)
 	if ok {
 		f.m.Set(fd, v)
 	}
+	if ok && secret {
+		r.doc.hide(v.String())
+	}
 	return ok
 }
+
+// tokenField is secret however it is written.
+var tokenField = (*configv1.Admin)(nil).ProtoReflect().Descriptor().Fields().ByName("token").FullName()
 
 // unknown notes a key that the message does not have. What it was probably meant to be is not reported as missing.
 func (f *fields) unknown(key *yaml.Node) {
@@ -269,6 +280,9 @@ func (r *reader) list(n *yaml.Node, to protoreflect.List, fd protoreflect.FieldD
 	}
 	good := true
 	for _, e := range target.Content {
+		if r.bomb {
+			return false
+		}
 		kid := at.child("", to.Len(), elementSpan(r.file, e))
 		var v protoreflect.Value
 		var ok bool

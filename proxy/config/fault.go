@@ -143,35 +143,71 @@ func (fs Faults) Unwrap() []error {
 	return out
 }
 
-// sorted orders the faults by position, and drops those that say the same of the same place (an alias is read once per
-// use). The result is nil as an error when there is none.
+// sorted orders the faults by position, and keeps one of those that say the same of the same place: an alias is read once
+// per use. The result is nil as an error when there is none.
 func (fs Faults) sorted() error {
 	if len(fs) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(fs, func(a, b *Fault) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column),
-			cmp.Compare(a.Message, b.Message))
+	type said struct {
+		file         string
+		line, column int
+		message      string
+	}
+	seen := make(map[said]bool, len(fs))
+	kept := make(Faults, 0, len(fs))
+	for _, f := range fs {
+		s := said{f.File, f.Line, f.Column, strings.TrimPrefix(f.Message, f.Path)}
+		if f.Line == 0 || !seen[s] {
+			kept = append(kept, f)
+		}
+		seen[s] = true
+	}
+	slices.SortStableFunc(kept, func(a, b *Fault) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return slices.CompactFunc(fs, func(a, b *Fault) bool {
-		return a.File == b.File && a.Line == b.Line && a.Column == b.Column && a.Message == b.Message
-	})
+	return kept
 }
 
-// tokenValue finds what is written behind a key `token`, unless it is a ${...} reference.
-var tokenValue = regexp.MustCompile(`(\btoken["']?[ \t]*:[ \t]+)("(?:[^"\\]|\\.)*"?|'[^']*'?|[^\s,}#]+)`)
+// tokenKey finds a key `token` and what is written behind it.
+var tokenKey = regexp.MustCompile(`^(.*?\btoken["']?[ \t]*:[ \t]+)(.*)$`)
 
-// maskTokens hides tokens that were written into the file itself: lines of it are printed and logged. The mask is as
-// long as the token, so that columns stay right.
-func maskTokens(line string) string {
-	if !strings.Contains(line, "token") {
+// shown is a line as faults print it: tokens that were written into the file are masked, since faults are logged. The mask
+// is as long as the token, so that columns stay right.
+func (s *source) shown(n int) string {
+	line := s.line(n)
+	indent := indentOf(line)
+	for k := n - 1; k > 0 && indent > 0; k-- { // a token may go on below its key
+		above := s.line(k)
+		if strings.TrimSpace(above) == "" || indentOf(above) >= indent {
+			continue
+		}
+		if strings.HasPrefix(strings.TrimLeft(above, " -\"'"), "token") {
+			return line[:indent] + strings.Repeat("*", utf8.RuneCountInString(line[indent:]))
+		}
+		break
+	}
+	m := tokenKey.FindStringSubmatch(line)
+	if m == nil {
 		return line
 	}
-	return tokenValue.ReplaceAllStringFunc(line, func(s string) string {
-		m := tokenValue.FindStringSubmatch(s)
-		if strings.Contains(m[2], "${") {
-			return s
+	key, rest := m[1], m[2]
+	end := len(rest)
+	switch {
+	case strings.HasPrefix(rest, `"`), strings.HasPrefix(rest, `'`):
+		end = quotedLen(rest)
+	case strings.Contains(key, "{"): // in a flow mapping
+		if i := strings.IndexAny(rest, ",}"); i >= 0 {
+			end = i
 		}
-		return m[1] + strings.Repeat("*", utf8.RuneCountInString(m[2]))
-	})
+	}
+	if i := strings.Index(rest[:end], " #"); i >= 0 {
+		end = i
+	}
+	if strings.Contains(rest[:end], "${") {
+		return line
+	}
+	return key + strings.Repeat("*", utf8.RuneCountInString(rest[:end])) + rest[end:]
 }
+
+func indentOf(line string) int { return len(line) - len(strings.TrimLeft(line, " \t")) }

@@ -52,7 +52,7 @@ func (d *Document) read(fragments []fragment, types Types) error {
 	if empty && !syntax {
 		return Faults{{File: fragments[0].name, Message: "the document is empty", Fix: minimal}}
 	}
-	if !syntax { // what is missing may stand in what could not be read
+	if !syntax && !d.root.failed { // what is missing may stand in what could not be read
 		r.faults = append(r.faults, check(d, c, types)...)
 	}
 	slices.Sort(d.secrets)

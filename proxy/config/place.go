@@ -65,7 +65,7 @@ func (s span) fault(path, message string) *Fault {
 	f := &Fault{Path: path, Message: message}
 	if s.file != nil {
 		f.File, f.Line, f.Column, f.width = s.file.name, s.line, s.column, s.width
-		f.Source, f.Before = maskTokens(s.file.line(s.line)), maskTokens(s.file.line(s.line-1))
+		f.Source, f.Before = s.file.shown(s.line), s.file.shown(s.line-1)
 	}
 	return f
 }

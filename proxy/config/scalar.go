@@ -24,6 +24,9 @@ func misfitf(fix, format string, args ...any) *misfit {
 	return &misfit{message: fmt.Sprintf(format, args...), fix: fix}
 }
 
+// hiddenFix stands for a fix that would show a secret.
+const hiddenFix = "correct what ${...} stands for here"
+
 // literal is a scalar as it was written, after ${...}.
 type literal struct {
 	text string
@@ -32,7 +35,9 @@ type literal struct {
 	free bool
 }
 
-func (l literal) isString() bool { return l.tag == "!!str" || l.tag == "!!timestamp" || l.tag == "!!binary" }
+func (l literal) isString() bool {
+	return l.tag == "!!str" || l.tag == "!!timestamp" || l.tag == "!!binary"
+}
 func (l literal) isNumber() bool { return l.tag == "!!int" || l.tag == "!!float" }
 
 // scalar reads a node as a value of a scalar field.
@@ -66,18 +71,23 @@ func (r *reader) literal(n *yaml.Node, at *place, want string, read func(literal
 		if !ok {
 			return false
 		}
-		l.text, l.free = s, at.secret
+		l.text, l.free = s, strings.Contains(target.Value, "${")
 	}
 	bad := read(l)
 	if bad == nil {
 		return true
 	}
 	at.failed = true
-	fix := bad.fix
-	if at.secret {
-		fix = "correct what ${...} stands for here"
+	fix, found := bad.fix, shape(target, at.secret)
+	switch {
+	case l.free:
+		fix = hiddenFix
+	case at.secret:
+		fix = "quote it"
+	case l.isNumber() && (strings.Contains(bad.message, "number") || strings.Contains(bad.message, "integer")):
+		found = l.text
 	}
-	r.fault(at.where(), at.path(), "%s, found %s", bad.message, shape(target, at.secret)).WithFix(fix)
+	r.fault(at.where(), at.path(), "%s, found %s", bad.message, found).WithFix(fix)
 	return false
 }
 
@@ -99,13 +109,13 @@ func convert(fd protoreflect.FieldDescriptor, l literal) (protoreflect.Value, *m
 		return convertEnum(fd.Enum(), l)
 	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
 		i, bad := convertInt(l, math.MinInt32, math.MaxInt32)
-		return protoreflect.ValueOfInt32(int32(i)), bad //nolint:gosec // in range, or bad
+		return protoreflect.ValueOfInt32(int32(i)), bad
 	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
 		i, bad := convertInt(l, math.MinInt64, math.MaxInt64)
 		return protoreflect.ValueOfInt64(i), bad
 	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
 		u, bad := convertUint(l, math.MaxUint32)
-		return protoreflect.ValueOfUint32(uint32(u)), bad //nolint:gosec // in range, or bad
+		return protoreflect.ValueOfUint32(uint32(u)), bad
 	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
 		u, bad := convertUint(l, math.MaxUint64)
 		return protoreflect.ValueOfUint64(u), bad
@@ -226,7 +236,10 @@ func convertInt(l literal, low, high int64) (int64, *misfit) {
 			return i, nil
 		}
 	}
-	return 0, misfitf(numberFix(l, ok), "wanted an integer from %d to %d", low, high)
+	if !ok {
+		return 0, misfitf(numberFix(l), "wanted an integer")
+	}
+	return 0, misfitf("write a number in this range", "wanted an integer from %d to %d", low, high)
 }
 
 func convertUint(l literal, high uint64) (uint64, *misfit) {
@@ -236,7 +249,10 @@ func convertUint(l literal, high uint64) (uint64, *misfit) {
 			return u, nil
 		}
 	}
-	return 0, misfitf(numberFix(l, ok), "wanted an integer from 0 to %d", high)
+	if !ok {
+		return 0, misfitf(numberFix(l), "wanted an integer")
+	}
+	return 0, misfitf("write a number in this range", "wanted an integer from 0 to %d", high)
 }
 
 func convertFloat(l literal, bits int) (float64, *misfit) {
@@ -256,7 +272,7 @@ func convertFloat(l literal, bits int) (float64, *misfit) {
 		}
 		return 0, misfitf("write a smaller number", "wanted a number of %d bits", bits)
 	}
-	fix := numberFix(l, false)
+	fix := numberFix(l)
 	switch strings.ToLower(strings.TrimLeft(l.text, "+-")) {
 	case ".inf":
 		fix = `write "Infinity" or "-Infinity"`
@@ -270,10 +286,7 @@ func convertFloat(l literal, bits int) (float64, *misfit) {
 var sized = regexp.MustCompile(`^([0-9]{1,9})[ ]?([kKmMgG])(i?)[bB]?$`)
 
 // numberFix guesses what was meant by something that is not a number as JSON has it.
-func numberFix(l literal, integral bool) string {
-	if integral {
-		return "write a number in this range"
-	}
+func numberFix(l literal) string {
 	if m := sized.FindStringSubmatch(l.text); m != nil {
 		n, err := strconv.ParseInt(m[1], 10, 64)
 		unit := map[string]int64{"k": 1, "m": 2, "g": 3}[strings.ToLower(m[2])]
@@ -295,6 +308,9 @@ func numberFix(l literal, integral bool) string {
 		if trimmed := strings.TrimLeft(strings.TrimPrefix(l.text, "+"), "0"); trimmed != l.text && jsonNumber.MatchString(trimmed) {
 			return "write it without sign and leading zeros: " + trimmed
 		}
+	}
+	if l.number() != nil {
+		return "write a whole number"
 	}
 	return "write it in digits"
 }

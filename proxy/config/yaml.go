@@ -152,6 +152,11 @@ func explain(problem, line string) (message, fix string) {
 	case strings.HasPrefix(problem, "mapping values are not allowed"):
 		return "a key where none may stand", `indent the line like its neighbours, or quote the value if the ": " belongs to it`
 	case strings.HasPrefix(problem, "found character that cannot start any token"):
+		for _, c := range []string{"@", "`", "%"} {
+			if strings.Contains(line, ": "+c) || strings.Contains(line, "- "+c) {
+				return "a value cannot begin with " + c, "quote the value"
+			}
+		}
 		return message, "quote the value: it begins with a character that has a meaning in YAML"
 	case strings.HasPrefix(problem, "could not find expected ':'"):
 		return "a key without its colon", "write `key: value`, or indent the line like its neighbours"
@@ -210,6 +215,9 @@ func shape(n *yaml.Node, secret bool) string {
 	default:
 		return "nothing"
 	}
+	if secret {
+		return mask
+	}
 	switch n.ShortTag() {
 	case "!!null":
 		return "nothing"
@@ -217,9 +225,6 @@ func shape(n *yaml.Node, secret bool) string {
 		return "the boolean " + n.Value
 	case "!!int", "!!float":
 		return "the number " + n.Value
-	}
-	if secret {
-		return mask
 	}
 	return strconv.Quote(abridge(n.Value))
 }
