@@ -1,0 +1,260 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
+	"github.com/causeway-gateway/causeway/proxy"
+	"github.com/causeway-gateway/causeway/proxy/config"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// gatewayTest is a gateway in this process, run from a configuration file, with what it wrote.
+type gatewayTest struct {
+	*app
+	t      testing.TB
+	file   string
+	url    string
+	log    *syncBuffer
+	client *http.Client
+	once   sync.Once
+}
+
+// syncBuffer is a buffer that goroutines share.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// startGateway runs a gateway from text until the test ends. DIR stands for the folder of the file.
+func startGateway(t testing.TB, text string) *gatewayTest {
+	t.Helper()
+	g, err := tryGateway(t, t.TempDir(), text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func tryGateway(t testing.TB, dir, text string) (*gatewayTest, error) {
+	t.Helper()
+	std, err := standard()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gatewayTest{t: t, file: filepath.Join(dir, "causeway.yaml"), log: &syncBuffer{}}
+	g.write(text)
+	g.client = &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}
+	g.app, err = startApp(context.Background(), appOptions{
+		std:   std,
+		log:   slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		load:  func() (*config.Document, error) { return config.Load(g.file, pluginTypes(std)) },
+		watch: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.url = "http://" + g.gateway.Addresses()[0]
+	t.Cleanup(g.end)
+	return g, nil
+}
+
+// end stops the gateway; it may be called twice.
+func (g *gatewayTest) end() {
+	g.once.Do(func() {
+		g.client.CloseIdleConnections()
+		g.stop(context.Background(), proxy.Stop{Grace: 5 * time.Second})
+	})
+}
+
+// write puts a configuration into the file, as an editor does: a new file renamed over the old.
+func (g *gatewayTest) write(text string) {
+	g.t.Helper()
+	text = strings.ReplaceAll(text, "DIR", filepath.Dir(g.file))
+	tmp := g.file + ".new"
+	if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+	if err := os.Rename(tmp, g.file); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+	close  bool // the server asked to leave the connection
+}
+
+// json reads the body.
+func (a answer) json(t testing.TB) map[string]any {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal([]byte(a.body), &m); err != nil {
+		t.Fatalf("answer is not JSON: %v: %q", err, a.body)
+	}
+	return m
+}
+
+// text finds a member by its path of keys.
+func (a answer) text(t testing.TB, keys ...string) string {
+	t.Helper()
+	var v any = a.json(t)
+	for _, k := range keys {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return ""
+		}
+		v = m[k]
+	}
+	s, _ := v.(string)
+	return s
+}
+
+// call sends a request; header are pairs of name and value.
+func (g *gatewayTest) call(method, path, body string, header ...string) answer {
+	g.t.Helper()
+	return send(g.t, g.client, method, g.url+path, body, header...)
+}
+
+// control calls the admin listener with its token.
+func (g *gatewayTest) control(method, path string, body []byte) answer {
+	g.t.Helper()
+	return send(g.t, g.client, method, "http://"+g.adminAddr+path, string(body), "Authorization", "Bearer "+g.token)
+}
+
+func send(t testing.TB, client *http.Client, method, url, body string, header ...string) answer {
+	t.Helper()
+	a, err := trySend(client, method, url, body, header...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func trySend(client *http.Client, method, url, body string, header ...string) (answer, error) {
+	req, err := http.NewRequestWithContext(context.Background(), method, url, strings.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		if header[i] == "Host" {
+			req.Host = header[i+1]
+			continue
+		}
+		req.Header.Add(header[i], header[i+1])
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, resp.Header, string(raw), resp.Close}, err
+}
+
+// waitFor waits until a condition holds; what says what was waited for.
+func waitFor(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited 10 s in vain: %s", what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// descriptorSet is the encoded set of a file and everything it imports.
+func descriptorSet(t testing.TB, fd protoreflect.FileDescriptor) []byte {
+	t.Helper()
+	raw, err := proto.Marshal(setOf(fd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func setOf(fd protoreflect.FileDescriptor) *descriptorpb.FileDescriptorSet {
+	set := &descriptorpb.FileDescriptorSet{}
+	seen := map[string]bool{}
+	var add func(protoreflect.FileDescriptor)
+	add = func(fd protoreflect.FileDescriptor) {
+		if seen[fd.Path()] {
+			return
+		}
+		seen[fd.Path()] = true
+		for i := range fd.Imports().Len() {
+			add(fd.Imports().Get(i).FileDescriptor)
+		}
+		set.File = append(set.File, protodesc.ToFileDescriptorProto(fd))
+	}
+	add(fd)
+	return set
+}
+
+// echoConfig is a gateway before the echo service at addresses, with its descriptors in echo.binpb beside the file.
+func echoConfig(t testing.TB, dir string, addresses ...string) string {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, "echo.binpb"), descriptorSet(t, echov1.File_demo_echo_v1_echo_proto), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var endpoints strings.Builder
+	for _, a := range addresses {
+		endpoints.WriteString("      - address: " + a + "\n")
+	}
+	return `listen:
+  - address: 127.0.0.1:0
+admin:
+  address: 127.0.0.1:0
+schemas:
+  - name: echo
+    descriptor_set: ` + filepath.Join(dir, "echo.binpb") + `
+services:
+  - name: echo
+    schema: echo
+    endpoints:
+` + endpoints.String() + `plugins:
+  - name: access_log
+    config: {output: DIR/access.log}
+  - name: metrics
+`
+}
+
+// startEcho is a gateway before the echo service, with more at the end of its configuration.
+func startEcho(t testing.TB, more string, addresses ...string) *gatewayTest {
+	t.Helper()
+	return startGateway(t, echoConfig(t, t.TempDir(), addresses...)+more)
+}
