@@ -360,12 +360,12 @@ func (c *checker) extensions(linked *protoregistry.Files) {
 	}
 }
 
-// digest is over the files that the source brought. Those of the bundle are left out: they are the program's, and
-// differ between versions of it.
+// digest is over the files that can differ between sources. Those that are always the built-in ones are left out: they
+// are the program's, and differ between versions of it.
 func (c *checker) digest() (string, error) {
 	own := make([]*descriptorpb.FileDescriptorProto, 0, len(c.ordered))
 	for _, fd := range c.ordered {
-		if !c.builtin[fd.GetName()] {
+		if !c.builtin[fd.GetName()] || !protected(fd.GetName()) {
 			own = append(own, fd)
 		}
 	}

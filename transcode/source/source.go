@@ -56,8 +56,8 @@ func unlimited() Limits {
 // and google.api.http are the built-in ones. Read-only and safe for concurrent use.
 type Set struct {
 	Files *descriptorpb.FileDescriptorSet
-	// Digest is "sha256:<hex>" over the files in a fixed order and encoding, without source info and without those
-	// that were taken from the built-in ones.
+	// Digest is "sha256:<hex>" over the files in a fixed order and encoding, without source info and without
+	// protobuf's own files and those of google.api.http.
 	Digest string
 	// Watch are the files and folders the set was read from, for a file watcher. Empty for reflection and for bytes.
 	Watch []string
