@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -26,6 +27,7 @@ func newMeter(t testing.TB) *Meter {
 
 // must returns v of a call that has to succeed.
 func must[V any](t testing.TB) func(v V, err error) V {
+	t.Helper()
 	return func(v V, err error) V {
 		t.Helper()
 		if err != nil {
@@ -190,7 +192,7 @@ func TestSeriesAreBounded(t *testing.T) {
 	v := must[*CounterVec](t)(m.Counter("causeway_x_total", "", "Calls.", "route", "code"))
 	const extra = 500
 	for i := range maxSeries + extra {
-		v.With(fmt.Sprint(i), "OK").Inc()
+		v.With(strconv.Itoa(i), "OK").Inc()
 	}
 	v.With("3", "OK").Inc() // known before: not folded
 	v.With("wrong number").Inc()
@@ -319,7 +321,7 @@ func TestCodeName(t *testing.T) {
 	// grpc's own decoder knows the names.
 	for i := range codeNames {
 		var c codes.Code
-		if err := c.UnmarshalJSON([]byte(`"` + CodeName(codes.Code(i)) + `"`)); err != nil || int(c) != i { //nolint:gosec // 0 to 16
+		if err := c.UnmarshalJSON([]byte(`"` + CodeName(codes.Code(i)) + `"`)); err != nil || int(c) != i {
 			t.Errorf("%q is code %d (%v), want %d", codeNames[i], c, err, i)
 		}
 	}
@@ -364,7 +366,7 @@ func BenchmarkScrape10000Series(b *testing.B) {
 	m := newMeter(b)
 	v := must[*CounterVec](b)(m.Counter("causeway_x_total", "", "Calls.", "route", "code"))
 	for i := range maxSeries {
-		v.With(fmt.Sprint(i), "OK").Inc()
+		v.With(strconv.Itoa(i), "OK").Inc()
 	}
 	b.ResetTimer()
 	for b.Loop() {

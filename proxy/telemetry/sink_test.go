@@ -175,9 +175,8 @@ func TestCloseOfStuckOutput(t *testing.T) {
 	if err := pw.Close(); err != nil {
 		t.Fatal(err)
 	}
-	whole := 0
 	out := must[[]byte](t)(io.ReadAll(r))
-	whole = bytes.Count(out, []byte{'\n'})
+	whole := bytes.Count(out, []byte{'\n'})
 	if int64(whole)+dropped.Value() != n {
 		t.Errorf("%d lines read and %d dropped, want %d together", whole, dropped.Value(), n)
 	}
@@ -419,6 +418,38 @@ func TestOpenErrors(t *testing.T) {
 	}
 	if len(s.open) != 0 {
 		t.Errorf("%d sinks are open", len(s.open))
+	}
+}
+
+// TestOfflineSinks: a check finds the faults and leaves no trace.
+func TestOfflineSinks(t *testing.T) {
+	dir := t.TempDir()
+	s := must[*Sinks](t)(NewOfflineSinks(newMeter(t)))
+	for output, want := range map[string]string{
+		"stdout":            "",
+		dir + "/access.log": "",
+		"stdot":             `log output: want "stdout", "stderr" or a path with a '/' in it, found "stdot"`,
+		dir:                 fmt.Sprintf(`log output %q: is a directory`, dir),
+		dir + "/no/x.log":   fmt.Sprintf(`log output %q: there is no folder %q; make it first`, dir+"/no/x.log", dir+"/no"),
+	} {
+		w, err := s.Open(output)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		} else {
+			if _, err := w.Write(line(1)); err != nil {
+				t.Error(err)
+			}
+			if err := w.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if got != want {
+			t.Errorf("open %q\n got %s\nwant %s", output, got, want)
+		}
+	}
+	if entries := must[[]os.DirEntry](t)(os.ReadDir(dir)); len(entries) != 0 {
+		t.Errorf("the check made %v", entries)
 	}
 }
 

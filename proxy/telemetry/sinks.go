@@ -21,6 +21,7 @@ type Sinks struct {
 	failed  func(output string, err error)
 	stdout  io.Writer
 	stderr  io.Writer
+	offline bool // outputs are looked at, not opened
 
 	mu   sync.Mutex
 	open map[string]*sink // by output; guarded by mu, as are the sinks' users
@@ -38,6 +39,17 @@ func NewSinks(m *Meter, failed func(output string, err error)) (*Sinks, error) {
 		dropped: dropped, failed: failed, stdout: os.Stdout, stderr: os.Stderr,
 		open: map[string]*sink{},
 	}, nil
+}
+
+// NewOfflineSinks makes a set for those who check a configuration beside the gateway that runs it: Open finds the same
+// faults in an output as far as looking can, makes no file, and what is written goes nowhere.
+func NewOfflineSinks(m *Meter) (*Sinks, error) {
+	s, err := NewSinks(m, nil)
+	if err != nil {
+		return nil, err
+	}
+	s.stdout, s.stderr, s.offline = io.Discard, io.Discard, true
+	return s, nil
 }
 
 // Open returns a writer to an output: "stdout", "stderr" or the path of a file or named pipe. A file is appended to,
@@ -82,7 +94,31 @@ func (s *Sinks) target(key string) (io.Writer, error) {
 	case "stderr":
 		return s.stderr, nil
 	}
+	if s.offline {
+		return io.Discard, lookAt(key)
+	}
 	return openLog(key)
+}
+
+// lookAt finds what would keep a file from being opened, without opening it.
+func lookAt(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return syscall.EISDIR
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Stat(filepath.Dir(path)); err != nil {
+			return noFolder(path)
+		}
+		return nil
+	case err != nil:
+		return errors.Unwrap(err)
+	}
+	return nil
+}
+
+func noFolder(path string) error {
+	return fmt.Errorf("there is no folder %q; make it first", filepath.Dir(path))
 }
 
 // release gives up one user's claim and closes the sink after the last.
@@ -147,7 +183,7 @@ func openLog(path string) (*logFile, error) {
 	case errors.Is(err, syscall.ENXIO):
 		return nil, errors.New("nobody reads this pipe; start its reader first")
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("there is no folder %q; make it first", filepath.Dir(path))
+		return nil, noFolder(path)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("user %d may not write there", os.Getuid())
 	case err != nil:

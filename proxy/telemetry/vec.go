@@ -29,10 +29,12 @@ type Vec[C any] struct {
 	series map[string]*series[C]
 }
 
-// CounterVec, GaugeVec and HistogramVec are the three sorts of instrument.
 type (
-	CounterVec   = Vec[Counter]
-	GaugeVec     = Vec[Gauge]
+	// CounterVec is an instrument of counters.
+	CounterVec = Vec[Counter]
+	// GaugeVec is an instrument of gauges.
+	GaugeVec = Vec[Gauge]
+	// HistogramVec is an instrument of histograms.
 	HistogramVec = Vec[Histogram]
 )
 

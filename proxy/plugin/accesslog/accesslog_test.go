@@ -45,19 +45,21 @@ func getOrder(t testing.TB) *schema.Method {
 
 // okCall is a call that went well, with every field set.
 func okCall(t testing.TB) (*rpc.Call, rpc.Sent) {
-	return &rpc.Call{
-			Method: getOrder(t), Protocol: "rest", Route: "orders", Service: "orders-backend", Consumer: "shop", ID: "01J8",
-			Peer: netip.MustParseAddrPort("[::ffff:192.0.2.7]:4711"),
-			HTTP: &rpc.HTTP{
-				Method: "GET", Scheme: "https", Host: "api.example.com", Path: "/v1/orders/7", Query: "token=secret",
-				Header: rpc.Metadata{{Key: "user-agent", Value: "curl/8.0"}},
-			},
-			Times:    rpc.Times{Start: start, Body: start.Add(150 * time.Microsecond), Upstream: 1200 * time.Microsecond},
-			Node:     "10.0.0.1:9000",
-			Attempts: 1,
-		}, rpc.Sent{
-			Status: 200, Code: codes.OK, BytesIn: 199, BytesOut: 331, End: start.Add(2*time.Millisecond + 5*time.Microsecond),
-		}
+	t.Helper()
+	c := &rpc.Call{
+		Method: getOrder(t), Protocol: "rest", Route: "orders", Service: "orders-backend", Consumer: "shop", ID: "01J8",
+		Peer: netip.MustParseAddrPort("[::ffff:192.0.2.7]:4711"),
+		HTTP: &rpc.HTTP{
+			Method: "GET", Scheme: "https", Host: "api.example.com", Path: "/v1/orders/7", Query: "token=secret",
+			Header: rpc.Metadata{{Key: "user-agent", Value: "curl/8.0"}},
+		},
+		Times:    rpc.Times{Start: start, Body: start.Add(150 * time.Microsecond), Upstream: 1200 * time.Microsecond},
+		Node:     "10.0.0.1:9000",
+		Attempts: 1,
+	}
+	return c, rpc.Sent{
+		Status: 200, Code: codes.OK, BytesIn: 199, BytesOut: 331, End: start.Add(2*time.Millisecond + 5*time.Microsecond),
+	}
 }
 
 func TestLine(t *testing.T) {
@@ -183,7 +185,7 @@ func FuzzLine(f *testing.F) {
 			Times:  rpc.Times{Start: start, Upstream: time.Duration(n)}, Attempts: status,
 		}
 		sent := rpc.Sent{
-			Status: status, Code: codes.Code(uint32(n)), Reason: fault, Err: errors.New(fault), BytesIn: n, BytesOut: -n, //nolint:gosec // any code
+			Status: status, Code: codes.Code(uint32(n)), Reason: fault, Err: errors.New(fault), BytesIn: n, BytesOut: -n,
 			End: start.Add(time.Duration(n)),
 		}
 		line := appendLine(nil, c, &sent)

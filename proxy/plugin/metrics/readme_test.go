@@ -108,7 +108,7 @@ func TestReadmeNamesEveryMetric(t *testing.T) {
 	got := map[string]metric{}
 	for _, typ := range regexp.MustCompile(`(?m)^# TYPE (causeway_\S+) (\S+)$`).FindAllStringSubmatch(body, -1) {
 		name := typ[1]
-		for _, w := range strings.Split(want[name].Labels, ", ") {
+		for w := range strings.SplitSeq(want[name].Labels, ", ") {
 			label := strings.Trim(w, "`")
 			if !regexp.MustCompile(`(?m)^` + name + `[a-z_]*\{([^}]*,)?` + label + `="`).MatchString(body) {
 				t.Errorf("%s has no label %q", name, label)
