@@ -566,7 +566,12 @@ func enumNames(e *schema.Enum) []string {
 // numeric reads the token of a number, bare or in quotes.
 func (p *parser) numeric(f *schema.Field, c byte) ([]byte, bool) {
 	if c == '"' {
-		return p.str()
+		at := p.pos
+		tok, ok := p.str()
+		if ok && len(tok) > maxNumberToken {
+			return nil, p.failf(at, "wanted a number of at most %d bytes, found one of %d", maxNumberToken, len(tok))
+		}
+		return tok, ok
 	}
 	if c != '-' && (c < '0' || c > '9') {
 		return nil, p.wrong(p.pos, f)

@@ -129,7 +129,9 @@ func (p *parser) anyValue(m *schema.Message) bool {
 		if !p.element() {
 			return false
 		}
-		p.peek()
+		if p.peek() != '"' {
+			return p.failf(p.pos, "wanted a key in quotes, found %s", p.found(p.pos))
+		}
 		at := p.pos
 		name, ok := p.str()
 		if !ok {

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"math"
 	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -251,6 +254,80 @@ func TestGenerated(t *testing.T) {
 			t.Fatalf("%d: %s: AppendWire\njson %s\n got %v\nwant %v\nwire %x", n, m.Name, got, gotBack, wantBack, back)
 		}
 	}
+}
+
+// jsonBits are put into JSON text by TestMutated.
+var jsonBits = []string{
+	"null", "{}", "[]", "0", "-0", "1e2", "1.0", "\"1\"", "\"\"", "true", ",", ":", "{", "}", "[", "]", "\"", "\\u0041", "\\ud83d", "\\n", "\x00", "\xff", " ", "\n",
+	"\"NaN\"", "\"-Infinity\"", "1e400", "99999999999999999999", "4294967296", "-1", ".5", "e5", "\"@type\":\"type.googleapis.com/test.three.Tree\",", "\"value\":", "\"name\":\"x\",",
+	"\"unknown\":1,", "\"RED\"", "\"YQ==\"", "\"2024-01-01T00:00:00Z\"", "\"1s\"", "\"a,b\"", "{\"a\":1,\"b\":{\"c\":null}}", "\u00a0", "\ufeff", "é",
+}
+
+// wireBits are put into wire bytes by TestMutated.
+var wireBits = []string{
+	"\x00", "\x01", "\x7f", "\x80", "\xff", "\x08\x01", "\x0a\x00", "\x0a\x01a", "\x0b\x0c", "\x0b", "\x0c", "\x12\x00", "\x1a\x00", "\x10\x00", "\x33\x34",
+	"\x80\x80\x80\x80\x10", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "\x3a\x00", "\x42\x00", "\x50\x00", "\x5a\x00", "\x0a\x02\x08\x01", "\x12\x02\x10\x01",
+}
+
+// mutate changes in a few places what was well formed.
+func (g *generator) mutate(in []byte, bits []string) []byte {
+	out := bytes.Clone(in)
+	for range 1 + g.IntN(3) {
+		at := g.IntN(len(out) + 1)
+		end := min(len(out), at+1+g.IntN(12))
+		switch g.IntN(5) {
+		case 0:
+			out = slices.Delete(out, at, end)
+		case 1:
+			out = slices.Insert(out, at, []byte(pick(g, bits))...)
+		case 2:
+			out = slices.Replace(out, at, end, []byte(pick(g, bits))...)
+		case 3:
+			out = slices.Insert(out, at, bytes.Clone(out[at:min(len(out), at+1+g.IntN(60))])...)
+		case 4:
+			if at < len(out) {
+				out[at] ^= 1 << g.IntN(8)
+			}
+		}
+	}
+	return out
+}
+
+// TestMutated holds codec and oracle together on input that is nearly right.
+func TestMutated(t *testing.T) {
+	w := theWorld(t)
+	rounds := mutations(t)
+	g := &generator{Rand: rand.New(rand.NewPCG(3, 4)), w: w}
+	for n := 0; n < rounds; {
+		m := w.message(t, roots[g.IntN(len(roots))])
+		g.left = 3 + g.IntN(20)
+		wire, err := proto.Marshal(g.message(m.Desc, g.IntN(5)).Interface())
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := jsonwire.AppendJSON(nil, wire, m, &jsonwire.Options{ProtoNames: n%3 == 0})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			w.compareJSON(t, m, g.mutate(text, jsonBits), n%2 == 0)
+			w.compareWire(t, m, g.mutate(wire, wireBits), byte(n))
+			n++
+		}
+	}
+}
+
+// mutations is the number of rounds of TestMutated: enough for every run, or what CAUSEWAY_MUTATIONS says.
+func mutations(t *testing.T) int {
+	t.Helper()
+	if s := os.Getenv("CAUSEWAY_MUTATIONS"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	return 20_000
 }
 
 // compact removes the white space that protojson puts between members to keep its output from being relied on.

@@ -162,8 +162,12 @@ func (p *printer) span(o occurrence) (start, end int) {
 
 // tag reads a tag at in[i:end].
 func (p *printer) tag(i, end int) (num protowire.Number, typ protowire.Type, next int) {
+	return p.tagUpTo(i, end, maxNumber)
+}
+
+func (p *printer) tagUpTo(i, end int, top uint64) (num protowire.Number, typ protowire.Type, next int) {
 	v, next := varint(p.in, i, end)
-	if next < 0 || v>>3 > maxNumber || v>>3 == 0 || v&7 > 5 {
+	if next < 0 || v>>3 > top || v>>3 == 0 || v&7 > 5 {
 		return 0, 0, -1
 	}
 	return protowire.Number(v >> 3), protowire.Type(v & 7), next
@@ -209,7 +213,8 @@ func (p *printer) skipGroup(num protowire.Number, i, end int) int {
 	p.stack = append(p.stack, uint32(num), uint32(i))
 	for len(p.stack) > base {
 		at := i
-		n, typ, next := p.tag(i, end)
+		// Like protobuf-go, which checks what it passes over for its frame only.
+		n, typ, next := p.tagUpTo(i, end, math.MaxInt32)
 		if next < 0 {
 			return -1
 		}
