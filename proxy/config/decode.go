@@ -195,8 +195,8 @@ func (f *fields) value(fd protoreflect.FieldDescriptor, key, value *yaml.Node) b
 			WithFix("keep it in one fragment; only lists are joined")
 		return false
 	}
-	if isNull(value) && !(fd.Message() != nil && fd.Message().FullName() == "google.protobuf.Value") && !wraps(fd) {
-		if fd.IsList() || fd.IsMap() { // all its elements commented out
+	if isNull(value) && !(fd.Message() != nil && fd.Message().FullName() == "google.protobuf.Value") {
+		if fd.IsList() || fd.IsMap() || wraps(fd) { // all its elements commented out; a scalar that may be null
 			return true
 		}
 		kid.failed = true

@@ -98,7 +98,7 @@ func setTime(m protoreflect.Message, seconds int64, nanos int32) {
 // The bounds of google.protobuf.Duration: 10,000 years.
 const maxSeconds = 315_576_000_000
 
-var jsonDuration = regexp.MustCompile(`^(-?)([0-9]+)(?:\.([0-9]{1,9}))?s$`)
+var jsonDuration = regexp.MustCompile(`^(-?)(0|[1-9][0-9]*)(?:\.([0-9]{1,9}))?s$`)
 
 func convertDuration(l literal) (seconds int64, nanos int32, bad *misfit) {
 	if m := jsonDuration.FindStringSubmatch(l.text); m != nil && l.isString() {
@@ -133,7 +133,7 @@ func guessDuration(l literal) (time.Duration, bool) {
 	}
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.ParseFloat(days, 64)
-		return time.Duration(n * float64(24*time.Hour)), err == nil && math.Abs(n) < 10_000
+		return time.Duration(n * float64(24*time.Hour)), err == nil && math.Abs(n) < 10_000 // also false for NaN
 	}
 	d, err := time.ParseDuration(text)
 	return d, err == nil
