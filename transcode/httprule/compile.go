@@ -171,8 +171,7 @@ func (c *compiler) verb() (verb, path string) {
 
 func (c *compiler) template(b *Binding, path string) {
 	t, err := Parse(path)
-	var syntax *SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*SyntaxError](err); ok {
 		c.fail("path column %d: wanted %s, found %s", syntax.Column, syntax.Want, syntax.Found)
 		return
 	}

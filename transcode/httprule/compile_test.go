@@ -140,9 +140,7 @@ func TestRule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reread := func(r interface {
-		protoregistry.ExtensionTypeResolver
-	}) *descriptorpb.FileDescriptorSet {
+	reread := func(r protoregistry.ExtensionTypeResolver) *descriptorpb.FileDescriptorSet {
 		set := &descriptorpb.FileDescriptorSet{}
 		if err := (proto.UnmarshalOptions{Resolver: r}).Unmarshal(raw, set); err != nil {
 			t.Fatal(err)
@@ -187,12 +185,13 @@ func TestRule(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		md, err := files.FindDescriptorByName("google.protobuf.MethodOptions")
-		if err != nil {
-			t.Fatal(err)
+		d, err := files.FindDescriptorByName("google.protobuf.MethodOptions")
+		md, ok := d.(protoreflect.MessageDescriptor)
+		if err != nil || !ok {
+			t.Fatalf("found %v, %v", d, err)
 		}
-		o := dynamicpb.NewMessage(md.(protoreflect.MessageDescriptor)) //nolint:forcetypeassert // it is one
-		if err := (proto.UnmarshalOptions{Resolver: r.(interface {     //nolint:forcetypeassert // both arguments have it
+		o := dynamicpb.NewMessage(md)
+		if err := (proto.UnmarshalOptions{Resolver: r.(interface { //nolint:forcetypeassert // both arguments have it
 			protoregistry.ExtensionTypeResolver
 		})}).Unmarshal(b, o); err != nil {
 			t.Fatal(err)

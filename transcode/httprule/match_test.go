@@ -99,7 +99,7 @@ func FuzzMatch(f *testing.F) {
 func TestMatchRandom(t *testing.T) {
 	w := words{rand.New(rand.NewPCG(1, 2))} //nolint:gosec // the same cases each run
 	rounds := 20000
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		rounds = 2000
 	}
 	for range rounds {
@@ -150,6 +150,7 @@ func (w words) path() string {
 
 // checkMatch holds a tree of the lines of table to a search through them in turn.
 func checkMatch(t *testing.T, table, request string) {
+	t.Helper()
 	verb, path, _ := strings.Cut(request, " ")
 	segs, err := AppendSegments(nil, path)
 	if err != nil || verb == "" {
@@ -174,6 +175,9 @@ func checkMatch(t *testing.T, table, request string) {
 		allow := []string(nil)
 		for i, tmpl := range tmpls {
 			vars, ok := naiveFits(tmpl, segs)
+			if fits, why := tmpl.Mismatch(segs); ok != (why == "") || ok && fits != len(segs) {
+				t.Fatalf("%s on %s: fits %v, but Mismatch says %d, %q", tmpl, path, ok, fits, why)
+			}
 			if !ok || i == not {
 				continue
 			}

@@ -2,6 +2,7 @@ package httprule
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -15,53 +16,68 @@ func (t *Template) Mismatch(segs []string) (fits int, why string) {
 	}
 	for i, s := range t.segs[:head] {
 		if i >= len(segs) {
-			return fits, fmt.Sprintf("the path ends after %d segments, the template wants %d", len(segs), len(t.segs))
+			return fits, fmt.Sprintf("the path ends after %s, the template wants %d", count(len(segs)), len(t.segs))
 		}
 		if s.kind == literal && decoded(segs[i], false) != s.text {
-			return fits, fmt.Sprintf("segment %d: want %q, found %q", i+1, s.text, segs[i])
+			return fits, fmt.Sprintf("segment %d: wanted %q, found %q", i+1, s.text, segs[i])
 		}
 		fits++
 	}
 	if t.glob < 0 {
 		if len(segs) > head {
-			return fits, fmt.Sprintf("the path has %d segments, the template takes %d", len(segs), head)
+			return fits, fmt.Sprintf("the path has %s, the template takes %d", count(len(segs)), head)
 		}
-		return fits, why
+	} else {
+		tail := t.segs[t.glob+1:]
+		if len(segs)-head < len(tail) {
+			return fits, fmt.Sprintf("the path has %s, the template wants %d or more", count(len(segs)), len(t.segs)-1)
+		}
+		for i, s := range tail {
+			at := len(segs) - len(tail) + i
+			if s.kind == literal && decoded(segs[at], false) != s.text {
+				return fits, fmt.Sprintf("segment %d: wanted %q, found %q", at+1, s.text, segs[at])
+			}
+		}
 	}
-	tail := t.segs[t.glob+1:]
-	if len(segs)-head < len(tail) {
-		return fits, fmt.Sprintf("the path has %d segments, the template wants %d or more", len(segs), len(t.segs)-1)
-	}
-	for i, s := range tail {
-		at := len(segs) - len(tail) + i
-		if s.kind == literal && decoded(segs[at], false) != s.text {
-			return fits, fmt.Sprintf("segment %d: want %q, found %q", at+1, s.text, segs[at])
+	for _, o := range t.open {
+		start, end := o.in(t, len(segs)-len(t.segs))
+		for i := start; i < end; i++ {
+			if escapedSlash(segs[i]) >= 0 {
+				return i, fmt.Sprintf("segment %d: an encoded slash may stand only in what a variable captures, found %q", i+1, segs[i])
+			}
 		}
 	}
 	return len(segs), why
 }
 
-// cutVerb takes the template's verb from the last segment; why says that it is not there.
-func (t *Template) cutVerb(segs []string) (rest []string, why string) {
-	if t.verb == "" || len(segs) == 0 {
-		if t.verb != "" {
-			why = fmt.Sprintf("the path wants to end in %q", ":"+t.verb)
-		}
-		return segs, why
+// count is a number of segments in words.
+func count(n int) string {
+	if n == 1 {
+		return "1 segment"
 	}
-	last := segs[len(segs)-1]
-	before, verb, ok := cutLast(last, ":")
-	if !ok || decoded(verb, false) != t.verb {
-		return segs, fmt.Sprintf("the path wants to end in %q, found %q", ":"+t.verb, last)
-	}
-	rest = append(rest, segs...)
-	rest[len(rest)-1] = before
-	return rest, ""
+	return fmt.Sprintf("%d segments", n)
 }
 
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
+// cutVerb takes the template's verb from the last segment; why says that it is not there.
+func (t *Template) cutVerb(segs []string) (rest []string, why string) {
+	if t.verb == "" {
+		return segs, ""
 	}
-	return s, "", false
+	if len(segs) == 0 {
+		return segs, fmt.Sprintf("wanted a path that ends in %q", ":"+t.verb)
+	}
+	last := segs[len(segs)-1]
+	i := strings.LastIndexByte(last, ':')
+	if i < 0 || decoded(last[i+1:], false) != t.verb {
+		return segs, fmt.Sprintf("wanted a path that ends in %q, found %q", ":"+t.verb, last)
+	}
+	if i == 0 {
+		return segs, fmt.Sprintf("wanted a segment before %q", last)
+	}
+	if cause, _ := refuse(last[:i]); cause != "" {
+		return segs, fmt.Sprintf("segment %d: without %q it is %s", len(segs), last[i:], cause)
+	}
+	rest = slices.Clone(segs)
+	rest[len(rest)-1] = last[:i]
+	return rest, ""
 }

@@ -1,9 +1,9 @@
 package httprule
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/grpclog"
 )
 
 // stricter are the faults for which templates are refused that grpc-gateway takes, by a part of the message.
@@ -29,6 +30,12 @@ var stricter = []struct{ found, why string }{
 	{`found "\x00"`, `a NUL: grpc-gateway's parser takes it for the end`},
 }
 
+// TestMain keeps grpc-gateway from logging each template that it refuses.
+func TestMain(m *testing.M) {
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
+	m.Run()
+}
+
 // gatewayMatch asks grpc-gateway's mux, alone with one template, for a path; the path is sent in the canonical encoding,
 // since grpc-gateway compares literals undecoded.
 func gatewayMatch(t *testing.T, template string) (func(path string) (vars map[string]string, ok bool), error) {
@@ -38,7 +45,7 @@ func gatewayMatch(t *testing.T, template string) (func(path string) (vars map[st
 	err := mux.HandlePath(http.MethodGet, template, func(_ http.ResponseWriter, _ *http.Request, params map[string]string) { vars = params })
 	return func(path string) (map[string]string, bool) {
 		vars = nil
-		mux.ServeHTTP(httptest.NewRecorder(), (&http.Request{Method: http.MethodGet, URL: &url.URL{Path: path, RawPath: path}}).WithContext(context.Background()))
+		mux.ServeHTTP(httptest.NewRecorder(), (&http.Request{Method: http.MethodGet, URL: &url.URL{Path: path, RawPath: path}}).WithContext(t.Context()))
 		return vars, vars != nil
 	}, err
 }
@@ -67,11 +74,12 @@ func canonicalPath(segs []string, verb bool) string {
 
 // checkGateway holds Parse and a tree of one template to grpc-gateway.
 func checkGateway(t *testing.T, template, path string) {
+	t.Helper()
 	_, gatewayErr := gatewayMatch(t, template)
 	tmpl, err := Parse(template)
 	if err != nil {
-		var syntax *SyntaxError
-		if !errors.As(err, &syntax) || syntax.Column < 1 || syntax.Column > len(template)+1 || syntax.Want == "" || syntax.Found == "" {
+		syntax, ok := errors.AsType[*SyntaxError](err)
+		if !ok || syntax.Column < 1 || syntax.Column > len(template)+1 || syntax.Want == "" || syntax.Found == "" {
 			t.Fatalf("%q: found error %#v", template, err)
 		}
 		if gatewayErr != nil {
@@ -242,7 +250,7 @@ func TestVectorsAgainstGateway(t *testing.T) {
 func TestRandomAgainstGateway(t *testing.T) {
 	w := words{rand.New(rand.NewPCG(3, 4))} //nolint:gosec // the same cases each run
 	rounds := 5000
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		rounds = 500
 	}
 	for range rounds {

@@ -2,6 +2,7 @@ package httprule
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -163,7 +164,7 @@ func TestParseErrors(t *testing.T) {
 	} {
 		t.Run(abridge(c.template), func(t *testing.T) {
 			_, err := Parse(c.template)
-			syntax, ok := err.(*SyntaxError) //nolint:errorlint // the documented type, not wrapped
+			syntax, ok := errors.AsType[*SyntaxError](err)
 			if !ok {
 				t.Fatalf("wanted a *SyntaxError, found %v", err)
 			}
