@@ -128,6 +128,7 @@ func (g *Gateway) apply(ctx context.Context, doc *config.Document, candidates ma
 		retire(next, prev)
 		return err
 	}
+	g.awaitInstances(ctx, next)
 	g.snap.Store(next)
 	g.gauges.revision.Set(next.Revision)
 	for _, l := range opened {
@@ -136,6 +137,23 @@ func (g *Gateway) apply(ctx context.Context, doc *config.Document, candidates ma
 	retire(prev, next)
 	g.leaveListeners(gone)
 	return nil
+}
+
+// knowTime is how long a new snapshot waits for its services to learn their first instances before it is swapped in all
+// the same: a registry that does not answer must not hold back everything else.
+const knowTime = 3 * time.Second
+
+// awaitInstances waits until every service of next knows its instances.
+func (g *Gateway) awaitInstances(ctx context.Context, next *Snapshot) {
+	ctx, cancel := context.WithTimeout(ctx, knowTime)
+	defer cancel()
+	for _, sv := range next.services {
+		select {
+		case <-sv.up.Ready():
+		case <-ctx.Done():
+			g.log.Warn("a service does not know its instances so far", "service", sv.name)
+		}
+	}
 }
 
 func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[string]*source.Set) *builder {

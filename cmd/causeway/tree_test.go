@@ -41,8 +41,12 @@ func strays(name string, text []byte, exists func(string) bool) []string {
 	}
 	for n, line := range strings.Split(string(text), "\n") {
 		for _, word := range folders {
-			if at := strings.Index(line, word); at >= 0 && !(at > 0 && pathByte(line[at-1])) {
-				found = append(found, fmt.Sprintf("%s:%d: names a folder of one machine: %s", name, n+1, word))
+			for rest, at := line, strings.Index(line, word); at >= 0; at = strings.Index(rest, word) {
+				if at == 0 || !pathByte(rest[at-1]) {
+					found = append(found, fmt.Sprintf("%s:%d: names a folder of one machine: %s", name, n+1, word))
+					break
+				}
+				rest = rest[at+1:]
 			}
 		}
 		for _, word := range siblings {
@@ -138,7 +142,7 @@ func TestTreeRefuses(t *testing.T) {
 		want             []string
 	}{
 		{"fine", "proxy/README.md", "[up](../README.md#top) [out](https://example.org/home/x) [here](#x) https://example.org/" + "tmp/x", nil},
-		{"machine", "a.go", "x\nopen(\"/" + "tmp/x\")", []string{`a.go:2: names a folder of one machine: /` + `tmp/`}},
+		{"machine", "a.go", "x\nopen(\"x/" + "tmp/x\", \"/" + "tmp/x\")", []string{`a.go:2: names a folder of one machine: /` + `tmp/`}},
 		{"beside", "a.yaml", "file: ../" + "shared/x", []string{"a.yaml:1: names a folder beside the repository: ../" + "shared"}},
 		{"registry", "README.md", "GOPROXY=https://proxy." + "golang.org", []string{"README.md:1: names a package registry: proxy." + "golang.org"}},
 		{"link outside", "proxy/README.md", "[a](../../b) [c](/proxy) [d](gone.md)", []string{
