@@ -89,7 +89,7 @@ func TestChainAllocs(t *testing.T) {
 // does not decide.
 func TestChainBudget(t *testing.T) {
 	if raceEnabled || testing.Short() {
-		t.Skip("measures time")
+		t.Skip("measures time: not with the race detector or -short")
 	}
 	const runs, calls = 200, 1000
 	h, ctx, c := idleChain(), t.Context(), &rpc.Call{}

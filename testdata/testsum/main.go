@@ -214,7 +214,7 @@ func (p *suite) blame(name string) bool {
 
 var (
 	skipLine = regexp.MustCompile(`(?m)^\s+\S+\.go:\d+: (.*)`)
-	ownWish  = regexp.MustCompile(`-short\b|\brace\b`)
+	ownWish  = regexp.MustCompile(`\bshort\b|\brace\b`)
 )
 
 // skip files a skipped test under its reason, and reports whether the reason is one of those allowed.
