@@ -25,6 +25,7 @@ var stricter = []struct{ found, why string }{
 	{`wanted a verb after ":"`, `an empty verb is no verb`},
 	{"wanted a segment", `an empty segment: grpc-gateway's parser takes "/" for any token`},
 	{"wanted a field name", `the same, inside a variable`},
+	{"wanted the end after the verb", `a verb before the last segment: grpc-gateway takes "*:a" in "/*:a/b" as a literal`},
 	{"not bound before", `the same variable twice: grpc-gateway keeps the last`},
 	{"the end after at most", `the bound on length`},
 	{`found "\x00"`, `a NUL: grpc-gateway's parser takes it for the end`},
@@ -189,6 +190,9 @@ func FuzzTemplate(f *testing.F) {
 		{"/{x=%2A}", "/*"},
 		{"/{a}/{a}", "/1/2"},
 		{"/{a}\x00", "/1"},
+		{"/*://", "/a"},
+		{"/a/{b=**}/**v", "/a/b"},
+		{"/*:a/b", "/*:a/b"},
 		{"/{x=a:b}", "/a:b"},
 		{"/$m('x')", "/$m('x')"},
 	} {

@@ -99,22 +99,25 @@ func (p *parser) segment(inside bool) error {
 }
 
 func (p *parser) wildcard() error {
-	n := len(p.s[p.pos:]) - len(strings.TrimLeft(p.s[p.pos:], "*"))
-	switch {
-	case n == 1:
-		p.t.segs = append(p.t.segs, segment{kind: star})
-	case n > 2:
-		return p.fail(p.pos, `"*" or "**"`, strconv.Quote(p.s[p.pos:p.pos+n]))
-	case p.deep:
-		return p.fail(p.pos, `"*" or a literal`, `a second "**": it would be unclear which segments each stands for`)
-	default:
-		p.deep = true
-		p.t.segs = append(p.t.segs, segment{kind: deep})
+	rest := p.s[p.pos:]
+	n := len(rest) - len(strings.TrimLeft(rest, "*"))
+	if n > 2 {
+		return p.fail(p.pos, `"*" or "**"`, strconv.Quote(rest[:n]))
 	}
+	start := p.pos
 	p.pos += n
-	if c := p.peek(); c != 0 && c != '/' && c != ':' && c != '}' {
+	if p.pos < len(p.s) && strings.IndexByte("/:}", p.peek()) < 0 {
 		return p.fail(p.pos, `"/", ":" or the end after a wildcard`, p.found()+`: a wildcard is a whole segment ("%2A" is a literal asterisk)`)
 	}
+	if n == 1 {
+		p.t.segs = append(p.t.segs, segment{kind: star})
+		return nil
+	}
+	if p.deep {
+		return p.fail(start, `"*" or a literal`, `a second "**": it would be unclear which segments each stands for`)
+	}
+	p.deep = true
+	p.t.segs = append(p.t.segs, segment{kind: deep})
 	return nil
 }
 
