@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -161,6 +162,8 @@ func (c shadowing) differs(what, here, builtin string) error {
 	return fmt.Errorf("%s: %s is %s here and %s in the built-in file; %s", c.path, what, orNone(here), orNone(builtin), shadowFix)
 }
 
+func decimal(n int32) string { return strconv.Itoa(int(n)) }
+
 func orNone(s string) string {
 	if s == "" {
 		return "absent"
@@ -238,7 +241,7 @@ func hasField(m *descriptorpb.DescriptorProto, name string) bool {
 func (c shadowing) field(name string, f *descriptorpb.FieldDescriptorProto, own protoreflect.FieldDescriptor) error {
 	want := protodesc.ToFieldDescriptorProto(own)
 	if f.GetNumber() != want.GetNumber() {
-		return c.differs("number of "+name, fmt.Sprint(f.GetNumber()), fmt.Sprint(want.GetNumber()))
+		return c.differs("number of "+name, decimal(f.GetNumber()), decimal(want.GetNumber()))
 	}
 	repeated := descriptorpb.FieldDescriptorProto_LABEL_REPEATED
 	if (f.GetLabel() == repeated) != (want.GetLabel() == repeated) || f.GetType() != want.GetType() {
@@ -280,7 +283,7 @@ func (c shadowing) enums(scope string, es []*descriptorpb.EnumDescriptorProto, o
 			vd := ed.Values().ByName(protoreflect.Name(v.GetName()))
 			switch {
 			case vd != nil && int32(vd.Number()) != v.GetNumber():
-				return c.differs("number of "+name+"."+v.GetName(), fmt.Sprint(v.GetNumber()), fmt.Sprint(vd.Number()))
+				return c.differs("number of "+name+"."+v.GetName(), decimal(v.GetNumber()), decimal(int32(vd.Number())))
 			case vd == nil && c.exact:
 				return fmt.Errorf("%s: declares value %s.%s, which the built-in file has not; %s", c.path, name, v.GetName(), shadowFix)
 			}

@@ -1,7 +1,9 @@
 package source_test
 
 import (
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
@@ -46,6 +48,9 @@ func FuzzDescriptorSet(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		set, err := source.DescriptorSet(data, source.Limits{MaxBytes: 1 << 20})
 		if err != nil {
+			if strings.Contains(err.Error(), "cannot be linked") {
+				t.Fatalf("the last defence was needed: %v", err)
+			}
 			if set != nil || err.Error() == "" {
 				t.Fatalf("set %v with error %q", set, err)
 			}
@@ -67,6 +72,44 @@ func FuzzDescriptorSet(f *testing.F) {
 		}
 		if again.Digest != set.Digest {
 			t.Fatalf("digest %s, then %s", set.Digest, again.Digest)
+		}
+	})
+}
+
+// FuzzProto: whatever the text, no panic; every fault has its file; what is accepted has a schema.
+func FuzzProto(f *testing.F) {
+	cases, err := filepath.Glob("testdata/protos/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range cases {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, section := range archive.Files {
+			if filepath.Ext(section.Name) == ".proto" {
+				f.Add(section.Data)
+			}
+		}
+	}
+	file := filepath.Join(f.TempDir(), "a.proto")
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		set, err := source.Proto(t.Context(), []string{file}, nil, source.Limits{MaxBytes: 1 << 16})
+		if err != nil {
+			if strings.Contains(err.Error(), "cannot be compiled") || strings.Contains(err.Error(), "cannot be linked") {
+				t.Fatalf("the last defence was needed: %v", err)
+			}
+			if !strings.Contains(err.Error(), "a.proto") {
+				t.Fatalf("the error does not name the file: %v", err)
+			}
+			return
+		}
+		if _, err := set.Schema(); err != nil {
+			t.Fatalf("accepted, but has no schema: %v", err)
 		}
 	})
 }

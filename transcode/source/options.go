@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -29,11 +30,7 @@ func (t extensionTypes) FindExtensionByNumber(message protoreflect.FullName, fie
 // typesFor are the built-in extensions without those whose number the files use for something else: numbers of options
 // are given out by agreement only, and a house's own option may have any.
 func typesFor(files []*descriptorpb.FileDescriptorProto) extensionTypes {
-	builtin := bundled().exts
-	types := make(extensionTypes, len(builtin))
-	for k, xt := range builtin {
-		types[k] = xt
-	}
+	types := extensionTypes(maps.Clone(bundled().exts))
 	for _, fd := range files {
 		eachExtension(fd, func(scope string, x *descriptorpb.FieldDescriptorProto) {
 			k := extensionKey{protoreflect.FullName(strings.TrimPrefix(x.GetExtendee(), ".")), protoreflect.FieldNumber(x.GetNumber())}

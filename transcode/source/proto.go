@@ -38,7 +38,13 @@ const (
 // the folders of paths and the folders of its files. google/api, google/rpc, the well-known types and the options of
 // grpc-gateway's OpenAPI generator need not be there. The error holds everything that is wrong, one fault a line, as
 // file:line:column.
-func Proto(ctx context.Context, paths, importRoots []string, l Limits) (*Set, error) {
+func Proto(ctx context.Context, paths, importRoots []string, l Limits) (set *Set, err error) {
+	// Last defence, as in check: the parser runs in this goroutine.
+	defer func() {
+		if p := recover(); p != nil {
+			set, err = nil, fmt.Errorf("the .proto files cannot be compiled: %v", p)
+		}
+	}()
 	p := &protoSource{
 		limits:   l.withDefaults(),
 		files:    map[string]*protoFile{},
@@ -62,7 +68,7 @@ func Proto(ctx context.Context, paths, importRoots []string, l Limits) (*Set, er
 	if err != nil {
 		return nil, plain(err)
 	}
-	set, err := check(data, l)
+	set, err = check(data, l)
 	if err != nil {
 		return nil, err
 	}

@@ -79,14 +79,14 @@ func (p *protoSource) walk(ctx context.Context, dir string, depth int, seen map[
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	real, err := filepath.EvalSymlinks(dir)
+	resolved, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return nil, err
 	}
-	if seen[real] {
+	if seen[resolved] {
 		return found, nil
 	}
-	seen[real] = true
+	seen[resolved] = true
 	if depth > maxFolderDepth {
 		return nil, fmt.Errorf("%s: folders nest deeper than %d", dir, maxFolderDepth)
 	}
