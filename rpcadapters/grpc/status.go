@@ -58,8 +58,12 @@ func (t *transport) fault(ctx context.Context, err error, seen sight) error {
 		}
 		return e
 	}
-	if ctx.Err() != nil {
-		e := rpc.AsError(ctx.Err())
+	ended := ctx.Err()
+	if ended == nil && st.Code() == codes.DeadlineExceeded {
+		ended = context.DeadlineExceeded // by the clock the deadline has passed, its timer has yet to fire
+	}
+	if ended != nil {
+		e := rpc.AsError(ended)
 		e.Executed = seen.sent
 		return e.WithCause(err)
 	}
