@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"strconv"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -57,12 +58,13 @@ func (p *parser) object(m *schema.Message, inAny bool) bool {
 	if p.peek() != '{' {
 		return p.failf(p.pos, "wanted an object for %s, found %s", m.Name, p.found(p.pos))
 	}
+	open := p.pos
 	p.pos++
+	s := seenSet{wide: -1}
 	if p.peek() == '}' {
 		p.pos++
-		return p.complete(m, 0)
+		return p.complete(m, 0, open, &s)
 	}
-	s := seenSet{wide: -1}
 	next, required := 0, 0
 	for more := true; more; {
 		if !p.element() {
@@ -86,10 +88,13 @@ func (p *parser) object(m *schema.Message, inAny bool) bool {
 			return false
 		}
 	}
+	if !p.complete(m, required, open, &s) {
+		return false
+	}
 	if s.wide >= 0 {
 		p.seen = p.seen[:s.wide]
 	}
-	return p.complete(m, required)
+	return true
 }
 
 // key reads a key and its colon. The field is nil when the member was passed over whole. next is the index of the field
@@ -147,7 +152,7 @@ func (p *parser) member(m *schema.Message, f *schema.Field, at int, s *seenSet) 
 		return dropped
 	}
 	if f.Oneof >= 0 && p.mark(s, m, len(m.Fields)+f.Oneof) {
-		p.failf(at, "another member of oneof %q is given, besides %q", m.Oneofs[f.Oneof].Name, f.Name)
+		p.failf(at, "oneof %q has a member already, so %q cannot be given too", m.Oneofs[f.Oneof].Name, f.Name)
 		return bad
 	}
 	return p.value(f)
@@ -161,23 +166,29 @@ func takesNull(f *schema.Field) bool {
 	return f.Message != nil && f.Message.WellKnown == schema.Value || f.Enum != nil && f.Enum.Null
 }
 
-// complete checks that the required fields of m were given.
-func (p *parser) complete(m *schema.Message, given int) bool {
+// complete checks that the required fields of the object at an offset were given.
+func (p *parser) complete(m *schema.Message, given, at int, s *seenSet) bool {
 	if given == len(m.Required) || p.partial > 0 {
 		return true
 	}
-	return p.failf(max(p.pos-1, 0), "%s lacks required fields; it has %s", m.Name, requiredNames(m))
+	return p.fail(at, lacks(m, func(f *schema.Field) bool { return p.has(s, f.Index) }))
 }
 
-func requiredNames(m *schema.Message) string {
-	var b []byte
-	for i, f := range m.Required {
-		if i > 0 {
-			b = append(b, ", "...)
+// lacks says which required fields are not there. A field that was given as null counts as given to has: then all are
+// named.
+func lacks(m *schema.Message, has func(*schema.Field) bool) string {
+	var names []string
+	for _, f := range m.Required {
+		if !has(f) {
+			names = append(names, strconv.Quote(f.Name))
 		}
-		b = strconv.AppendQuote(b, f.Name)
 	}
-	return string(b)
+	if len(names) == 0 {
+		for _, f := range m.Required {
+			names = append(names, strconv.Quote(f.Name))
+		}
+	}
+	return m.Name + " lacks what is required: " + strings.Join(names, ", ")
 }
 
 // seenSet tells which fields and oneofs of one object were given: the first 64 in a word, the rest from wide on in
@@ -205,6 +216,18 @@ func (p *parser) mark(s *seenSet, m *schema.Message, i int) bool {
 	}
 	*word |= bit
 	return false
+}
+
+// has says whether index i was marked.
+func (p *parser) has(s *seenSet, i int) bool {
+	switch {
+	case i < 64:
+		return s.word>>i&1 != 0
+	case s.wide < 0:
+		return false
+	default:
+		return p.seen[s.wide+i/64-1]>>(i%64)&1 != 0
+	}
 }
 
 // value reads the value of a field of any cardinality and writes it with its tag.

@@ -97,15 +97,15 @@ func (p *parser) anyObject(types *schema.Schema) bool {
 	p.partial++
 	keep := p.keepZero
 	p.keepZero = false
+	if p.depth++; p.depth > p.maxDepth {
+		return p.tooDeep()
+	}
 	if m.WellKnown == schema.NotWellKnown {
-		if p.depth++; p.depth > p.maxDepth {
-			return p.tooDeep()
-		}
 		ok = p.object(m, true)
-		p.depth--
 	} else {
 		ok = p.anyValue(m)
 	}
+	p.depth--
 	if !ok {
 		return false
 	}

@@ -49,6 +49,12 @@ var jsonDifferences = []difference{
 		func(in []byte, ours, _ error) bool { return ours != nil && bareExponent.Match(in) },
 	},
 	{
+		"levels of Any", "here what an Any holds is always a level of its own; protojson counts it for some types only",
+		func(in []byte, ours, _ error) bool {
+			return ours != nil && strings.Contains(ours.Error(), "nested deeper") && bytes.Count(in, []byte("type.googleapis.com")) > 0
+		},
+	},
+	{
 		"foreign extension", "with unknown fields ignored, the extension of another message is one; protojson refuses it all the same",
 		func(_ []byte, _, theirs error) bool {
 			return theirs != nil && strings.Contains(theirs.Error(), "cannot be extended by")
@@ -141,15 +147,11 @@ func (w *world) compareWire(t *testing.T, m *schema.Message, in []byte, flags by
 	dst, ours := jsonwire.AppendJSON([]byte(prefix), in, m, &o)
 	canary(t, dst, in, before)
 	checkError(t, ours, false)
-	msg, theirs := w.oracleDecode(m, in)
+	want, theirs := w.oracleJSON(m, in, protojson.MarshalOptions{
+		Resolver: w.types, EmitDefaultValues: o.EmitUnpopulated, UseProtoNames: o.ProtoNames, UseEnumNumbers: o.EnumNumbers,
+	})
 	if errors.Is(theirs, errPanic) {
 		return
-	}
-	var want []byte
-	if theirs == nil {
-		want, theirs = protojson.MarshalOptions{
-			Resolver: w.types, EmitDefaultValues: o.EmitUnpopulated, UseProtoNames: o.ProtoNames, UseEnumNumbers: o.EnumNumbers,
-		}.Marshal(msg)
 	}
 	if !agree(t, wireDifferences, in, ours, theirs) {
 		return

@@ -33,6 +33,7 @@ type parser struct {
 	opts        Options
 	depth       int
 	elements    int
+	steps       int // elements looked at, also those looked at twice: what a parse costs
 	maxDepth    int
 	maxElements int
 	partial     int  // above 0: required fields are not checked
@@ -75,7 +76,7 @@ func newParser(dst, in []byte, o *Options) *parser {
 func (p *parser) release() {
 	p.in, p.out = nil, nil
 	p.gaps, p.extra = p.gaps[:0], 0
-	p.depth, p.elements, p.partial, p.keepZero, p.scope = 0, 0, 0, false, 0
+	p.depth, p.elements, p.steps, p.partial, p.keepZero, p.scope = 0, 0, 0, 0, false, 0
 	p.seen = p.seen[:0]
 	p.keys.reset()
 	p.anys.reset()
@@ -159,6 +160,7 @@ func (p *parser) spread() {
 
 // element counts one field, list element or map entry.
 func (p *parser) element() bool {
+	p.steps++
 	if p.elements++; p.elements > p.maxElements {
 		return p.failf(p.pos, "more than %d fields and elements in one message", p.maxElements)
 	}

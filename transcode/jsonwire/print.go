@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -42,6 +43,7 @@ func (p *printer) fields(m *schema.Message, lo, hi int, first bool) bool {
 	required, next := 0, 0
 	for i := base; i < top; {
 		j := p.run(i, top)
+		p.steps += j - i
 		f := m.Fields[p.occs[i].index()]
 		if p.opts.EmitUnpopulated {
 			first = p.unpopulated(m, next, f.Index, first)
@@ -55,7 +57,7 @@ func (p *printer) fields(m *schema.Message, lo, hi int, first bool) bool {
 			if !p.check(f, i, j) {
 				return p.inField(f)
 			}
-		case f.Cardinality == schema.Repeated && !p.opts.EmitUnpopulated && p.noElements(f, i, j):
+		case f.Cardinality == schema.Repeated && (!p.opts.EmitUnpopulated || f.Desc.IsExtension()) && p.noElements(f, i, j):
 		default:
 			if !first {
 				p.out = append(p.out, ',')
@@ -75,11 +77,18 @@ func (p *printer) fields(m *schema.Message, lo, hi int, first bool) bool {
 	if p.opts.EmitUnpopulated {
 		p.unpopulated(m, next, len(m.Fields), first)
 	}
-	p.occs = p.occs[:base]
 	if required < len(m.Required) && p.partial == 0 {
-		return p.failf("%s lacks required fields; it has %s", m.Name, requiredNames(m))
+		return p.lacks(m, base)
 	}
+	p.occs = p.occs[:base]
 	return true
+}
+
+// lacks fails with the required fields of m that are not among occs[base:].
+func (p *printer) lacks(m *schema.Message, base int) bool {
+	return p.fail(lacks(m, func(f *schema.Field) bool {
+		return slices.ContainsFunc(p.occs[base:], func(o occurrence) bool { return o.index() == f.Index })
+	}))
 }
 
 // unpopulated writes the fields from index i up to end that have no presence, at their zero.
@@ -337,7 +346,9 @@ func (p *printer) mapping(f *schema.Field, i, j int) bool {
 		to := len(p.out)
 		p.out = append(p.out, ':')
 		if !p.mapValue(f.MapValue, lo, hi) {
-			p.err.Path = joinPath("["+string(p.out[at:to])+"]", p.err.Path)
+			var key strings.Builder
+			writeKey(&key, p.out[at:to])
+			p.err.Path = joinPath(key.String(), p.err.Path)
 			return false
 		}
 		p.occs = p.occs[:lo]
@@ -363,6 +374,7 @@ func (p *printer) entryKey(f *schema.Field, o occurrence) (k mapKey, ok bool) {
 		if i = p.skip(num, typ, next, end); i < 0 {
 			return k, p.failf("wanted an entry of map %q, found bytes that are not", f.Name)
 		}
+		p.steps++
 		if num != kf.Number || typ != kf.Wire {
 			continue
 		}
@@ -468,6 +480,7 @@ func (p *printer) entryValue(f *schema.Field, entry occurrence) bool {
 	for i < end {
 		num, typ, next := p.tag(i, end)
 		i = p.skip(num, typ, next, end)
+		p.steps++
 		if p.elements++; p.elements > p.maxElements {
 			return p.failf("more than %d fields and elements in one message", p.maxElements)
 		}
@@ -546,11 +559,11 @@ func (p *printer) checkMessage(m *schema.Message, lo, hi int) bool {
 		}
 		i = j
 	}
+	if p.demand && required < len(m.Required) {
+		return p.lacks(m, base)
+	}
 	p.occs = p.occs[:base]
 	p.depth--
-	if p.demand && required < len(m.Required) {
-		return p.failf("%s lacks required fields; it has %s", m.Name, requiredNames(m))
-	}
 	return true
 }
 

@@ -195,6 +195,9 @@ func (p *printer) jsonValue(m *schema.Message, base, top int) bool {
 			return p.failf("wanted a google.protobuf.Value that JSON can hold, found the number %v", d)
 		}
 	}
+	if f.Message != nil { // Struct and ListValue: in JSON one level with the Value that holds them
+		return p.wellKnown(f.Message, base, top)
+	}
 	return p.value(f, base, top)
 }
 
@@ -211,6 +214,7 @@ func (p *printer) any(types *schema.Schema, lo, hi int) bool {
 			if i = p.skip(num, typ, next, end); i < 0 {
 				return p.fail("wanted the wire form of google.protobuf.Any, found bytes that are not")
 			}
+			p.steps++
 			if p.elements++; p.elements > p.maxElements {
 				return p.failf("more than %d fields and elements in one message", p.maxElements)
 			}
@@ -247,16 +251,16 @@ func (p *printer) any(types *schema.Schema, lo, hi int) bool {
 	}
 	p.partial++
 	ok := false
+	if p.depth++; p.depth > p.maxDepth {
+		return p.failf("nested deeper than %d levels", p.maxDepth)
+	}
 	if m.WellKnown == schema.NotWellKnown || m.WellKnown == schema.Empty {
-		if p.depth++; p.depth > p.maxDepth {
-			return p.failf("nested deeper than %d levels", p.maxDepth)
-		}
 		ok = p.fields(m, base, len(p.occs), false)
-		p.depth--
 	} else {
 		p.raw(`,"value":`)
 		ok = p.wellKnown(m, base, len(p.occs))
 	}
+	p.depth--
 	p.partial--
 	p.occs = p.occs[:base]
 	p.out = append(p.out, '}')

@@ -30,6 +30,7 @@ type printer struct {
 	opts        Options
 	depth       int
 	elements    int
+	steps       int // tags and occurrences looked at: what a print costs
 	maxDepth    int
 	maxElements int
 	partial     int  // above 0: required fields are not checked
@@ -67,7 +68,7 @@ func newPrinter(dst, wire []byte, o *Options) *printer {
 func (p *printer) release() {
 	p.in, p.out, p.err = nil, nil, nil
 	p.occs, p.cuts, p.keys, p.stack = p.occs[:0], p.cuts[:0], p.keys[:0], p.stack[:0]
-	p.depth, p.elements, p.partial, p.demand = 0, 0, 0, false
+	p.depth, p.elements, p.steps, p.partial, p.demand = 0, 0, 0, 0, false
 	p.groups.reset()
 	if (cap(p.occs)+cap(p.spare))*8+cap(p.keys)*16+cap(p.stack)*4 > keepScratch {
 		p.occs, p.spare, p.keys, p.stack = nil, nil, nil, nil
@@ -214,6 +215,7 @@ func (p *printer) skipGroup(num protowire.Number, i, end int) int {
 	for len(p.stack) > base {
 		at := i
 		// Like protobuf-go, which checks what it passes over for its frame only.
+		p.steps++
 		n, typ, next := p.tagUpTo(i, end, math.MaxInt32)
 		if next < 0 {
 			return -1
@@ -257,6 +259,7 @@ func (p *printer) index(m *schema.Message, lo, hi int) bool {
 			if next < 0 || typ == protowire.EndGroupType {
 				return p.broken(m)
 			}
+			p.steps++
 			if p.elements++; p.elements > p.maxElements {
 				return p.failf("more than %d fields and elements in one message", p.maxElements)
 			}
@@ -303,6 +306,7 @@ func (p *printer) broken(m *schema.Message) bool {
 func (p *printer) sort(base, fields int) {
 	const few = 12
 	occs := p.occs[base:]
+	p.steps += len(occs)
 	if len(occs) <= few {
 		for i := 1; i < len(occs); i++ {
 			o := occs[i]
@@ -319,6 +323,7 @@ func (p *printer) sort(base, fields int) {
 	}
 	from, to := occs, p.spare[:len(occs)]
 	for shift := 3; (fields-1)>>(shift-3) > 0; shift += 8 {
+		p.steps += len(from)
 		var counts [256]uint32
 		for _, o := range from {
 			counts[o.info>>shift&0xFF]++

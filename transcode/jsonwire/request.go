@@ -27,7 +27,7 @@ func AppendRequest(dst []byte, r *Request, o *Options) ([]byte, error) {
 	defer p.release()
 	if len(r.Params) == 0 && r.BodyField == nil {
 		if len(r.Body) == 0 {
-			if !p.complete(r.Message, 0) {
+			if !p.complete(r.Message, 0, 0, &seenSet{wide: -1}) {
 				return dst, &Error{Message: p.failMsg}
 			}
 			return dst, nil
@@ -248,20 +248,14 @@ func (p *parser) noteBody(start int) {
 }
 
 // bodyHas says whether the whole message read from the body gives the field at the end of a path, or another member of a
-// oneof on the way.
+// oneof on the way. The body's own fields come from the table, so that many parameters beside a large body stay cheap.
 func (p *parser) bodyHas(path schema.Path, start int) bool {
 	wire := p.out[start:]
-	find := func(f *schema.Field) (int, bool) {
-		var key [4]byte
-		binary.LittleEndian.PutUint32(key[:], uint32(f.Number))
-		at, ok := p.keys.get(scopeBody, key[:])
-		return int(at), ok
-	}
 	for i, f := range path {
-		at, ok := find(f)
+		at, ok := p.valueAt(wire, f, i == 0)
 		if f.Oneof >= 0 {
 			for _, other := range f.Parent.Oneofs[f.Oneof].Fields {
-				if _, given := find(other); given && other != f {
+				if _, given := p.valueAt(wire, other, i == 0); given && other != f {
 					return true
 				}
 			}
@@ -269,16 +263,24 @@ func (p *parser) bodyHas(path schema.Path, start int) bool {
 		if !ok || i == len(path)-1 {
 			return ok
 		}
-		inner := wire[at:]
 		if f.Kind == protoreflect.GroupKind {
-			inner, _ = protowire.ConsumeGroup(f.Number, inner)
+			wire, _ = protowire.ConsumeGroup(f.Number, wire[at:])
 		} else {
-			inner, _ = protowire.ConsumeBytes(inner)
+			wire, _ = protowire.ConsumeBytes(wire[at:])
 		}
-		wire = inner
-		find = func(f *schema.Field) (int, bool) { return findField(inner, f.Number) }
 	}
 	return false
+}
+
+// valueAt finds the value of field f in the wire bytes of a message; top says that it is the whole body.
+func (p *parser) valueAt(wire []byte, f *schema.Field, top bool) (at int, ok bool) {
+	if !top {
+		return findField(wire, f.Number)
+	}
+	var key [4]byte
+	binary.LittleEndian.PutUint32(key[:], uint32(f.Number))
+	v, ok := p.keys.get(scopeBody, key[:])
+	return int(v), ok
 }
 
 // findField finds the value of a field in well-formed wire bytes.

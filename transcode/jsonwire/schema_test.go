@@ -123,13 +123,21 @@ func (w *world) oracleParse(m *schema.Message, json []byte, ignoreUnknown bool) 
 // time with a wrong wire type. Nothing can be compared then.
 var errPanic = errors.New("the oracle panics")
 
-func (w *world) oracleDecode(m *schema.Message, wire []byte) (msg proto.Message, err error) {
+func (w *world) oracleJSON(m *schema.Message, wire []byte, o protojson.MarshalOptions) (json []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = errPanic
 		}
 	}()
-	msg = dynamicpb.NewMessage(m.Desc)
-	err = proto.UnmarshalOptions{Resolver: w.types}.Unmarshal(wire, msg)
+	msg, err := w.oracleDecode(m, wire)
+	if err != nil {
+		return nil, err
+	}
+	return o.Marshal(msg)
+}
+
+func (w *world) oracleDecode(m *schema.Message, wire []byte) (proto.Message, error) {
+	msg := dynamicpb.NewMessage(m.Desc)
+	err := proto.UnmarshalOptions{Resolver: w.types}.Unmarshal(wire, msg)
 	return msg, err
 }
