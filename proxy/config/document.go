@@ -146,7 +146,7 @@ func (d *Document) scrub(s string) string {
 
 // The bounds of what is read.
 const (
-	maxDocument = 32 << 20 // bytes of one fragment
+	maxDocument = 16 << 20 // bytes of one fragment
 	maxSecret   = 1 << 20  // bytes of a ${file:...}
 )
 

@@ -138,8 +138,8 @@ func TestFilesToWatch(t *testing.T) {
 }
 
 func TestTooLarge(t *testing.T) {
-	_, err := config.Parse("x.yaml", bytes.Repeat([]byte("#"), 32<<20+1), nil)
-	if err == nil || !strings.Contains(err.Error(), "larger than 33554432 bytes") {
+	_, err := config.Parse("x.yaml", bytes.Repeat([]byte("#"), 16<<20+1), nil)
+	if err == nil || !strings.Contains(err.Error(), "larger than 16777216 bytes") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -215,7 +215,7 @@ func TestMutations(t *testing.T) {
 			t.Fatal(err)
 		}
 		src := string(ar.Files[0].Data)
-		for i := 0; i < len(src); i += 3 {
+		for i := 0; i < len(src); i += 11 {
 			for _, text := range []string{src[:i], src[:i] + src[i+1:], src[:i] + "\t" + src[i:], src[:i] + ":" + src[i:], src[:i] + "\n" + src[i:]} {
 				accept(t, text)
 			}

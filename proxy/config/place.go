@@ -11,9 +11,13 @@ type source struct {
 	name  string
 	text  string
 	lines []string // without their line ends
+
+	// Where from was asked last; reading goes forward, so that a document in one line does not cost its square.
+	cursor struct{ line, column, offset int }
 }
 
 func newSource(name, text string) *source {
+	text = strings.TrimPrefix(text, "\ufeff")
 	return &source{name: name, text: text, lines: splitLines(text)}
 }
 
@@ -26,12 +30,12 @@ func splitLines(s string) []string {
 		if r == '\r' && strings.HasPrefix(s[i+size:], "\n") {
 			size++
 		}
-		i += size
 		switch r {
 		case '\n', '\r', '\u0085', '\u2028', '\u2029':
-			lines = append(lines, strings.TrimRight(s[start:i], "\r\n\u0085\u2028\u2029"))
-			start = i
+			lines = append(lines, s[start:i])
+			start = i + size
 		}
+		i += size
 	}
 	return append(lines, s[start:])
 }
@@ -44,14 +48,19 @@ func (s *source) line(n int) string {
 	return s.lines[n-1]
 }
 
-// from returns what stands in a line from a column on, both counted from 1.
+// from returns what stands in a line from a column on, both counted from 1. It is for one goroutine, while reading.
 func (s *source) from(line, column int) string {
-	rest := s.line(line)
-	for range column - 1 {
-		_, size := utf8.DecodeRuneInString(rest)
-		rest = rest[size:]
+	c := &s.cursor
+	if c.line != line || c.column > column {
+		c.line, c.column, c.offset = line, 1, 0
 	}
-	return rest
+	text := s.line(line)
+	for c.column < column && c.offset < len(text) {
+		_, size := utf8.DecodeRuneInString(text[c.offset:])
+		c.offset += size
+		c.column++
+	}
+	return text[c.offset:]
 }
 
 // span is a stretch of one line.

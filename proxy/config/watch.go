@@ -94,22 +94,18 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 }
 
-// settle tells of a change if there is one.
+// settle tells of a change if there is one, and looks once more when the watches have been put where they are needed now.
 func (w *Watcher) settle(l *look, again *time.Timer, quiet time.Duration) {
+	started := time.Now()
 	changed := l.changed()
 	if changed {
-		started := time.Now()
 		w.Changed()
-		changed = l.changed() // during the call
-		if err := l.aim(w.Files()); err != nil {
-			w.warn(fmt.Errorf("watching files: %w", err))
-		}
-		// A file that is new in the set may have changed since it was read.
-		changed = l.freshSince(started) || changed
-	} else if err := l.aim(w.Files()); err != nil {
+	}
+	if err := l.aim(w.Files()); err != nil {
 		w.warn(fmt.Errorf("watching files: %w", err))
 	}
-	if changed {
+	// A file that is new in the set may have changed since Changed read it.
+	if l.changed() || changed && l.freshSince(started) {
 		l.dirty = true
 		again.Reset(quiet)
 	}

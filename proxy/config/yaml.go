@@ -48,7 +48,7 @@ func checkText(src *source) *Fault {
 		switch {
 		case r == utf8.RuneError && !strings.HasPrefix(text[i:], string(utf8.RuneError)):
 			message, fix = fmt.Sprintf("not UTF-8 text: byte 0x%02x", text[i]), "save the file as UTF-8"
-		case r == '\t' || r == '\n' || r == '\r' || r == 0x85 || r == 0xfeff && i == 0:
+		case r == '\t' || r == '\n' || r == '\r' || r == 0x85:
 			continue
 		case r < 0x20 || 0x7f <= r && r < 0xa0 || r == 0xfeff || r == 0xfffe || r == 0xffff:
 			message, fix = fmt.Sprintf("the character U+%04X is not allowed in YAML", r), `remove it, or write it as \u escape in a "quoted" string`
@@ -93,43 +93,40 @@ func secondDocument(src *source, second *yaml.Node) *Fault {
 		WithFix("remove the line `---` and what repeats, or put the parts into files of one folder")
 }
 
-// yamlLine takes the position off an error of the YAML package: it gives a line only, and often that of the beginning of
-// the construct that failed.
-var yamlLine = regexp.MustCompile(`^yaml: (?:line \d+: )?`)
+// yamlProblem splits an error of the YAML package. Its line is that of the beginning of the construct that failed, or one
+// less.
+var yamlProblem = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 
 // syntaxFault finds where the parser stumbled. The parser reads ahead by little, so the shortest beginning of the text that
 // fails in the same words ends there.
 func syntaxFault(src *source, err error) *Fault {
-	failsSame := func(prefix string) bool {
-		dec := yaml.NewDecoder(strings.NewReader(prefix))
+	problem, named := err.Error(), 1
+	if m := yamlProblem.FindStringSubmatch(problem); m != nil {
+		problem = m[2]
+		if n, err := strconv.Atoi(m[1]); err == nil {
+			named = n
+		}
+	}
+	ends := src.ends()
+	failsSame := func(line int) bool {
+		dec := yaml.NewDecoder(strings.NewReader(src.text[:ends[line-1]]))
 		for {
 			var n yaml.Node
-			got := dec.Decode(&n)
-			if got != nil {
+			if got := dec.Decode(&n); got != nil {
 				return got.Error() == err.Error()
 			}
 		}
 	}
-	offsets := make([]int, 0, len(src.lines)+1) // ends of lines
-	for i, l := range src.lines {
-		start := 0
-		if i > 0 {
-			start = offsets[i-1]
-		}
-		end := start + len(l)
-		for end < len(src.text) && strings.HasPrefix(src.text[end:], "\r") {
-			end++
-		}
-		if end < len(src.text) {
-			_, size := utf8.DecodeRuneInString(src.text[end:])
-			end += size
-		}
-		offsets = append(offsets, min(end, len(src.text)))
+	low := max(1, min(named-1, len(ends)))
+	high, step := low, 1
+	for high < len(ends) && !failsSame(high) {
+		low = high + 1
+		high = min(high+step, len(ends))
+		step *= 2
 	}
-	line := 1 + sort.Search(len(offsets)-1, func(i int) bool { return failsSame(src.text[:offsets[i]]) })
+	line := low + sort.Search(high-low, func(i int) bool { return failsSame(low + i) })
 	at := span{file: src, line: line, column: 1}
 	text := src.line(line)
-	problem := yamlLine.ReplaceAllString(err.Error(), "")
 	indent := len(text) - len(strings.TrimLeft(text, " \t"))
 	if tab := strings.IndexByte(text[:indent], '\t'); tab >= 0 {
 		at.column, at.width = tab+1, 1
@@ -139,6 +136,23 @@ func syntaxFault(src *source, err error) *Fault {
 	at.column = indent + 1
 	at.width = max(1, utf8.RuneCountInString(strings.TrimRight(text[indent:], " \t")))
 	return at.fault("", message).WithFix(fix)
+}
+
+// ends are the offsets at which the lines end, line ends included.
+func (s *source) ends() []int {
+	out := make([]int, 0, len(s.lines))
+	end := 0
+	for _, l := range s.lines {
+		end += len(l)
+		if strings.HasPrefix(s.text[end:], "\r\n") {
+			end += 2
+		} else if end < len(s.text) {
+			_, size := utf8.DecodeRuneInString(s.text[end:])
+			end += size
+		}
+		out = append(out, end)
+	}
+	return out
 }
 
 // explain says in the words of people what the YAML package says in those of its grammar.
