@@ -183,6 +183,7 @@ func (g *Gateway) Check(ctx context.Context) (snap *Snapshot, release func(), er
 	if err != nil {
 		return nil, nil, err
 	}
+	g.awaitInstances(ctx, snap)
 	return snap, func() { retire(snap, prev) }, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -25,7 +27,22 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/config"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain also makes the test binary act as causeway, for the scripts.
+func TestMain(m *testing.M) {
+	testscript.Main(leakChecked{m}, map[string]func(){"causeway": func() { os.Exit(run(os.Args[1:])) }})
+}
+
+// leakChecked runs the tests and fails if they leave goroutines behind.
+type leakChecked struct{ m *testing.M }
+
+func (l leakChecked) Run() int {
+	code := l.m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
 
 // gatewayTest is a gateway in this process, run from a configuration file, with what it wrote.
 type gatewayTest struct {

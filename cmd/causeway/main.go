@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-gateway/causeway/proxy/config"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // version is set by the linker.
@@ -73,20 +74,38 @@ as JSON over HTTP, by their google.api.http rules.
 Exit codes: 0 done; 1 failure; 2 usage; 3 the configuration is invalid; 6 not reachable; 7 denied.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_ = cmd.Help() // printing to a closed terminal: nobody to tell
-			return usage("name a command")
-		},
+		Args:          known,
+		RunE:          needsCommand,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%s; see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(runCommand(), demoCommand(), validateCommand(), schemaCommand(), explainCommand(), versionCommand())
-	for _, c := range root.Commands() {
-		strict(c)
-	}
+	strict(root)
 	return root
+}
+
+// needsCommand is what a command does that only holds others.
+func needsCommand(cmd *cobra.Command, _ []string) error {
+	return usage("name a command: %s; see %s --help", strings.Join(commandNames(cmd), ", "), cmd.CommandPath())
+}
+
+// known refuses arguments of a command that only holds others: they are misspelt commands.
+func known(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("there is no command %q%s", args[0], schema.DidYouMean(args[0], commandNames(cmd)))
+}
+
+func commandNames(cmd *cobra.Command) []string {
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return names
 }
 
 // strict makes wrong arguments a usage error with its own exit code.

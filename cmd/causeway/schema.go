@@ -23,11 +23,8 @@ func schemaCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "schema",
 		Short: "Register descriptors with a gateway that runs, and look at them",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_ = cmd.Help() // printing to a closed terminal: nobody to tell
-			return usage("name one of push, list, show, rollback")
-		},
+		Args:  known,
+		RunE:  needsCommand,
 	}
 	c.flags(cmd)
 	cmd.AddCommand(schemaPush(&c), schemaList(&c), schemaShow(&c), schemaRollback(&c))

@@ -65,7 +65,7 @@ func (s *Server) showSchema(w http.ResponseWriter, r *http.Request) {
 		if sc.Pushed && s.opts.Store != nil {
 			versions, err := s.opts.Store.Versions(name)
 			if err != nil {
-				fault(w, err)
+				fault(w, err, http.StatusInternalServerError)
 				return
 			}
 			for _, v := range versions {
@@ -98,17 +98,17 @@ func (s *Server) pushSchema(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	limits, err := s.opts.Gateway.SchemaLimits(name)
 	if err != nil {
-		fault(w, err)
+		fault(w, err, http.StatusUnprocessableEntity)
 		return
 	}
 	set, err := source.DescriptorSet(body, limits)
 	if err != nil {
-		fault(w, err)
+		fault(w, err, http.StatusUnprocessableEntity)
 		return
 	}
 	v, err := s.opts.Gateway.Push(r.Context(), name, set, r.URL.Query().Get("from"))
 	if err != nil {
-		fault(w, err)
+		fault(w, err, http.StatusUnprocessableEntity)
 		return
 	}
 	s.opts.Log.Info("schema pushed", "schema", name, "version", v.Number, "digest", v.Digest, "from", v.From)
@@ -128,7 +128,7 @@ func (s *Server) rollbackSchema(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
 	v, err := s.opts.Gateway.Rollback(r.Context(), name, to)
 	if err != nil {
-		fault(w, err)
+		fault(w, err, http.StatusConflict)
 		return
 	}
 	s.opts.Log.Info("schema rolled back", "schema", name, "version", v.Number, "digest", v.Digest)

@@ -188,8 +188,8 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	answer(w, snap.Explain(proxy.Question{Method: q.Get("method"), URL: q.Get("url"), Headers: q["header"]}))
 }
 
-// fault answers an error of a change: whose it is decides on the status.
-func fault(w http.ResponseWriter, err error) {
+// fault answers an error of a change: whose it is decides on the status, which is otherwise the one given.
+func fault(w http.ResponseWriter, err error, otherwise int) {
 	var unknown *proxy.UnknownSchemaError
 	var faults config.Faults
 	switch {
@@ -200,7 +200,7 @@ func fault(w http.ResponseWriter, err error) {
 	case errors.As(err, &faults):
 		refuse(w, http.StatusUnprocessableEntity, "%s", strings.TrimSpace(err.Error()))
 	default:
-		refuse(w, http.StatusUnprocessableEntity, "%s", err)
+		refuse(w, otherwise, "%s", err)
 	}
 }
 
