@@ -25,40 +25,47 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestShort runs the bench once with everything in it: every candidate is started, answers right and is measured in every
-// scenario at both backends. With -test.short it is the unary POST at the canned backend only.
+// TestShort runs the bench once: every candidate is started, answers right and is measured in every scenario at the canned
+// backend, and at the grpc-go backend in those that say different things to it. With -test.short it is the unary POST only.
 func TestShort(t *testing.T) {
-	out := filepath.Join(t.TempDir(), "bench.json")
-	args := []string{"-short", "-out", out}
-	want := len(candidates()) * 6 * 2
+	runs := []struct{ backend, only string }{
+		{"canned", "post,get,list,error,routes,tls"},
+		{"grpc-go", "post,get,error"},
+	}
 	if testing.Short() {
-		args = append(args, "-only", "post", "-backend", "canned")
-		want = len(candidates())
+		runs = runs[:1]
+		runs[0].only = "post"
 	}
-	var table, progress strings.Builder
-	if err := bench(t.Context(), args, &table, &progress); err != nil {
-		t.Fatalf("%v\n%s", err, progress.String())
-	}
-	noChildren(t)
-	text, err := os.ReadFile(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var r report
-	if err := json.Unmarshal(text, &r); err != nil {
-		t.Fatal(err)
-	}
-	if len(r.Results) != want {
-		t.Errorf("%d results, want %d", len(r.Results), want)
-	}
-	for _, got := range r.Results {
-		if len(got.Rounds) != 1 || got.Rounds[0].Calls == 0 || got.CPU <= 0 || got.ToFloor <= 0 || got.ToGateway <= 0 ||
-			got.OneConnection == nil || got.OneConnection.Calls == 0 || got.ConstantRate == nil || got.ConstantRate.Calls == 0 {
-			t.Errorf("%s at %s, %s: something was not measured: %+v", got.Scenario, got.Backend, got.Candidate, got)
-		}
-		if !strings.Contains(table.String(), "| "+got.Candidate+" |") {
-			t.Errorf("the table has no row for %s:\n%s", got.Candidate, table.String())
-		}
+	for _, run := range runs {
+		t.Run(run.backend, func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), "bench.json")
+			var table, progress strings.Builder
+			args := []string{"-short", "-out", out, "-backend", run.backend, "-only", run.only}
+			if err := bench(t.Context(), args, &table, &progress); err != nil {
+				t.Fatalf("%v\n%s", err, progress.String())
+			}
+			noChildren(t)
+			text, err := os.ReadFile(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var r report
+			if err := json.Unmarshal(text, &r); err != nil {
+				t.Fatal(err)
+			}
+			if want := len(candidates()) * len(strings.Split(run.only, ",")); len(r.Results) != want {
+				t.Errorf("%d results, want %d", len(r.Results), want)
+			}
+			for _, got := range r.Results {
+				if len(got.Rounds) != 1 || got.Rounds[0].Calls == 0 || got.CPU <= 0 || got.ToFloor <= 0 || got.ToGateway <= 0 ||
+					got.OneConnection == nil || got.OneConnection.Calls == 0 || got.ConstantRate == nil || got.ConstantRate.Calls == 0 {
+					t.Errorf("%s at %s, %s: something was not measured: %+v", got.Scenario, got.Backend, got.Candidate, got)
+				}
+				if !strings.Contains(table.String(), "| "+got.Candidate+" |") {
+					t.Errorf("the table has no row for %s:\n%s", got.Candidate, table.String())
+				}
+			}
+		})
 	}
 }
 

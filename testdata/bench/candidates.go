@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,9 +21,9 @@ type candidate struct {
 	about   string
 	timeout timeoutHeader
 	start   func(ctx context.Context, s *stage) (*process, error)
-	// proof, if there is one, is asked after the process has ended whether it did what its row says, given the calls
-	// that were answered.
-	proof func(s *stage, calls int) error
+	// proof, if there is one, is asked after the last round whether the process did what its row says, given the calls
+	// that were answered. It may stop the process.
+	proof func(ctx context.Context, s *stage, p *process, calls int) error
 }
 
 // stage is what one scenario at one backend is played on.
@@ -32,6 +34,8 @@ type stage struct {
 	cert     *certificate
 	maxProcs int // GOMAXPROCS of the candidates
 	causeway string
+	admin    string // address of causeway's admin listener
+	data     string // causeway's data directory
 }
 
 const (
@@ -61,7 +65,7 @@ func candidates() []candidate {
 		{
 			name: causewayFullName, about: "causeway run with access_log (to a file) and metrics", timeout: seconds,
 			start: func(ctx context.Context, s *stage) (*process, error) { return startCauseway(ctx, s, true) },
-			proof: func(s *stage, calls int) error { return countLines(accessLog(s), calls) },
+			proof: provePlugins,
 		},
 	}
 }
@@ -114,11 +118,11 @@ func startCauseway(ctx context.Context, s *stage, plugins bool) (*process, error
 	fmt.Fprintf(&c, "schemas:\n  - {name: bench, descriptor_set: %q}\n", set)
 	fmt.Fprintf(&c, "services:\n  - {name: bench, schema: bench, endpoints: [{address: %q}]}\n", s.backend.address)
 	if plugins {
-		admin, err := freeAddress(ctx)
-		if err != nil {
+		if s.admin, err = freeAddress(ctx); err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(&c, "admin: {address: %q, data_dir: %q}\n", admin, filepath.Join(s.dir, "data"))
+		s.data = filepath.Join(s.dir, "data")
+		fmt.Fprintf(&c, "admin: {address: %q, data_dir: %q}\n", s.admin, s.data)
 		fmt.Fprintf(&c, "plugins:\n  - {name: metrics}\n  - name: access_log\n    config: {output: %q}\n", accessLog(s))
 	}
 	path := filepath.Join(s.dir, file)
@@ -134,28 +138,86 @@ func startCauseway(ctx context.Context, s *stage, plugins bool) (*process, error
 	return p, nil
 }
 
-// countLines checks that the access log has a line for every call: a plugin that was not there would make the row a lie.
-func countLines(path string, want int) error {
-	f, err := os.Open(path) //nolint:gosec // a file of this run
+// provePlugins checks that every call was counted and logged: a plugin that was not there would make the row a lie. A
+// line may be dropped when the disk does not keep up, but then it is counted.
+func provePlugins(ctx context.Context, s *stage, p *process, calls int) error {
+	counted, dropped, err := s.counters(ctx)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	buf, got := make([]byte, 1<<20), 0
-	for {
-		n, err := f.Read(buf)
-		got += bytes.Count(buf[:n], []byte{'\n'})
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
+	p.stop() // which writes out the log
+	lines, err := countLines(accessLog(s))
+	if err != nil {
+		return err
 	}
-	if got < want {
-		return fmt.Errorf("the access log has %d lines for %d calls", got, want)
+	if counted < calls || lines+dropped < calls {
+		return fmt.Errorf("of %d calls the metrics count %d, and the access log has %d lines and %d dropped", calls, counted, lines, dropped)
 	}
 	return nil
+}
+
+// counters reads from causeway's metrics how many calls it counted and how many lines of its log it dropped.
+func (s *stage) counters(ctx context.Context) (calls, dropped int, err error) {
+	token, err := os.ReadFile(filepath.Join(s.data, "admin.token"))
+	if err != nil {
+		return 0, 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, stallAfter)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.admin+"/metrics", nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return 0, 0, fmt.Errorf("/metrics: status %s", resp.Status)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), "{")
+		if strings.HasPrefix(name, "#") {
+			continue
+		}
+		if value == "" {
+			name, _, _ = strings.Cut(name, " ")
+		}
+		n, err := strconv.ParseFloat(lines.Text()[strings.LastIndexByte(lines.Text(), ' ')+1:], 64)
+		if err != nil {
+			return 0, 0, fmt.Errorf("/metrics: %q: %w", lines.Text(), err)
+		}
+		switch name {
+		case "causeway_requests_total":
+			calls += int(n)
+		case "causeway_log_dropped_lines_total":
+			dropped += int(n)
+		}
+	}
+	return calls, dropped, lines.Err()
+}
+
+// countLines counts the lines of a file.
+func countLines(path string) (int, error) {
+	f, err := os.Open(path) //nolint:gosec // a file of this run
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	buf, lines := make([]byte, 1<<20), 0
+	for {
+		n, err := f.Read(buf)
+		lines += bytes.Count(buf[:n], []byte{'\n'})
+		if errors.Is(err, io.EOF) {
+			return lines, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
 }
 
 // buildCauseway builds the gateway's binary from the repository's root, with the root's own go.mod.

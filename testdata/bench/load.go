@@ -27,7 +27,7 @@ type load struct {
 	conns   int
 	rate    int           // calls per second, begun on time whatever the answers do; 0: each connection calls as soon as it is answered
 	warm    time.Duration // calls that are not counted
-	measure time.Duration // calls that are
+	measure time.Duration // calls that are; longer on a machine so busy that no more than one per connection was answered
 	pid     int           // whose CPU time is taken
 	latency bool          // keep the latency of every counted call
 }
@@ -83,6 +83,7 @@ type epollLoad struct {
 	conns   []epollConn
 	begin   time.Time
 	now     time.Duration // since begin
+	last    time.Duration // when an answer last came
 	busy    int
 	free    []int           // with a rate: idle connections, the one idle for longest first
 	backlog []time.Duration // with a rate: when the calls were due that wait for a connection
@@ -175,7 +176,6 @@ func (e *epollLoad) run(ctx context.Context) (*loaded, error) {
 		events     = make([]unix.EpollEvent, e.load.conns+1)
 		before     cpu
 		started    time.Duration
-		last       time.Duration // when an answer last came
 		phaseUntil = e.warm
 	)
 	for {
@@ -184,9 +184,6 @@ func (e *epollLoad) run(ctx context.Context) (*loaded, error) {
 			return nil, err
 		}
 		e.now = time.Since(e.begin)
-		if n > 0 {
-			last = e.now
-		}
 		for i := range max(n, 0) {
 			if events[i].Fd == tick {
 				err = e.beginDue()
@@ -200,7 +197,7 @@ func (e *epollLoad) run(ctx context.Context) (*loaded, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if e.now-last > stallAfter {
+		if e.now-e.last > stallAfter {
 			return nil, fmt.Errorf("no answer for %v, %d calls under way", stallAfter, e.busy)
 		}
 		if e.over && (e.busy == 0 || e.now > phaseUntil) {
@@ -209,8 +206,8 @@ func (e *epollLoad) run(ctx context.Context) (*loaded, error) {
 			}
 			return &e.out, nil
 		}
-		if e.over || e.now < phaseUntil {
-			continue
+		if e.over || e.now < phaseUntil || e.count && e.out.calls < len(e.conns) {
+			continue // a machine that starves everything ends by stallAfter
 		}
 		used, err := cpuTime(e.pid)
 		if err != nil {
@@ -307,7 +304,7 @@ func (e *epollLoad) receive(i int) error {
 	if !c.busy || size != c.have {
 		return errors.New("more bytes than one answer")
 	}
-	c.have, c.busy = 0, false
+	c.have, c.busy, e.last = 0, false, e.now
 	e.busy--
 	if e.count {
 		e.out.calls++

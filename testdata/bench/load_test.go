@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -218,4 +219,29 @@ func FuzzAnswer(f *testing.F) {
 			t.Fatalf("got %d %q, net/http %d %q", a.status, a.body, want.StatusCode, body)
 		}
 	})
+}
+
+// TestLoadStalls shows that a run against a server that does not answer ends, with and without a rate.
+func TestLoadStalls(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for the bound on a stall twice")
+	}
+	all, err := scenarios()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rate := range []int{0, 100} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0") // connections wait in its backlog for ever
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &load{
+			address: ln.Addr().String(), status: 200, conns: 2, rate: rate, pid: os.Getpid(), measure: 50 * time.Millisecond,
+			request: newRequest(&all[0], ln.Addr().String(), timeoutHeader{"X-Request-Timeout", "9.", "s"}),
+		}
+		if _, err := l.run(t.Context()); err == nil || err.Error() != "no answer for 10s, 2 calls under way" {
+			t.Errorf("rate %d: error %v", rate, err)
+		}
+		_ = ln.Close()
+	}
 }

@@ -98,6 +98,11 @@ func (t *tlsLoad) measured(ctx context.Context) (*loaded, error) {
 	if err := t.wait(ctx, t.measure); err != nil {
 		return nil, err
 	}
+	for t.done.Load()-calls < int64(t.conns) && time.Since(started) < stallAfter {
+		if err := t.wait(ctx, t.measure); err != nil {
+			return nil, err
+		}
+	}
 	used, err := cpuTime(t.pid)
 	if err != nil {
 		return nil, err

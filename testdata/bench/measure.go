@@ -146,9 +146,8 @@ func (p *plan) scene(ctx context.Context, sc *scenario, backendName string) (res
 		if r.proof == nil {
 			continue
 		}
-		r.process.stop()
-		if err := r.proof(s, r.calls); err != nil {
-			return nil, fmt.Errorf("%s: %w", r.name, err)
+		if err := r.proof(ctx, s, r.process, r.calls); err != nil {
+			return nil, fmt.Errorf("%s: %w%s", r.name, err, r.process.errors)
 		}
 	}
 	return results, nil
