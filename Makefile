@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 # The go command passes over folders called testdata; those with Go code of this module are named here.
-TESTDATA := $(shell find testdata -name '*.go' ! -path 'testdata/bench/*' -printf './%h\n' | sort -u)
+TESTDATA := $(shell find testdata -type d -exec test -e '{}/go.mod' ';' -prune -o -name '*.go' -printf './%h\n' | sort -u)
 PACKAGES := ./... $(TESTDATA)
 
 .PHONY: help build demo test proof lint fmt fuzz bench generate packages clean
