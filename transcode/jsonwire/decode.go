@@ -103,6 +103,13 @@ func (p *parser) key(m *schema.Message, next int, inAny bool) (at int, f *schema
 	if p.peek() != '"' {
 		return 0, nil, p.failf(p.pos, "wanted a key in quotes, found %s", p.found(p.pos))
 	}
+	if next < len(m.Fields) && !inAny {
+		if f := m.Fields[next]; p.literal(f.JSONKey) {
+			at = p.pos
+			p.pos += len(f.JSONKey)
+			return at, f, true
+		}
+	}
 	at = p.pos
 	name, ok := p.str()
 	if !ok {
@@ -110,9 +117,7 @@ func (p *parser) key(m *schema.Message, next int, inAny bool) (at int, f *schema
 	}
 	isType := inAny && string(name) == "@type"
 	if !isType {
-		if next < len(m.Fields) && m.Fields[next].JSONName == string(name) {
-			f = m.Fields[next]
-		} else if f = m.ByName(name); f == nil && !p.opts.IgnoreUnknown {
+		if f = m.ByName(name); f == nil && !p.opts.IgnoreUnknown {
 			return at, nil, p.unknown(at, m, string(name))
 		}
 	}
@@ -604,11 +609,14 @@ func (p *parser) numeric(f *schema.Field, c byte) ([]byte, bool) {
 
 func (p *parser) integer(f *schema.Field, c byte) verdict {
 	at := p.pos
-	tok, ok := p.numeric(f, c)
+	neg, mag, ok := p.plainInteger(c)
 	if !ok {
-		return bad
+		var tok []byte
+		if tok, ok = p.numeric(f, c); !ok {
+			return bad
+		}
+		neg, mag, ok = integer(tok)
 	}
-	neg, mag, ok := integer(tok)
 	var v uint64
 	if isUnsigned(f.Kind) {
 		var fits bool
@@ -674,6 +682,9 @@ func parseFloat(tok []byte, quoted bool, width int) (float64, bool) {
 		if len(tok) > maxNumberToken || !validNumber(tok) {
 			return 0, false
 		}
+	}
+	if v, ok := plainFloat(tok); ok && width == 64 {
+		return v, true
 	}
 	v, err := strconv.ParseFloat(view(tok), width)
 	return v, err == nil

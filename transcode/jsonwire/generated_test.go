@@ -297,7 +297,7 @@ func (g *generator) mutate(in []byte, bits []string) []byte {
 func TestMutated(t *testing.T) {
 	w := theWorld(t)
 	rounds := mutations(t)
-	g := &generator{Rand: rand.New(rand.NewPCG(3, 4)), w: w}
+	g := &generator{Rand: rand.New(rand.NewPCG(3, uint64(rounds))), w: w}
 	for n := 0; n < rounds; {
 		m := w.message(t, roots[g.IntN(len(roots))])
 		g.left = 3 + g.IntN(20)

@@ -24,6 +24,69 @@ func (p *parser) numberToken() ([]byte, bool) {
 	return tok, true
 }
 
+// plainInteger reads an integer of at most 18 digits without fraction or exponent at pos, bare or in quotes. Where it is
+// something else, it leaves pos as it was.
+func (p *parser) plainInteger(c byte) (neg bool, mag uint64, ok bool) {
+	in, i := p.in, p.pos
+	quoted := c == '"'
+	if quoted {
+		i++
+	}
+	if i < len(in) && in[i] == '-' {
+		neg = true
+		i++
+	}
+	first := i
+	for i < len(in) && in[i]-'0' <= 9 {
+		mag = mag*10 + uint64(in[i]-'0')
+		i++
+	}
+	const longest = 18
+	if n := i - first; n == 0 || n > longest || n > 1 && in[first] == '0' || i >= len(in) {
+		return false, 0, false
+	}
+	switch end := in[i]; {
+	case quoted && end == '"':
+		i++
+	case quoted || wordByte(end):
+		return false, 0, false
+	}
+	p.pos = i
+	return neg, mag, true
+}
+
+// pow10 are the powers of ten that a float64 holds exactly.
+var pow10 = [...]float64{
+	1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+}
+
+// plainFloat reads a valid number token of at most 15 digits without exponent. Its digits and the power of ten are then
+// exact, so their quotient is the nearest float64.
+func plainFloat(tok []byte) (float64, bool) {
+	const longest = 15
+	mag, digits, decimals, point := uint64(0), 0, 0, 0
+	for i, c := range tok {
+		switch {
+		case c-'0' <= 9:
+			mag = mag*10 + uint64(c-'0')
+			digits++
+			decimals += point
+		case c == '.':
+			point = 1
+		case c != '-' || i > 0:
+			return 0, false
+		}
+	}
+	if digits > longest {
+		return 0, false
+	}
+	v := float64(mag) / pow10[decimals]
+	if tok[0] == '-' {
+		v = -v
+	}
+	return v, true
+}
+
 // validNumber holds tok against the grammar of RFC 8259 section 6.
 func validNumber(tok []byte) bool {
 	i := 0

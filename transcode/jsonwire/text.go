@@ -87,6 +87,11 @@ func appendFloat(dst []byte, v float64, bitSize int) []byte {
 	if v == math.Trunc(v) && math.Abs(v) < 1<<24 && (v != 0 || !math.Signbit(v)) {
 		return strconv.AppendInt(dst, int64(v), 10)
 	}
+	if bitSize == 64 {
+		if out, ok := appendDecimal(dst, v); ok {
+			return out
+		}
+	}
 	format := byte('f')
 	if abs := math.Abs(v); abs != 0 {
 		if bitSize == 64 && (abs < 1e-6 || abs >= 1e21) || bitSize == 32 && (float32(abs) < 1e-6 || float32(abs) >= 1e21) {
@@ -99,4 +104,29 @@ func appendFloat(dst []byte, v float64, bitSize int) []byte {
 		dst = dst[:n-1]
 	}
 	return dst
+}
+
+// appendDecimal appends a float64 that is a decimal of few places, such as a price. A decimal of at most 15 digits that
+// parses as v is the shortest one that does, since no two such decimals parse alike; and the quotient of two numbers that
+// are exact is what parsing gives.
+func appendDecimal(dst []byte, v float64) ([]byte, bool) {
+	const limit = 1e15
+	scaled := math.Round(v * 1e4)
+	if abs := math.Abs(scaled); abs < 1 || abs >= limit || scaled/1e4 != v {
+		return dst, false
+	}
+	if v < 0 {
+		dst = append(dst, '-')
+	}
+	n := uint64(math.Abs(scaled))
+	whole, frac := n/1e4, n%1e4
+	dst = strconv.AppendUint(dst, whole, 10)
+	if frac == 0 {
+		return dst, true
+	}
+	dst = append(dst, '.', byte('0'+frac/1000), byte('0'+frac/100%10), byte('0'+frac/10%10), byte('0'+frac%10))
+	for dst[len(dst)-1] == '0' {
+		dst = dst[:len(dst)-1]
+	}
+	return dst, true
 }
