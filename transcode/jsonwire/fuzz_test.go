@@ -238,7 +238,7 @@ var queryDifferences = []difference{
 		},
 	},
 	{
-		"messages", "grpc-gateway takes Struct, Value and Empty as text, which the README of this package does not promise",
+		"messages", "grpc-gateway takes Struct, Value and Empty as text, which AppendRequest does not promise",
 		oursSays("cannot be given as a parameter"),
 	},
 	{

@@ -184,7 +184,7 @@ func (g *generator) scatter(wire []byte, m *schema.Message) []byte {
 		}
 	}
 	// Only fields of different numbers may change places, and not the members of a oneof.
-	for range len(out) {
+	for range out {
 		i := g.IntN(len(out))
 		if i == 0 {
 			continue

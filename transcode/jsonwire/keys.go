@@ -26,7 +26,7 @@ func (s *keySet) reset() {
 	if len(s.items) == 0 {
 		return
 	}
-	if len(s.slots) > keepSlots {
+	if len(s.slots) > keepSlots || cap(s.bytes) > keepScratch {
 		s.slots, s.items, s.bytes = nil, nil, nil
 		return
 	}

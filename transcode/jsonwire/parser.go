@@ -3,6 +3,7 @@ package jsonwire
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"unicode/utf16"
@@ -114,6 +115,11 @@ func (p *parser) failf(at int, format string, args ...any) bool {
 func (p *parser) fault(above string) *Error {
 	path, line, column := locate(p.in, p.failAt)
 	return &Error{Path: joinPath(above, path), Line: line, Column: column, Message: p.failMsg, cause: p.cause}
+}
+
+// fits refuses a text whose offsets do not fit the tables.
+func (p *parser) fits() bool {
+	return uint64(len(p.in)) <= math.MaxUint32 || p.fail(0, "wanted a body below 4 GiB, found a larger one")
 }
 
 // openLen reserves the length of what follows; closeLen(g) ends it.

@@ -250,7 +250,7 @@ func (p *printer) any(types *schema.Schema, lo, hi int) bool {
 		p.occs = append(p.occs, val)
 	}
 	p.partial++
-	ok := false
+	var ok bool
 	if p.depth++; p.depth > p.maxDepth {
 		return p.failf("nested deeper than %d levels", p.maxDepth)
 	}

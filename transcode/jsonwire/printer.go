@@ -93,7 +93,7 @@ func AppendJSON(dst, wire []byte, m *schema.Message, o *Options) ([]byte, error)
 
 // AppendFieldJSON appends to dst the JSON form of one field of the message m whose wire form is given, as AppendJSON
 // would write it. A field that is not set gives its default: null for a message, [] and {} for repeated fields and maps.
-// Of the other fields only the frame is checked.
+// The empty path is the whole message. Of the other fields only the frame is checked.
 func AppendFieldJSON(dst, wire []byte, m *schema.Message, path schema.Path, o *Options) ([]byte, error) {
 	p := newPrinter(dst, wire, o)
 	defer p.release()
@@ -105,8 +105,8 @@ func AppendFieldJSON(dst, wire []byte, m *schema.Message, path schema.Path, o *O
 
 // AppendAny appends to dst the JSON form of an encoded google.protobuf.Any whose type is looked up in types. When it is
 // not there, errors.Is tells ErrUnknownType.
-func AppendAny(dst, any []byte, types *schema.Schema, o *Options) ([]byte, error) {
-	p := newPrinter(dst, any, o)
+func AppendAny(dst, value []byte, types *schema.Schema, o *Options) ([]byte, error) {
+	p := newPrinter(dst, value, o)
 	defer p.release()
 	p.depth++
 	if !p.root() || !p.any(types, 0, 1) {
@@ -389,7 +389,8 @@ func (p *printer) settle(m *schema.Message, base int) bool {
 // run gives the end of the run of one field's occurrences that begins at i.
 func (p *printer) run(i, top int) int {
 	index := p.occs[i].info >> 3
-	for i++; i < top && p.occs[i].info>>3 == index; i++ {
+	for i++; i < top && p.occs[i].info>>3 == index; {
+		i++
 	}
 	return i
 }

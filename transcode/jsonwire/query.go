@@ -29,7 +29,7 @@ func AppendQuery(dst []Param, m *schema.Message, query string, o *Options) ([]Pa
 		if err != nil {
 			return dst, err
 		}
-		path := schema.Path(nil)
+		var path schema.Path
 		if f := m.ByNameString(name); f != nil {
 			path = f.Self
 		} else if path, err = resolve(m, name, maxDepth); err != nil {

@@ -32,7 +32,7 @@ func AppendRequest(dst []byte, r *Request, o *Options) ([]byte, error) {
 			}
 			return dst, nil
 		}
-		if !p.message(r.Message) || !p.end() {
+		if !p.fits() || !p.message(r.Message) || !p.end() {
 			return dst, p.fault("")
 		}
 		p.spread()
@@ -76,6 +76,9 @@ const (
 func (p *parser) body(r *Request, start int) error {
 	if len(r.Body) == 0 {
 		return nil
+	}
+	if !p.fits() {
+		return p.fault("")
 	}
 	if r.BodyField == nil {
 		if !p.message(r.Message) || !p.end() {

@@ -89,9 +89,7 @@ func (c *compiler) message(md protoreflect.MessageDescriptor) *Message {
 	for i := range md.Fields().Len() {
 		fds = append(fds, md.Fields().Get(i))
 	}
-	for _, x := range c.exts[md.FullName()] {
-		fds = append(fds, x)
-	}
+	fds = append(fds, c.exts[md.FullName()]...)
 	m.Fields = make([]*Field, 0, len(fds))
 	m.names = make(map[string]*Field, 2*len(fds))
 	var top protowire.Number

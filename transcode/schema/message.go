@@ -91,7 +91,7 @@ func (e *Enum) NameOf(n int32) (string, bool) { s, ok := e.names[n]; return s, o
 
 // ByNumber finds a field by its number, or nil.
 func (m *Message) ByNumber(n protowire.Number) *Field {
-	if uint(n) < uint(len(m.dense)) {
+	if n >= 0 && int(n) < len(m.dense) {
 		return m.dense[n]
 	}
 	return m.sparse[n]
@@ -242,8 +242,12 @@ var wellKnownFields = map[WellKnown][]struct {
 	StringValue: {{1, protoreflect.StringKind, Singular, 0}},
 	BytesValue:  {{1, protoreflect.BytesKind, Singular, 0}},
 	Value: {
-		{1, protoreflect.EnumKind, Singular, 0}, {2, protoreflect.DoubleKind, Singular, 0}, {3, protoreflect.StringKind, Singular, 0},
-		{4, protoreflect.BoolKind, Singular, 0}, {5, protoreflect.MessageKind, Singular, Struct}, {6, protoreflect.MessageKind, Singular, ListValue},
+		{1, protoreflect.EnumKind, Singular, 0},
+		{2, protoreflect.DoubleKind, Singular, 0},
+		{3, protoreflect.StringKind, Singular, 0},
+		{4, protoreflect.BoolKind, Singular, 0},
+		{5, protoreflect.MessageKind, Singular, Struct},
+		{6, protoreflect.MessageKind, Singular, ListValue},
 	},
 }
 
