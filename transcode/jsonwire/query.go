@@ -60,7 +60,12 @@ func resolve(m *schema.Message, name string, maxDepth int) (schema.Path, error) 
 	}
 	path, err := m.Path(name)
 	if err != nil {
-		return nil, &Error{Path: shown, Message: "a parameter of the query names no field: " + err.Error()}
+		const longest = 400 // the error repeats the name, which may be as long as the caller likes
+		why := err.Error()
+		if len(why) > longest {
+			why = string(validPrefix([]byte(why), longest)) + "..."
+		}
+		return nil, &Error{Path: shown, Message: "a parameter of the query names no field: " + why}
 	}
 	return path, nil
 }
