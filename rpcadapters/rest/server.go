@@ -161,6 +161,11 @@ func (c *call) Message(ctx context.Context, m *schema.Message) (*rpc.Message, er
 		}
 		req.Body = body
 		req.BodyField = binding.BodyField
+	} else if c.x.ContentLength != 0 {
+		// Nobody asked for this body; it is read all the same, for the caller's departure is seen behind it only.
+		if _, err := c.Raw(ctx); err != nil {
+			return nil, err
+		}
 	}
 	var err error
 	if c.x.HTTP.Query != "" && binding.Body != httprule.WholeBody {

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+)
+
+const stringMessage = "grpc.gateway.examples.internal.proto.sub.StringMessage"
+
+// scalars are the values that testABECreate and testABECreateBody share.
+const scalars = `"floatValue":1.5,"doubleValue":2.5,"int64Value":"4294967296","uint64Value":"9223372036854775807","int32Value":-2147483648,` +
+	`"fixed64Value":"9223372036854775807","fixed32Value":4294967295,"boolValue":true,"stringValue":"strprefix/foo","uint32Value":4294967295,` +
+	`"sfixed32Value":2147483647,"sfixed64Value":"-4611686018427387904","sint32Value":2147483647,"sint64Value":"4611686018427387903",` +
+	`"nonConventionalNameValue":"camelCase"`
+
+// createPath is the path that gives those values, and four enums.
+func createPath(float, double, text, enums string) string {
+	return "/v1/example/a_bit_of_everything/" + float + "/" + double + "/4294967296/separator/9223372036854775807/-2147483648/9223372036854775807/4294967295/true/" +
+		text + "/4294967295/2147483647/-4611686018427387904/2147483647/4611686018427387903/camelCase/" + enums
+}
+
+// createBody is the message that testABECreateBody sends and wants back.
+const createBody = `{` + scalars + `,"enumValue":"ONE","pathEnumValue":"ABC","nestedPathEnumValue":"GHI",
+	"nested":[{"name":"bar","amount":10},{"name":"baz","amount":20}],"repeatedStringValue":["a","b","c"],"oneofString":"x",
+	"mapValue":{"a":"ONE","b":"ZERO"},"mappedStringValue":{"a":"x","b":"y"},
+	"mappedNestedValue":{"a":{"name":"x","amount":1},"b":{"name":"y","amount":2}},
+	"repeatedEnumAnnotation":["ONE","ZERO"],"enumValueAnnotation":"ONE","repeatedStringAnnotation":["a","b"],
+	"repeatedNestedAnnotation":[{"name":"hoge","amount":10},{"name":"fuga","amount":20}],
+	"nestedAnnotation":{"name":"hoge","amount":10},"optionalStringValue":"optional-str"}`
+
+// repeatedQuery and repeated are the values of testABERepeated.
+const (
+	repeatedQuery = "?path_repeated_float_value=1.5&path_repeated_float_value=-1.5" +
+		"&path_repeated_double_value=2.5&path_repeated_double_value=-2.5" +
+		"&path_repeated_int64_value=4294967296&path_repeated_int64_value=-4294967296" +
+		"&path_repeated_uint64_value=0&path_repeated_uint64_value=9223372036854775807" +
+		"&path_repeated_int32_value=2147483647&path_repeated_int32_value=-2147483648" +
+		"&path_repeated_fixed64_value=0&path_repeated_fixed64_value=9223372036854775807" +
+		"&path_repeated_fixed32_value=0&path_repeated_fixed32_value=4294967295" +
+		"&path_repeated_bool_value=true&path_repeated_bool_value=false" +
+		"&path_repeated_string_value=foo&path_repeated_string_value=bar" +
+		"&path_repeated_bytes_value=AA==&path_repeated_bytes_value=_w==" +
+		"&path_repeated_uint32_value=0&path_repeated_uint32_value=4294967295" +
+		"&path_repeated_enum_value=ZERO&path_repeated_enum_value=ONE" +
+		"&path_repeated_sfixed32_value=2147483647&path_repeated_sfixed32_value=-2147483648" +
+		"&path_repeated_sfixed64_value=4294967296&path_repeated_sfixed64_value=-4294967296" +
+		"&path_repeated_sint32_value=2147483647&path_repeated_sint32_value=-2147483648" +
+		"&path_repeated_sint64_value=4611686018427387903&path_repeated_sint64_value=-4611686018427387904"
+	repeated = `{"pathRepeatedFloatValue":[1.5,-1.5],"pathRepeatedDoubleValue":[2.5,-2.5],"pathRepeatedInt64Value":["4294967296","-4294967296"],
+		"pathRepeatedUint64Value":["0","9223372036854775807"],"pathRepeatedInt32Value":[2147483647,-2147483648],
+		"pathRepeatedFixed64Value":["0","9223372036854775807"],"pathRepeatedFixed32Value":[0,4294967295],
+		"pathRepeatedBoolValue":[true,false],"pathRepeatedStringValue":["foo","bar"],"pathRepeatedBytesValue":["AA==","/w=="],
+		"pathRepeatedUint32Value":[0,4294967295],"pathRepeatedEnumValue":["ZERO","ONE"],
+		"pathRepeatedSfixed32Value":[2147483647,-2147483648],"pathRepeatedSfixed64Value":["4294967296","-4294967296"],
+		"pathRepeatedSint32Value":[2147483647,-2147483648],"pathRepeatedSint64Value":["4611686018427387903","-4611686018427387904"]}`
+)
+
+// everythingCases are those of TestABE and of the generated client for the same service.
+func everythingCases() []exampleCase {
+	const at, path, message = "TestABE/", "/v1/example/a_bit_of_everything", "ABitOfEverything"
+	const example = `{"bool_value": true, "string_value": "strprefix/example"}`
+	notFound := func(te ...string) func(*exampleRun) {
+		return func(x *exampleRun) {
+			a := x.g.call("GET", path+"/not_exist", "", te...)
+			if s := x.failed(a, 404, codes.NotFound, ""); s.GetMessage() != "not found" {
+				x.Errorf("want the service's message, found %q", s.GetMessage())
+			}
+			x.header(a, "Grpc-Metadata-Uuid", "not_exist")
+			x.header(a, "Grpc-Trailer-Foo", "foo2")
+			x.header(a, "Grpc-Trailer-Bar", "bar2")
+		}
+	}
+	return []exampleCase{
+		{name: at + "testABECreate(8088)", run: func(x *exampleRun) {
+			a := x.g.call("POST", createPath("1.500000", "2.500000", "strprefix/foo", "ZERO/DEF/JKL/ONE"), "{}", "Content-Type", "application/json")
+			x.ok(a, message, `{`+scalars+`,"pathEnumValue":"DEF","nestedPathEnumValue":"JKL","enumValueAnnotation":"ONE"}`)
+			if a.text(x, "uuid") == "" {
+				x.Error("want a uuid")
+			}
+		}},
+		{name: at + "testABECreateBody(8088)", run: func(x *exampleRun) {
+			a := x.g.call("POST", path, createBody, "Content-Type", "application/json")
+			x.ok(a, message, createBody)
+			if a.text(x, "uuid") == "" {
+				x.Error("want a uuid")
+			}
+		}},
+		{name: at + "testABEBulkCreate(8088, true)", note: isStream},
+		{name: at + "testABEBulkCreate(8088, false)", note: isStream},
+		{name: at + "testABEBulkCreateWithError(8088)", note: isStream},
+		{name: at + "testABELookup(8088)", run: func(x *exampleRun) {
+			uuid := x.create(example)
+			a := x.g.call("GET", path+"/"+uuid, "")
+			x.ok(a, message, example)
+			x.header(a, "Grpc-Metadata-Uuid", uuid)
+			if got := a.text(x, "uuid"); got != uuid {
+				x.Errorf("uuid: want %q, found %q", uuid, got)
+			}
+		}},
+		{name: at + "testABELookupNotFound(8088, true)", note: trailersAsHeaders, run: notFound("TE", "trailers")},
+		{name: at + "testABELookupNotFound(8088, false)", run: notFound()},
+		{name: at + "testABEList(8088)", note: isStream},
+		{name: at + "testABEDownload(8088)", note: isStream},
+		{name: at + "testABEBulkEcho(8088)", note: isStream},
+		{name: at + "testABEBulkEchoZeroLength(8088)", note: isStream},
+		{name: at + "testAdditionalBindings(8088)", run: func(x *exampleRun) {
+			const want = `{"value":"hello"}`
+			x.ok(x.g.call("GET", path+"/echo/hello", ""), stringMessage, want)
+			x.ok(x.g.call("POST", "/v2/example/echo", `"hello"`, "Content-Type", "application/json"), stringMessage, want)
+			x.ok(x.chunked("/v2/example/echo", `"hello"`), stringMessage, want)
+			x.ok(x.g.call("GET", "/v2/example/echo?value=hello", ""), stringMessage, want)
+		}},
+		{name: at + "testABERepeated(8088)", note: "google.api.http lets no repeated field stand in a path: a rule in the configuration takes the values from the query", run: func(x *exampleRun) {
+			x.ok(x.g.call("GET", "/v1/example/a_bit_of_everything_repeated"+repeatedQuery, ""), "ABitOfEverythingRepeated", repeated)
+		}},
+		{name: at + "testABEExists(8088)", run: func(x *exampleRun) {
+			if a := x.g.call("HEAD", path+"/"+x.create(example), ""); a.status != http.StatusOK || a.body != "" {
+				x.Errorf("want 200 without a body, found %d %q", a.status, a.body)
+			}
+		}},
+		{name: at + "testABEExistsNotFound(8088)", run: func(x *exampleRun) {
+			if a := x.g.call("HEAD", path+"/not_exist", ""); a.status != http.StatusNotFound || a.body != "" {
+				x.Errorf("want 404 without a body, found %d %q", a.status, a.body)
+			}
+		}},
+		{name: at + "testABEOptions(8088)", run: func(x *exampleRun) {
+			a := x.g.call("OPTIONS", path+"/test", example, "Content-Type", "application/json")
+			x.exactly(a, "{}")
+			x.header(a, "Grpc-Metadata-Allow", "OPTIONS, GET, HEAD, POST, PUT, TRACE")
+		}},
+		{name: at + "testABETrace(8088)", run: func(x *exampleRun) {
+			a := x.g.call("TRACE", path+"/test", example, "Content-Type", "application/json")
+			x.ok(a, message, "{}") // the binding takes no body
+			if got := a.text(x, "uuid"); got != "test" {
+				x.Errorf("uuid: want test, found %q", got)
+			}
+		}},
+		{
+			name: "TestAbitOfEverythingClient/testABEClientCreate(cl)",
+			note: "the generated client sends the / of strprefix/foo as %2F, which makes no segment (404); with a plain / it is answered",
+			run: func(x *exampleRun) {
+				const query = "?required_field_behavior_json_name_custom=test&required_field_schema_json_name_custom=test" +
+					"&requiredStringField1=&requiredStringField2=&requiredStringViaFieldBehaviorAnnotation=&uuid=6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+				x.failed(x.g.call("POST", createPath("1.5", "2.5", "strprefix%2Ffoo", "ZERO/ABC/JKL/ZERO")+query, ""), 404, codes.Unimplemented, "ROUTE_NOT_FOUND")
+				a := x.g.call("POST", createPath("1.5", "2.5", "strprefix/foo", "ZERO/ABC/JKL/ZERO")+query, "")
+				x.ok(a, message, `{`+scalars+`,"nestedPathEnumValue":"JKL","required_field_behavior_json_name_custom":"test","required_field_schema_json_name_custom":"test"}`)
+				if got := a.text(x, "uuid"); got == "" || strings.Contains(got, "-") {
+					x.Errorf("want a uuid that the server made, found %q", got)
+				}
+			},
+		},
+	}
+}
+
+// chunked posts a body whose length is not stated.
+func (x *exampleRun) chunked(path, body string) answer {
+	x.Helper()
+	req, err := http.NewRequestWithContext(x.Context(), http.MethodPost, x.g.url+path, struct{ io.Reader }{strings.NewReader(body)})
+	if err != nil {
+		x.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := x.g.client.Do(req)
+	if err != nil {
+		x.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		x.Fatal(err)
+	}
+	return answer{status: resp.StatusCode, header: resp.Header, body: string(raw)}
+}
