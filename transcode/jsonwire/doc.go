@@ -2,7 +2,8 @@
 // message object in between, and merges what an HTTP request carries outside its body (path variables, query) into the
 // same bytes.
 //
-// The rule is https://protobuf.dev/programming-guides/json/; protojson with dynamicpb is the oracle in the tests.
+// The rule is https://protobuf.dev/programming-guides/json/; protojson with dynamicpb is the oracle in the tests, which
+// list where this package decides otherwise, each with its reason.
 package jsonwire
 
 import (

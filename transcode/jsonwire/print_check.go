@@ -72,7 +72,7 @@ func (p *printer) checkMessage(m *schema.Message, lo, hi int) bool {
 func (p *printer) checkMap(f *schema.Field, i, j int) bool {
 	for ; i < j; i++ {
 		o := p.occs[i]
-		if _, ok := p.entryKey(f, o); !ok {
+		if k, ok := p.entryKey(f, o); !ok || !p.checkKey(f.MapKey, k) {
 			return false
 		}
 		lo := len(p.occs)
@@ -80,6 +80,17 @@ func (p *printer) checkMap(f *schema.Field, i, j int) bool {
 			return false
 		}
 		p.occs = p.occs[:lo]
+	}
+	return true
+}
+
+// checkKey checks a map key that is not written.
+func (p *printer) checkKey(f *schema.Field, k mapKey) bool {
+	if !f.UTF8 {
+		return true
+	}
+	if b := p.keyBytes(k); !utf8.Valid(b) {
+		return p.notUTF8(b)
 	}
 	return true
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -72,7 +71,8 @@ func (p *printer) mapping(f *schema.Field, i, j int) bool {
 	return true
 }
 
-// entryKey reads the key of an entry, the last one if it is given twice.
+// entryKey reads the key of an entry, the last one if it is given twice. Whether that one is UTF-8 shows when it is
+// written.
 func (p *printer) entryKey(f *schema.Field, o occurrence) (k mapKey, ok bool) {
 	k.pos = o.pos
 	kf := f.MapKey
@@ -94,8 +94,8 @@ func (p *printer) entryKey(f *schema.Field, o occurrence) (k mapKey, ok bool) {
 		}
 		if kf.Kind == protoreflect.StringKind {
 			start, stop := p.span(occurrence{pos: uint32(next), info: uint32(typ)})
-			if kf.UTF8 && !utf8.Valid(p.in[start:stop]) {
-				return k, p.notUTF8(p.in[start:stop])
+			if !p.checkKey(kf, k) { // the one that is replaced
+				return k, false
 			}
 			k.key = uint64(start)<<32 | uint64(stop-start)
 			continue

@@ -255,7 +255,10 @@ func (p *printer) index(m *schema.Message, lo, hi int) bool {
 	for part := lo; part < hi; part++ {
 		i, end := p.span(p.occs[part])
 		for i < end {
-			num, typ, next := p.tag(i, end)
+			num, typ, next := protowire.Number(in[i]>>3), protowire.Type(in[i]&7), i+1
+			if in[i] >= 0x80 || num == 0 || typ > protowire.Fixed32Type {
+				num, typ, next = p.tag(i, end)
+			}
 			if next < 0 || typ == protowire.EndGroupType {
 				return p.broken(m)
 			}
