@@ -241,8 +241,8 @@ func (f *fields) unknown(key *yaml.Node) {
 		where = "in " + p
 	}
 	near := schema.Nearest(key.Value, names)
-	fault := &Fault{}
-	*fault = *spanOf(r.file, key).fault(f.at.path(), fmt.Sprintf("unknown key %q %s%s", abridge(key.Value), where, schema.DidYouMean(key.Value, names)))
+	at := spanOf(r.file, key)
+	fault := at.fault(f.at.path(), fmt.Sprintf("unknown key %q %s%s", abridge(key.Value), where, schema.DidYouMean(key.Value, names)))
 	switch {
 	case near != "":
 		fault.Fix = "rename the key; keys here are: " + list(names)
@@ -255,6 +255,10 @@ func (f *fields) unknown(key *yaml.Node) {
 		fault.Fix = "remove the key; there are no keys here"
 	default:
 		fault.Fix = "remove the key; keys here are: " + list(names)
+	}
+	if fd := f.byName[near]; fd != nil && fd.FullName() == tokenField { // its value is a token, most likely
+		rest := r.file.from(at.line, at.column)
+		fault.Source = strings.TrimSuffix(r.file.line(at.line), rest) + key.Value + ": " + mask
 	}
 	r.faults = append(r.faults, fault)
 }

@@ -47,14 +47,18 @@ func TestLaterFault(t *testing.T) {
 		fault *config.Fault
 		want  string
 	}{
-		{doc.Fault("services[0].schema", "no service %q in it", "a.B").WithFix("push it"),
-			"dir/causeway.yaml:8:13: services[0].schema: no service \"a.B\" in it\n      7 |     endpoints: [{address: \"127.0.0.1:9090\"}]\n      8 |     schema: orders\n        |             ^^^^^^\nfix: push it"},
+		{
+			doc.Fault("services[0].schema", "no service %q in it", "a.B").WithFix("push it"),
+			"dir/causeway.yaml:8:13: services[0].schema: no service \"a.B\" in it\n      7 |     endpoints: [{address: \"127.0.0.1:9090\"}]\n      8 |     schema: orders\n        |             ^^^^^^\nfix: push it",
+		},
 		{doc.Fault("services[0].adapter", "gone"), "dir/causeway.yaml:6:5: services[0].adapter: gone\n      5 | services:\n      6 |   - name: orders\n        |     ^"},
 		{doc.Fault("services[7].adapter", "gone"), "dir/causeway.yaml:5:1: services[7].adapter: gone\n      4 |     descriptor_set: ${SET}\n      5 | services:\n        | ^^^^^^^^"},
 		{doc.Fault("plugins[1].config.buckets[1]", "falls"), "dir/causeway.yaml:13:27: plugins[1].config.buckets[1]: falls\n     12 |   - name: metrics\n     13 |     config: {buckets: [1, 2]}\n        |                           ^"},
 		{doc.Fault("plugins[1].config.other", "x"), "dir/causeway.yaml:13:5: plugins[1].config.other: x\n     12 |   - name: metrics\n     13 |     config: {buckets: [1, 2]}\n        |     ^^^^^^"},
-		{doc.Fault("schemas[0].descriptor_set", "open %s: %v; %s", "dir/top-secret.binpb", errors.New("open top-secret.binpb: no"), "x"),
-			"dir/causeway.yaml:4:21: schemas[0].descriptor_set: open dir/***: open ***: no; ***\n      3 |   - name: orders\n      4 |     descriptor_set: ${SET}\n        |                     ^^^^^^"},
+		{
+			doc.Fault("schemas[0].descriptor_set", "open %s: %v; %s", "dir/top-secret.binpb", errors.New("open top-secret.binpb: no"), "x"),
+			"dir/causeway.yaml:4:21: schemas[0].descriptor_set: open dir/***: open ***: no; ***\n      3 |   - name: orders\n      4 |     descriptor_set: ${SET}\n        |                     ^^^^^^",
+		},
 		{doc.Fault("", "two bindings collide"), "dir/causeway.yaml:1:1: two bindings collide\n      1 | listen: [{address: \":8080\"}]\n        | ^"},
 	}
 	for _, test := range tests {
@@ -279,6 +283,54 @@ func write(t *testing.T, name, text string) {
 	t.Helper()
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestLarge: documents that are large, in one line, nested, or wrong everywhere take no more than their share.
+func TestLarge(t *testing.T) {
+	const n = 10_000
+	var s strings.Builder
+	s.WriteString(`{"listen": [{"address": ":8080"}], "schemas": [{"name": "orders", "pushed": {}}], "services": [{"name": "orders", "endpoints": [{"address": "a:1"}], "schema": "orders"}], "routes": [`)
+	for i := range n {
+		if i > 0 {
+			s.WriteString(", ")
+		}
+		fmt.Fprintf(&s, `{"name": "r%d", "hosts": ["h%d.example.com"], "methods": ["acme.v1.S%d/Get"], "service": "orders"}`, i, i, i)
+	}
+	s.WriteString("]}")
+	one := s.String()
+	lines := strings.ReplaceAll(one, ", {", ",\n {")
+	var block strings.Builder
+	block.WriteString("routes:\n")
+	for i := range n {
+		fmt.Fprintf(&block, "  - name: r%d\n    token: x\n    methods: [a.B/C]\n    servce: x\n", i)
+	}
+	tests := []struct {
+		name, text string
+		faults     int
+	}{
+		{"one line", one, 0},
+		{"many lines", lines, 0},
+		{"syntax error at the end", strings.TrimSuffix(lines, "}"), 1},
+		{"faults in one line", strings.ReplaceAll(one, `"service"`, `"servce"`), n},
+		{"faults in many lines", strings.ReplaceAll(lines, `"service"`, `"servce"`), n},
+		{"faults in blocks", block.String(), 2*n + 1},
+		{"flow nesting", "listen: " + strings.Repeat("[", 200_000), 1},
+		{"block nesting", "listen:\n" + strings.Repeat("- ", 200_000), 1},
+	}
+	for _, test := range tests {
+		start := time.Now()
+		_, err := config.Parse("x.yaml", []byte(test.text), nil)
+		faults, _ := errors.AsType[config.Faults](err)
+		if len(faults) != test.faults {
+			t.Errorf("%s: %d faults, want %d", test.name, len(faults), test.faults)
+		}
+		if err != nil && len(err.Error()) > 1<<16 {
+			t.Errorf("%s: %d bytes printed", test.name, len(err.Error()))
+		}
+		if took := time.Since(start); took > 20*time.Second { // each takes about 0.2 s; one that costs its square, minutes
+			t.Errorf("%s: %s", test.name, took)
+		}
 	}
 }
 

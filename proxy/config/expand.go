@@ -1,7 +1,7 @@
 package config
 
 import (
-	"fmt"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -123,7 +123,7 @@ func (r *reader) secretFile(path string, at *place) (string, bool) {
 	return s, true
 }
 
-var errNotText = fmt.Errorf("not UTF-8 text")
+var errNotText = errors.New("not UTF-8 text")
 
 // resolvePath joins a relative path with the folder of the document.
 func resolvePath(dir, path string) string {

@@ -169,15 +169,26 @@ func (fs Faults) sorted() error {
 	return kept
 }
 
-// tokenKey finds a key `token` and what is written behind it.
-var tokenKey = regexp.MustCompile(`^(.*?\btoken["']?[ \t]*:[ \t]+)(.*)$`)
+// tokenKey finds a key `token`.
+var tokenKey = regexp.MustCompile(`\btoken["']?[ \t]*:[ \t]*`)
 
 // shown is a line as faults print it: tokens that were written into the file are masked, since faults are logged. The mask
-// is as long as the token, so that columns stay right.
+// is as long as the token, so that columns stay right. The last lines are kept: a document in one line can have many
+// faults.
 func (s *source) shown(n int) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.masked[n&1].line != n {
+		s.masked[n&1].line, s.masked[n&1].text = n, s.maskTokens(n)
+	}
+	return s.masked[n&1].text
+}
+
+func (s *source) maskTokens(n int) string {
 	line := s.line(n)
 	indent := indentOf(line)
-	for k := n - 1; k > 0 && indent > 0; k-- { // a token may go on below its key
+	const most = 100                                        // lines of one token
+	for k := n - 1; k > max(0, n-most) && indent > 0; k-- { // a token may go on below its key
 		above := s.line(k)
 		if strings.TrimSpace(above) == "" || indentOf(above) >= indent {
 			continue
@@ -187,27 +198,42 @@ func (s *source) shown(n int) string {
 		}
 		break
 	}
-	m := tokenKey.FindStringSubmatch(line)
-	if m == nil {
+	if !strings.Contains(line, "token") {
 		return line
 	}
-	key, rest := m[1], m[2]
-	end := len(rest)
-	switch {
-	case strings.HasPrefix(rest, `"`), strings.HasPrefix(rest, `'`):
-		end = quotedLen(rest)
-	case strings.Contains(key, "{"): // in a flow mapping
-		if i := strings.IndexAny(rest, ",}"); i >= 0 {
-			end = i
+	var b strings.Builder
+	done := 0
+	for _, at := range tokenKey.FindAllStringIndex(line, -1) {
+		if at[0] < done {
+			continue
+		}
+		value := line[at[1]:]
+		value = value[:tokenLen(value, strings.Contains(line[:at[0]], "{"))]
+		b.WriteString(line[done:at[1]])
+		done = at[1] + len(value)
+		if strings.Contains(value, "${") {
+			b.WriteString(value)
+		} else {
+			b.WriteString(strings.Repeat("*", utf8.RuneCountInString(value)))
 		}
 	}
-	if i := strings.Index(rest[:end], " #"); i >= 0 {
+	b.WriteString(line[done:])
+	return b.String()
+}
+
+// tokenLen is the length of the scalar at the beginning of s; flow: inside braces.
+func tokenLen(s string, flow bool) int {
+	end := len(s)
+	if strings.HasPrefix(s, `"`) || strings.HasPrefix(s, `'`) {
+		return quotedLen(s)
+	}
+	if i := strings.IndexAny(s, ",}"); flow && i >= 0 && !strings.HasPrefix(s, "${") {
 		end = i
 	}
-	if strings.Contains(rest[:end], "${") {
-		return line
+	if i := strings.Index(s[:end], " #"); i >= 0 {
+		end = i
 	}
-	return key + strings.Repeat("*", utf8.RuneCountInString(rest[:end])) + rest[end:]
+	return end
 }
 
 func indentOf(line string) int { return len(line) - len(strings.TrimLeft(line, " \t")) }

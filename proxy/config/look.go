@@ -203,15 +203,15 @@ func foldersOf(name string, want map[string]bool) {
 	near := nearestFolder(filepath.Dir(name))
 	want[near] = true
 	want[filepath.Dir(near)] = true
-	if real, err := filepath.EvalSymlinks(name); err == nil {
-		want[filepath.Dir(real)] = true
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		want[filepath.Dir(target)] = true
 	}
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		n := 0
 		// A folder that cannot be read has nothing to tell.
 		_ = filepath.WalkDir(name+string(filepath.Separator), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || !d.IsDir() {
-				return nil
+				return nil //nolint:nilerr // the rest of the tree counts
 			}
 			if n > 0 && hidden(d.Name()) {
 				return fs.SkipDir

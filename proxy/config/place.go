@@ -3,6 +3,7 @@ package config
 import (
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -14,6 +15,12 @@ type source struct {
 
 	// Where from was asked last; reading goes forward, so that a document in one line does not cost its square.
 	cursor struct{ line, column, offset int }
+
+	mu     sync.Mutex
+	masked [2]struct { // the lines that faults printed last, by parity
+		line int
+		text string
+	}
 }
 
 func newSource(name, text string) *source {
@@ -182,17 +189,4 @@ func (p *place) where() span {
 		}
 	}
 	return span{}
-}
-
-// anyFailed reports whether the place or one below it could not be read.
-func (p *place) anyFailed() bool {
-	if p.failed {
-		return true
-	}
-	for _, k := range p.kids {
-		if k.anyFailed() {
-			return true
-		}
-	}
-	return false
 }

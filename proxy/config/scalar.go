@@ -109,13 +109,13 @@ func convert(fd protoreflect.FieldDescriptor, l literal) (protoreflect.Value, *m
 		return convertEnum(fd.Enum(), l)
 	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
 		i, bad := convertInt(l, math.MinInt32, math.MaxInt32)
-		return protoreflect.ValueOfInt32(int32(i)), bad
+		return protoreflect.ValueOfInt32(int32(i)), bad //nolint:gosec // in range, or bad
 	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
 		i, bad := convertInt(l, math.MinInt64, math.MaxInt64)
 		return protoreflect.ValueOfInt64(i), bad
 	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
 		u, bad := convertUint(l, math.MaxUint32)
-		return protoreflect.ValueOfUint32(uint32(u)), bad
+		return protoreflect.ValueOfUint32(uint32(u)), bad //nolint:gosec // in range, or bad
 	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
 		u, bad := convertUint(l, math.MaxUint64)
 		return protoreflect.ValueOfUint64(u), bad

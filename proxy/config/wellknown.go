@@ -110,7 +110,7 @@ func convertDuration(l literal) (seconds int64, nanos int32, bad *misfit) {
 		if m[1] == "-" {
 			s, n = -s, -n
 		}
-		return s, int32(n), nil
+		return s, int32(n), nil //nolint:gosec // below 1e9
 	}
 	fix := `write seconds and "s": 1.5s`
 	if d, ok := guessDuration(l); ok {
@@ -152,7 +152,7 @@ func convertTimestamp(l literal) (seconds int64, nanos int32, bad *misfit) {
 	if rfc3339.MatchString(l.text) && l.isString() {
 		t, err := time.Parse(time.RFC3339Nano, l.text)
 		if utc := t.UTC(); err == nil && utc.Year() >= 1 && utc.Year() <= 9999 {
-			return utc.Unix(), int32(utc.Nanosecond()), nil
+			return utc.Unix(), int32(utc.Nanosecond()), nil //nolint:gosec // below 1e9
 		}
 	}
 	return 0, 0, misfitf("write it as 2006-01-02T15:04:05Z", "wanted a time in RFC 3339 form")
