@@ -44,6 +44,7 @@ type Gateway struct {
 	listeners []*listener
 	attempted *config.Document // the last document loaded, valid or not: its files are watched
 	last      outcome
+	leaving   *retirement // of the snapshot before the one in force
 	closed    bool
 }
 
@@ -125,7 +126,7 @@ func (g *Gateway) apply(ctx context.Context, doc *config.Document, candidates ma
 	opened, gone, err := g.listen(doc)
 	if err != nil {
 		// What next made and prev does not have is closed again.
-		retire(next, prev)
+		retire(next, prev, nil)
 		return err
 	}
 	g.awaitInstances(ctx, next)
@@ -134,7 +135,9 @@ func (g *Gateway) apply(ctx context.Context, doc *config.Document, candidates ma
 	for _, l := range opened {
 		g.serve(l)
 	}
-	retire(prev, next)
+	if prev != nil {
+		g.leaving = retire(prev, next, g.leaving)
+	}
 	g.leaveListeners(gone)
 	return nil
 }
@@ -184,7 +187,7 @@ func (g *Gateway) Check(ctx context.Context) (snap *Snapshot, release func(), er
 		return nil, nil, err
 	}
 	g.awaitInstances(ctx, snap)
-	return snap, func() { retire(snap, prev) }, nil
+	return snap, func() { retire(snap, prev, nil) }, nil
 }
 
 // Current is the snapshot in force, or nil before the first.
@@ -323,6 +326,6 @@ func (g *Gateway) try(ctx context.Context, name string, set *source.Set) error {
 	if err != nil {
 		return err
 	}
-	retire(snap, prev)
+	retire(snap, prev, nil)
 	return nil
 }

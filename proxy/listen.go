@@ -211,8 +211,11 @@ func (g *Gateway) Shutdown(hurry context.Context, stop Stop) {
 	listeners := g.listeners
 	g.mu.Unlock()
 	g.drain(hurry, listeners, stop)
-	snap := g.snap.Load()
-	retire(snap, nil)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if snap := g.snap.Load(); snap != nil {
+		g.leaving = retire(snap, nil, g.leaving)
+	}
 }
 
 func (g *Gateway) drain(hurry context.Context, listeners []*listener, stop Stop) {

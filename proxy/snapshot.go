@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -151,38 +152,77 @@ func (l *level) treesOf(host string) []*tree {
 	return trees
 }
 
-// retire closes, once the last call has left prev, what prev used and next does not. next nil: everything.
-func retire(prev, next *Snapshot) {
-	if prev == nil {
-		return
+// retirement is a snapshot on its way out: what only it used is closed once the last call has left it and every snapshot
+// retired before it, which may use the same things.
+type retirement struct {
+	left    atomic.Int64 // routes with calls inside, and one for the retirement before
+	closers []func()
+
+	mu   sync.Mutex
+	done bool
+	next func() // what waits for the end
+}
+
+// retire begins the end of prev: what next (nil: nothing) does not take over is closed. before is the retirement of the
+// snapshot before prev, or nil.
+func retire(prev, next *Snapshot, before *retirement) *retirement {
+	r := &retirement{closers: prev.closers(next)}
+	routes := append(slices.Clip(prev.routes), prev.nobody)
+	r.left.Store(int64(len(routes)) + 1)
+	for _, rt := range routes {
+		rt.gate.Shut(r.leave)
 	}
-	var closers []func()
-	for name, sv := range prev.services {
+	before.then(r.leave)
+	return r
+}
+
+// closers close what s uses and next does not.
+func (s *Snapshot) closers(next *Snapshot) []func() {
+	var out []func()
+	for name, sv := range s.services {
 		if next == nil || next.services[name] == nil || next.services[name].up != sv.up {
-			closers = append(closers, sv.up.Close)
+			out = append(out, sv.up.Close)
 		}
 	}
-	for key, p := range prev.plugins {
+	for key, p := range s.plugins {
 		if next != nil && next.plugins[key] == p {
 			continue
 		}
 		if c, ok := p.(io.Closer); ok {
-			closers = append(closers, func() { _ = c.Close() }) // its sink says itself when a last line is lost
+			out = append(out, func() { _ = c.Close() }) // its sink says itself when a last line is lost
 		}
 	}
-	routes := append(slices.Clip(prev.routes), prev.nobody)
-	var left atomic.Int64
-	left.Store(int64(len(routes)))
-	for _, r := range routes {
-		r.gate.Shut(func() {
-			if left.Add(-1) > 0 {
-				return
-			}
-			for _, c := range closers {
-				c()
-			}
-		})
+	return out
+}
+
+func (r *retirement) leave() {
+	if r.left.Add(-1) > 0 {
+		return
 	}
+	for _, c := range r.closers {
+		c()
+	}
+	r.mu.Lock()
+	next := r.next
+	r.done, r.closers = true, nil
+	r.mu.Unlock()
+	if next != nil {
+		next()
+	}
+}
+
+// then runs f once the retirement has ended: at once if it has, or if there is none.
+func (r *retirement) then(f func()) {
+	if r != nil {
+		r.mu.Lock()
+		if !r.done {
+			r.next = f
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+	}
+	f()
 }
 
 // condition is one on a request header.
