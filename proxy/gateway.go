@@ -132,6 +132,7 @@ func (g *Gateway) apply(ctx context.Context, doc *config.Document, candidates ma
 	g.awaitInstances(ctx, next)
 	g.snap.Store(next)
 	g.gauges.revision.Set(next.Revision)
+	g.keepSeries(next)
 	for _, l := range opened {
 		g.serve(l)
 	}
@@ -157,6 +158,17 @@ func (g *Gateway) awaitInstances(ctx context.Context, next *Snapshot) {
 			g.log.Warn("a service does not know its instances so far", "service", sv.name)
 		}
 	}
+}
+
+// keepSeries lets go of the metrics of routes, services and methods that next does not have.
+func (g *Gateway) keepSeries(next *Snapshot) {
+	routes, services, methods := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, p := range next.targets {
+		routes[p.route.Route], services[p.route.Service], methods[p.binding.Method.Name[1:]] = true, true, true
+	}
+	g.opts.Meter.Keep("route", func(v string) bool { return routes[v] })
+	g.opts.Meter.Keep("service", func(v string) bool { return services[v] })
+	g.opts.Meter.Keep("rpc_method", func(v string) bool { return methods[v] })
 }
 
 func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[string]*source.Set) *builder {

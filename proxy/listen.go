@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,21 +81,12 @@ func (g *Gateway) listen(doc *config.Document) (opened, gone []*listener, err er
 		l.tls.Store(f.config)
 	}
 	for _, l := range g.listeners {
-		if !contains(kept, l) {
+		if !slices.Contains(kept, l) {
 			gone = append(gone, l)
 		}
 	}
 	g.listeners = kept
 	return opened, gone, nil
-}
-
-func contains(ls []*listener, l *listener) bool {
-	for _, k := range ls {
-		if k == l {
-			return true
-		}
-	}
-	return false
 }
 
 func (g *Gateway) listening(address string) *listener {

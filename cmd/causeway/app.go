@@ -52,6 +52,7 @@ type appOptions struct {
 // startApp loads the configuration and serves it. The first document decides on the admin listener and the data
 // directory; both stay until the process ends.
 func startApp(ctx context.Context, o appOptions) (*app, error) {
+	began := time.Now()
 	first, err := o.load()
 	if err != nil {
 		return nil, err
@@ -106,7 +107,7 @@ func startApp(ctx context.Context, o appOptions) (*app, error) {
 		go a.serveAdmin(ln)
 	}
 	if o.watch {
-		a.watch()
+		a.watch(began)
 	}
 	return a, nil
 }
@@ -133,8 +134,8 @@ func (a *app) reload(ctx context.Context) {
 	a.log.Info("configuration in force", "revision", a.gateway.Current().Revision)
 }
 
-// watch reloads when a file that the configuration depends on changes.
-func (a *app) watch() {
+// watch reloads when a file that the configuration depends on changes, or has since it was first read.
+func (a *app) watch(since time.Time) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stopWatch = cancel
 	a.watching.Go(func() {
@@ -143,7 +144,10 @@ func (a *app) watch() {
 				a.log.Error("panic while watching files; changes are not seen any more", "panic", r, "stack", string(debug.Stack()))
 			}
 		}()
-		if err := config.Watch(ctx, a.gateway.Files, func() { a.reload(ctx) }); err != nil && ctx.Err() == nil {
+		w := config.Watcher{Files: a.gateway.Files, Changed: func() { a.reload(ctx) }, Since: since, Warn: func(err error) {
+			a.log.Warn("changes of files are found by looking every few seconds, not at once", "error", err)
+		}}
+		if err := w.Run(ctx); err != nil && ctx.Err() == nil {
 			a.log.Error("files cannot be watched; restart the gateway to put changes into force", "error", err)
 		}
 	})

@@ -58,9 +58,8 @@ func (c *client) call(ctx context.Context, method, path string, body []byte, out
 	if err != nil {
 		return unreachable(fmt.Errorf("no gateway answers at %s: %w; is it running, and is --admin its admin address?", c.address, errors.Unwrap(err)))
 	}
-	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
-	if err != nil {
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return unreachable(err)
 	}
 	if resp.StatusCode != http.StatusOK {

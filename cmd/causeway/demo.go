@@ -247,9 +247,8 @@ func (d *demo) try(ctx context.Context, p *printer, s step) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.title, err)
 	}
-	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return fmt.Errorf("%s: %w", s.title, err)
 	}
 	if err := s.check(resp.StatusCode, answer); err != nil {

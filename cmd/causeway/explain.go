@@ -117,7 +117,7 @@ func offline(std *proxy.Standard, load func() (*config.Document, error)) (proxy.
 	if err != nil {
 		return proxy.Options{}, err
 	}
-	sinks, err := telemetry.NewSinks(meter, nil)
+	sinks, err := telemetry.NewOfflineSinks(meter)
 	if err != nil {
 		return proxy.Options{}, err
 	}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +37,12 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	// A reader of standard output that has gone must cost log lines, not the gateway.
+	signal.Ignore(syscall.SIGPIPE)
+	tuneMemory()
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	root := rootCommand()

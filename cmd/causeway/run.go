@@ -88,7 +88,7 @@ func runGateway(cmd *cobra.Command, f runFlags) error {
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
+		defer func() { _ = os.RemoveAll(dir) }() // a folder of temporary files
 		q, err := quick(f, dir, pluginTypes(std))
 		if err != nil {
 			return err
@@ -151,7 +151,7 @@ func announce(w io.Writer, a *app, f runFlags) {
 	}
 	if f.upstream != "" {
 		// The token is made for this run alone: this is the one time it is shown.
-		fmt.Fprintf(w, "admin listener http://%s, token %s\n", a.adminAddr, a.token) //nolint:errcheck // a closed terminal
+		fmt.Fprintf(w, "admin listener http://%s, token %s\n", a.adminAddr, a.token)
 		return
 	}
 	a.log.Info("admin listening", "address", a.adminAddr)

@@ -118,7 +118,11 @@ func schemaList(c *client) *cobra.Command {
 			}
 			return table(cmd.OutOrStdout(), "NAME\tSERVICES\tMETHODS\tDIGEST\tFROM", func(row func(...any)) {
 				for _, s := range list.Schemas {
-					row(s.Name, len(s.Services), s.Methods, short(s.Digest), s.Origin)
+					origin := s.Origin
+					if s.Fault != "" {
+						origin += "; " + s.Fault
+					}
+					row(s.Name, len(s.Services), s.Methods, short(s.Digest), origin)
 				}
 			})
 		},

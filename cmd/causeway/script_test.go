@@ -73,8 +73,7 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func exitText(err error) string {
-	var e *exec.ExitError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
 		return strconv.Itoa(e.ExitCode())
 	}
 	return err.Error()

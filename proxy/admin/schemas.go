@@ -20,6 +20,7 @@ type Schema struct {
 	Services []string  `json:"services"`
 	Methods  int       `json:"methods"`
 	Stale    string    `json:"stale,omitempty"`
+	Fault    string    `json:"fault,omitempty"` // what of its versions on disk was found corrupt
 	Versions []Version `json:"versions,omitempty"`
 	Routes   []string  `json:"routes,omitempty"`
 }
@@ -47,10 +48,26 @@ func schemaOf(s proxy.SchemaStatus) Schema {
 	return out
 }
 
+// storeFaults are the faults that the store found on disk, by schema.
+func (s *Server) storeFaults() map[string]string {
+	faults := map[string]string{}
+	if s.opts.Store != nil {
+		for _, e := range s.opts.Store.List() {
+			if e.Fault != "" {
+				faults[e.Name] = e.Fault
+			}
+		}
+	}
+	return faults
+}
+
 func (s *Server) listSchemas(w http.ResponseWriter, _ *http.Request) {
 	list := []Schema{}
+	faults := s.storeFaults()
 	for _, sc := range s.opts.Gateway.Status().Schemas {
-		list = append(list, schemaOf(sc))
+		out := schemaOf(sc)
+		out.Fault = faults[sc.Name]
+		list = append(list, out)
 	}
 	answer(w, map[string]any{"schemas": list})
 }
@@ -62,6 +79,7 @@ func (s *Server) showSchema(w http.ResponseWriter, r *http.Request) {
 			continue
 		}
 		out := schemaOf(sc)
+		out.Fault = s.storeFaults()[name]
 		if sc.Pushed && s.opts.Store != nil {
 			versions, err := s.opts.Store.Versions(name)
 			if err != nil {
@@ -87,8 +105,7 @@ const maxUpload = 64 << 20
 func (s *Server) pushSchema(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxUpload))
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
+		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			refuse(w, http.StatusRequestEntityTooLarge, "the descriptor set is larger than %d bytes", tooLarge.Limit)
 			return
 		}

@@ -132,11 +132,11 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, "?verbose wants the admin token")
 		return
 	}
-	text(w, code, report(st)+"readyz: "+verdict)
+	text(w, code, report(st, s.storeFaults())+"readyz: "+verdict)
 }
 
 // report is a line per part: [+] in order, [-] not.
-func report(st proxy.Status) string {
+func report(st proxy.Status, storeFaults map[string]string) string {
 	var b strings.Builder
 	line := func(fault error, format string, args ...any) {
 		mark := "[+]"
@@ -160,7 +160,11 @@ func report(st proxy.Status) string {
 		line(l.Fault, "listener %s: %d connections", l.Address, l.Connections)
 	}
 	for _, sc := range st.Schemas {
-		line(sc.Stale, "schema %s: %s, %d services, %d methods", sc.Name, sc.Origin, len(sc.Services), sc.Methods)
+		fault := sc.Stale
+		if f := storeFaults[sc.Name]; f != "" {
+			fault = errors.Join(fault, errors.New(f))
+		}
+		line(fault, "schema %s: %s, %d services, %d methods", sc.Name, sc.Origin, len(sc.Services), sc.Methods)
 	}
 	for _, sv := range st.Services {
 		var fault error

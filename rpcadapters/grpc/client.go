@@ -4,7 +4,6 @@ package grpc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -82,10 +81,7 @@ func (t *transport) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, ou
 
 // Close ends the connection.
 func (t *transport) Close() error {
-	if err := t.cc.Close(); err != nil && !errors.Is(err, grpc.ErrClientConnClosing) {
-		return err
-	}
-	return nil
+	return t.cc.Close()
 }
 
 func appendMetadata(dst rpc.Metadata, md metadata.MD) rpc.Metadata {

@@ -47,7 +47,7 @@ func (s sight) fromServer(message string) bool {
 func (t *transport) fault(ctx context.Context, err error, seen sight) error {
 	st, _ := status.FromError(err)
 	if seen.fromServer(st.Message()) {
-		e := &rpc.Error{Code: st.Code(), Message: st.Message(), Class: rpc.Business, Executed: true, Native: int32(st.Code())}
+		e := &rpc.Error{Code: st.Code(), Message: st.Message(), Class: rpc.Business, Executed: true, Native: int32(st.Code())} //nolint:gosec // as it came from the wire
 		if !known(e.Code) {
 			e.Code = codes.Unknown
 		}

@@ -50,8 +50,7 @@ func (f *Face) answer(c *call, err error) rpc.Sent {
 	if err == nil {
 		return finished(c.x, codes.OK)
 	}
-	var a *rpc.Answer
-	if errors.As(err, &a) {
+	if a, ok := errors.AsType[*rpc.Answer](err); ok {
 		header := append(c.header[:0], a.Header...)
 		header = append(header, rpc.Pair{Key: "x-request-id", Value: c.ID})
 		werr := c.x.Respond(a.Status, header, a.Body)

@@ -131,8 +131,7 @@ func tooLarge(limit int) *rpc.Error {
 }
 
 func bodyError(ctx context.Context, err error) *rpc.Error {
-	var e *rpc.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*rpc.Error](err); ok {
 		return e
 	}
 	if ctx.Err() != nil {

@@ -127,7 +127,7 @@ func naiveRefuses(path string) bool {
 	if !ok {
 		return true
 	}
-	for _, seg := range strings.Split(rest, "/") {
+	for seg := range strings.SplitSeq(rest, "/") {
 		once, err := url.PathUnescape(seg)
 		if err != nil || strings.ContainsAny(seg, "#? ") || once == "" || once == "." || once == ".." || !utf8.ValidString(once) {
 			return true

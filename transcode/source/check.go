@@ -143,7 +143,7 @@ func (c *checker) addBuiltin(own protoreflect.FileDescriptor) {
 
 // fileNameFault refuses names that are no relative, clean, slash-separated path.
 func fileNameFault(name string) error {
-	why := ""
+	var why string
 	switch {
 	case name == "":
 		return errors.New("a file of the set has no name")

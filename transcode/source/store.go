@@ -234,8 +234,7 @@ func (s *Store) quarantine(name string, r *record, v *storedVersion, cause error
 func (s *Store) load(name string, v *storedVersion) (*Set, error) {
 	data, err := os.ReadFile(filepath.Join(s.dir, name, fileOf(v.Digest))) //nolint:gosec // below the store's own folder
 	if err != nil {
-		var pathErr *fs.PathError
-		if errors.As(err, &pathErr) {
+		if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 			return nil, pathErr.Err
 		}
 		return nil, err

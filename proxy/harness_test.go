@@ -1,0 +1,277 @@
+package proxy_test
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	metricsv1 "github.com/causeway-gateway/causeway/protos/causeway/plugin/metrics/v1"
+	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
+	"github.com/causeway-gateway/causeway/proxy"
+	"github.com/causeway-gateway/causeway/proxy/balancer"
+	"github.com/causeway-gateway/causeway/proxy/config"
+	"github.com/causeway-gateway/causeway/proxy/plugin"
+	"github.com/causeway-gateway/causeway/proxy/telemetry"
+	"github.com/causeway-gateway/causeway/registry"
+	"github.com/causeway-gateway/causeway/registry/static"
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rest"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// bench is a gateway whose network ends in memory: requests are handed to it, and calls end in a function.
+type bench struct {
+	t       testing.TB
+	gateway *proxy.Gateway
+	meter   *telemetry.Meter
+	text    atomic.Pointer[string]
+	unary   func(ctx context.Context, c *rpc.Call, req *rpc.Message, out *rpc.Reply) error
+	dials   atomic.Int64
+	closes  atomic.Int64
+	faulty  atomic.Bool // the face panics
+}
+
+// face is REST that panics when it is told to.
+type face struct {
+	*rest.Face
+	b *bench
+}
+
+func (f face) Serve(ctx context.Context, x *wire.Exchange, m *rpcadapters.Matched, h rpc.Handler) {
+	if f.b.faulty.Load() {
+		panic("boom")
+	}
+	f.Face.Serve(ctx, x, m, h)
+}
+
+const document = `listen: [{address: "127.0.0.1:0"}]
+schemas: [{name: echo, descriptor_set: SET}]
+services: [{name: echo, schema: echo, endpoints: [{address: "a:1"}, {address: "b:1"}]}]
+`
+
+func newBench(t testing.TB, text string, kinds ...plugin.Kind) (*bench, error) {
+	t.Helper()
+	b := &bench{t: t, unary: func(_ context.Context, _ *rpc.Call, _ *rpc.Message, out *rpc.Reply) error {
+		buf := rpc.GetBuffer()
+		buf.B = append(buf.B, "\x0a\x02hi"...)
+		out.Message.Own(buf)
+		return nil
+	}}
+	set := filepath.Join(t.TempDir(), "echo.binpb")
+	if err := os.WriteFile(set, descriptors(t, echov1.File_demo_echo_v1_echo_proto), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.set(strings.ReplaceAll(text, "SET", set))
+	restFace, err := rest.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	std := &proxy.Standard{
+		Faces:    []rpcadapters.Face{face{restFace, b}},
+		Adapters: []rpcadapters.Adapter{adapter{b}},
+		Plugins:  kinds,
+		Balancer: balancer.RoundRobin,
+		Static: func(service string, addresses ...string) (registry.Resolver, error) {
+			return static.New(service, addresses...)
+		},
+		Engine: func(wire.Handler, *tls.Config, *slog.Logger) wire.Server { return &silent{done: make(chan struct{})} },
+	}
+	types := config.Types{}
+	for _, k := range kinds {
+		types[k.Name] = k.Config().ProtoReflect().Descriptor()
+	}
+	if b.meter, err = telemetry.NewMeter(); err != nil {
+		t.Fatal(err)
+	}
+	sinks, err := telemetry.NewSinks(b.meter, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.gateway, err = proxy.New(proxy.Options{
+		Standard: std,
+		Load: func() (*config.Document, error) {
+			return config.Parse("causeway.yaml", []byte(strings.ReplaceAll(*b.text.Load(), "SET", set)), types)
+		},
+		Meter: b.meter, Sinks: sinks, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.gateway.Shutdown(context.Background(), proxy.Stop{}) })
+	return b, b.gateway.Reload(context.Background())
+}
+
+func mustBench(t testing.TB, text string, kinds ...plugin.Kind) *bench {
+	t.Helper()
+	b, err := newBench(t, text, kinds...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *bench) set(text string) { b.text.Store(&text) }
+
+func descriptors(t testing.TB, fd protoreflect.FileDescriptor) []byte {
+	t.Helper()
+	set := &descriptorpb.FileDescriptorSet{}
+	seen := map[string]bool{}
+	var add func(protoreflect.FileDescriptor)
+	add = func(fd protoreflect.FileDescriptor) {
+		if seen[fd.Path()] {
+			return
+		}
+		seen[fd.Path()] = true
+		for i := range fd.Imports().Len() {
+			add(fd.Imports().Get(i).FileDescriptor)
+		}
+		set.File = append(set.File, protodesc.ToFileDescriptorProto(fd))
+	}
+	add(fd)
+	raw, err := proto.Marshal(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// adapter ends calls in the bench's function.
+type adapter struct{ b *bench }
+
+func (adapter) Name() string { return "grpc" }
+
+func (a adapter) Dial(rpcadapters.Target) (rpcadapters.Transport, error) {
+	a.b.dials.Add(1)
+	return transport(a), nil
+}
+
+type transport struct{ b *bench }
+
+func (t transport) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, out *rpc.Reply) error {
+	return t.b.unary(ctx, c, req, out)
+}
+
+func (t transport) Close() error { t.b.closes.Add(1); return nil }
+
+// silent is an engine that takes no connections.
+type silent struct{ done chan struct{} }
+
+func (s *silent) Serve(l net.Listener) error {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return nil
+		}
+		_ = c.Close() // nobody is served
+	}
+}
+func (s *silent) Drain()                         {}
+func (s *silent) Conns() int64                   { return 0 }
+func (s *silent) Accepted() int64                { return 0 }
+func (s *silent) Shutdown(context.Context) error { return nil }
+
+// visitor is the engine of one exchange in memory.
+type visitor struct {
+	body   *strings.Reader
+	status int
+	answer []byte
+}
+
+func (v *visitor) Read(p []byte) (int, error) {
+	if v.body == nil {
+		return 0, io.EOF
+	}
+	return v.body.Read(p)
+}
+
+func (v *visitor) Respond(status int, _ rpc.Metadata, body []byte) error {
+	v.status, v.answer = status, append(v.answer[:0], body...)
+	return nil
+}
+
+// visit sends one request through the gateway.
+func (b *bench) visit(method, path, body string) *visitor {
+	v := &visitor{body: strings.NewReader(body)}
+	x := &wire.Exchange{}
+	x.Reset(v)
+	x.Start = time.Now()
+	x.HTTP.Method, x.HTTP.Path, x.HTTP.Host = method, path, "example.com"
+	x.ContentLength = int64(len(body))
+	b.gateway.ServeExchange(context.Background(), x)
+	return v
+}
+
+// spy is a plugin that does as it is told and counts.
+type spy struct {
+	name   string
+	handle func(next rpc.Handler, ctx context.Context, c *rpc.Call) error
+	done   func(c *rpc.Call, sent rpc.Sent)
+	mu     sync.Mutex
+	sent   []rpc.Sent
+	made   int
+	closed int
+	fail   error
+}
+
+func (s *spy) kind() plugin.Kind {
+	return plugin.Kind{Name: s.name, Config: func() proto.Message { return &metricsv1.Metrics{} }, New: func(proto.Message, plugin.Env) (plugin.Plugin, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.made++
+		return s, s.fail
+	}}
+}
+
+type spied struct {
+	*spy
+	next rpc.Handler
+}
+
+func (s *spy) Wrap(next rpc.Handler) rpc.Handler { return &spied{s, next} }
+
+func (s *spied) Handle(ctx context.Context, c *rpc.Call) error {
+	if s.handle != nil {
+		return s.handle(s.next, ctx, c)
+	}
+	return s.next.Handle(ctx, c)
+}
+
+func (s *spy) Done(c *rpc.Call, sent rpc.Sent) {
+	s.mu.Lock()
+	s.sent = append(s.sent, sent)
+	s.mu.Unlock()
+	if s.done != nil {
+		s.done(c, sent)
+	}
+}
+
+func (s *spy) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed++
+	return nil
+}
+
+func (s *spy) counts() (made, closed, sent int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.made, s.closed, len(s.sent)
+}
