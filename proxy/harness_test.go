@@ -16,9 +16,6 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
 
 	metricsv1 "github.com/causeway-gateway/causeway/protos/causeway/plugin/metrics/v1"
 	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
@@ -33,6 +30,7 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/rest"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/testdata/descriptors"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -76,7 +74,7 @@ func newBench(t testing.TB, text string, kinds ...plugin.Kind) (*bench, error) {
 		return nil
 	}}
 	set := filepath.Join(t.TempDir(), "echo.binpb")
-	if err := os.WriteFile(set, descriptors(t, echov1.File_demo_echo_v1_echo_proto), 0o600); err != nil {
+	if err := os.WriteFile(set, descriptors.Encode(t, echov1.File_demo_echo_v1_echo_proto), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	b.set(strings.ReplaceAll(text, "SET", set))
@@ -129,29 +127,6 @@ func mustBench(t testing.TB, text string, kinds ...plugin.Kind) *bench {
 }
 
 func (b *bench) set(text string) { b.text.Store(&text) }
-
-func descriptors(t testing.TB, fd protoreflect.FileDescriptor) []byte {
-	t.Helper()
-	set := &descriptorpb.FileDescriptorSet{}
-	seen := map[string]bool{}
-	var add func(protoreflect.FileDescriptor)
-	add = func(fd protoreflect.FileDescriptor) {
-		if seen[fd.Path()] {
-			return
-		}
-		seen[fd.Path()] = true
-		for i := range fd.Imports().Len() {
-			add(fd.Imports().Get(i).FileDescriptor)
-		}
-		set.File = append(set.File, protodesc.ToFileDescriptorProto(fd))
-	}
-	add(fd)
-	raw, err := proto.Marshal(set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
-}
 
 // adapter ends calls in the bench's function.
 type adapter struct{ b *bench }

@@ -17,14 +17,11 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
 
 	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
 	"github.com/causeway-gateway/causeway/proxy"
 	"github.com/causeway-gateway/causeway/proxy/config"
+	"github.com/causeway-gateway/causeway/testdata/descriptors"
 )
 
 // TestMain also makes the test binary act as causeway, for the scripts.
@@ -214,38 +211,10 @@ func waitFor(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// descriptorSet is the encoded set of a file and everything it imports.
-func descriptorSet(t testing.TB, fd protoreflect.FileDescriptor) []byte {
-	t.Helper()
-	raw, err := proto.Marshal(setOf(fd))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
-}
-
-func setOf(fd protoreflect.FileDescriptor) *descriptorpb.FileDescriptorSet {
-	set := &descriptorpb.FileDescriptorSet{}
-	seen := map[string]bool{}
-	var add func(protoreflect.FileDescriptor)
-	add = func(fd protoreflect.FileDescriptor) {
-		if seen[fd.Path()] {
-			return
-		}
-		seen[fd.Path()] = true
-		for i := range fd.Imports().Len() {
-			add(fd.Imports().Get(i).FileDescriptor)
-		}
-		set.File = append(set.File, protodesc.ToFileDescriptorProto(fd))
-	}
-	add(fd)
-	return set
-}
-
 // echoConfig is a gateway before the echo service at addresses, with its descriptors in echo.binpb beside the file.
 func echoConfig(t testing.TB, dir string, addresses ...string) string {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, "echo.binpb"), descriptorSet(t, echov1.File_demo_echo_v1_echo_proto), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "echo.binpb"), descriptors.Encode(t, echov1.File_demo_echo_v1_echo_proto), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var endpoints strings.Builder

@@ -11,6 +11,7 @@ import (
 
 	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
 	ordersv1 "github.com/causeway-gateway/causeway/protos/demo/orders/v1"
+	"github.com/causeway-gateway/causeway/testdata/descriptors"
 	"github.com/causeway-gateway/causeway/testdata/echo"
 )
 
@@ -18,7 +19,7 @@ import (
 func ordersSet(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "orders.binpb")
-	if err := os.WriteFile(file, descriptorSet(t, ordersv1.File_demo_orders_v1_orders_proto), 0o600); err != nil {
+	if err := os.WriteFile(file, descriptors.Encode(t, ordersv1.File_demo_orders_v1_orders_proto), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file
@@ -71,7 +72,7 @@ func TestChangedSchemaFileIsPutIntoForce(t *testing.T) {
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	dir := t.TempDir()
 	g := startGateway(t, echoConfig(t, dir, backend.Address))
-	set := setOf(echov1.File_demo_echo_v1_echo_proto)
+	set := descriptors.Set(echov1.File_demo_echo_v1_echo_proto)
 	// A copy of the method under another name: the backend does not have it, the gateway serves its rule.
 	file := set.GetFile()[len(set.GetFile())-1]
 	extra := proto.CloneOf(file.GetService()[0].GetMethod()[2])
@@ -115,14 +116,14 @@ func TestPushShowRollbackRestart(t *testing.T) {
 	if a := g.call("GET", "/v1/echo/x", ""); a.status != 404 {
 		t.Fatalf("want 404 before the first push, found %d", a.status)
 	}
-	full := descriptorSet(t, echov1.File_demo_echo_v1_echo_proto)
+	full := descriptors.Encode(t, echov1.File_demo_echo_v1_echo_proto)
 	if a := g.control("PUT", "/api/v1/schemas/echo?from=v1", full); a.status != 200 || a.json(t)["number"] != 1.0 {
 		t.Fatalf("first push: want version 1, found %d %s", a.status, a.body)
 	}
 	if a := g.call("GET", "/v1/echo/x", ""); a.status != 200 {
 		t.Fatalf("want 200 after the push, found %d %s", a.status, a.body)
 	}
-	less := setOf(echov1.File_demo_echo_v1_echo_proto)
+	less := descriptors.Set(echov1.File_demo_echo_v1_echo_proto)
 	file := less.GetFile()[len(less.GetFile())-1]
 	file.Service[0].Method = file.GetService()[0].GetMethod()[1:]
 	raw, err := proto.Marshal(less)

@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
+	"github.com/causeway-gateway/causeway/testdata/descriptors"
 	"github.com/causeway-gateway/causeway/testdata/echo"
 )
 
@@ -29,7 +30,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("ECHO", echo.Start(tb, "127.0.0.1:0", "a").Address)
 			e.Setenv("LISTEN", reserve(tb))
 			e.Setenv("ADMIN", reserve(tb))
-			return os.WriteFile(filepath.Join(e.WorkDir, "echo.binpb"), descriptorSet(tb, echov1.File_demo_echo_v1_echo_proto), 0o600)
+			return os.WriteFile(filepath.Join(e.WorkDir, "echo.binpb"), descriptors.Encode(tb, echov1.File_demo_echo_v1_echo_proto), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serving": serving,

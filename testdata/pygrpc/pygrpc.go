@@ -11,11 +11,9 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
 
 	ordersv1 "github.com/causeway-gateway/causeway/protos/demo/orders/v1"
+	"github.com/causeway-gateway/causeway/testdata/descriptors"
 	"github.com/causeway-gateway/causeway/testdata/realserver"
 
 	_ "embed"
@@ -41,7 +39,7 @@ func Start(t testing.TB) (address string, set []byte) {
 		}
 		t.Skipf("skipped: needs the modules of %s, which are not installed", packages)
 	}
-	set, err := proto.Marshal(descriptors(ordersv1.File_demo_orders_v1_orders_proto))
+	set, err := proto.Marshal(descriptors.Set(ordersv1.File_demo_orders_v1_orders_proto))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,23 +76,4 @@ func Start(t testing.TB) (address string, set []byte) {
 		t.Fatalf("server.py said %q (%v) instead of its address", line, readErr)
 	}
 	return address, set
-}
-
-// descriptors is a file and everything it imports, imports first.
-func descriptors(file protoreflect.FileDescriptor) *descriptorpb.FileDescriptorSet {
-	set := &descriptorpb.FileDescriptorSet{}
-	seen := map[string]bool{}
-	var add func(protoreflect.FileDescriptor)
-	add = func(fd protoreflect.FileDescriptor) {
-		if seen[fd.Path()] {
-			return
-		}
-		seen[fd.Path()] = true
-		for i := range fd.Imports().Len() {
-			add(fd.Imports().Get(i).FileDescriptor)
-		}
-		set.File = append(set.File, protodesc.ToFileDescriptorProto(fd))
-	}
-	add(file)
-	return set
 }

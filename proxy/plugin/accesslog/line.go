@@ -5,7 +5,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
 
@@ -30,7 +29,7 @@ func appendLine(b []byte, c *rpc.Call, sent *rpc.Sent) []byte {
 		b = appendInt(b, "status", int64(sent.Status))
 	}
 	b = append(b, `,"code":"`...)
-	b = append(b, telemetry.CodeName(sent.Code)...)
+	b = append(b, rpc.CodeName(sent.Code)...)
 	b = append(b, '"')
 	b = appendText(b, "route", c.Route)
 	b = appendText(b, "service", c.Service)

@@ -242,7 +242,7 @@ func (p *path) requests(m *metrics, g *group, code codes.Code, status int) *tele
 				return a.cell
 			}
 		}
-		cell := m.requests.With(g.route, p.service, g.method, p.protocol, telemetry.CodeName(code), statusLabel(status))
+		cell := m.requests.With(g.route, p.service, g.method, p.protocol, rpc.CodeName(code), statusLabel(status))
 		a := &answer{status: status, cell: cell, next: first}
 		if head.CompareAndSwap(first, a) {
 			return a.cell
