@@ -18,16 +18,19 @@ func Timeout(headers rpc.Metadata, limit time.Duration) (time.Duration, error) {
 	for i := range headers {
 		var d time.Duration
 		var ok bool
+		var form string
 		switch headers[i].Key {
 		case "grpc-timeout":
 			d, ok = parseGRPCTimeout(headers[i].Value)
+			form = "one to eight digits and a unit (H, M, S, m, u, n), like 500m"
 		case "x-request-timeout":
 			d, ok = parseRequestTimeout(headers[i].Value)
+			form = "seconds or a duration, like 1.5 or 500ms"
 		default:
 			continue
 		}
 		if !ok {
-			return 0, rpc.Refuse(codes.InvalidArgument, "INVALID_TIMEOUT", "header %q: %s", headers[i].Key, timeoutForms[headers[i].Key == "grpc-timeout"])
+			return 0, rpc.Refuse(codes.InvalidArgument, "INVALID_TIMEOUT", "header %q: want %s", headers[i].Key, form)
 		}
 		if d <= 0 {
 			return 0, rpc.Refuse(codes.DeadlineExceeded, "DEADLINE_EXCEEDED", "the caller's deadline had passed when the call arrived")
@@ -40,11 +43,6 @@ func Timeout(headers rpc.Metadata, limit time.Duration) (time.Duration, error) {
 		}
 	}
 	return limit, nil
-}
-
-var timeoutForms = map[bool]string{
-	true:  "want one to eight digits and a unit (H, M, S, m, u, n), like 500m",
-	false: "want seconds or a duration, like 1.5 or 500ms",
 }
 
 // parseGRPCTimeout reads the Timeout production of grpc/doc/PROTOCOL-HTTP2.md.

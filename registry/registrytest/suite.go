@@ -79,29 +79,29 @@ func (s *Sink) Wait(addresses ...string) registry.Set {
 	}
 }
 
-// Run holds a resolver against the contract. make returns a resolver that knows the service "orders" at the addresses.
-func Run(t *testing.T, make func(t *testing.T, addresses ...string) registry.Resolver) {
+// Run holds a resolver against the contract. create returns a resolver that knows the service "orders" at the addresses.
+func Run(t *testing.T, create func(t *testing.T, addresses ...string) registry.Resolver) {
 	t.Run("the first set is complete and sorted", func(t *testing.T) {
-		sink, stop := watch(t, make(t, "b:1", "a:1", "c:1"), "orders")
-		defer stop()
+		sink, stop := watch(t, create(t, "b:1", "a:1", "c:1"), "orders")
+		t.Cleanup(func() { _ = stop() }) // the context's error
 		set := sink.Wait("a:1", "b:1", "c:1")
 		if set.Service != "orders" || !slices.IsSortedFunc(set.Endpoints, func(a, b registry.Endpoint) int { return compare(a.ID, b.ID) }) {
 			t.Errorf("want the service's name and its endpoints by id, found %+v", set)
 		}
 	})
 	t.Run("the end of the context ends the watch", func(t *testing.T) {
-		sink, stop := watch(t, make(t, "a:1"), "orders")
+		sink, stop := watch(t, create(t, "a:1"), "orders")
 		sink.Wait("a:1")
 		if err := stop(); !errors.Is(err, context.Canceled) {
 			t.Errorf("want the context's error, found %v", err)
 		}
 	})
 	t.Run("two watches do not share their sets", func(t *testing.T) {
-		r := make(t, "a:1", "b:1")
+		r := create(t, "a:1", "b:1")
 		first, stop1 := watch(t, r, "orders")
-		defer stop1()
+		t.Cleanup(func() { _ = stop1() }) // the context's error
 		second, stop2 := watch(t, r, "orders")
-		defer stop2()
+		t.Cleanup(func() { _ = stop2() }) // the context's error
 		first.Wait("a:1", "b:1").Endpoints[0].Address = "changed"
 		second.Wait("a:1", "b:1")
 	})

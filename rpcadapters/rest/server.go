@@ -134,11 +134,12 @@ func bodyError(ctx context.Context, err error) *rpc.Error {
 	if e, ok := errors.AsType[*rpc.Error](err); ok {
 		return e
 	}
-	if ctx.Err() != nil {
-		return rpc.AsError(ctx.Err())
-	}
+	// The read's own deadline first: an engine may end the context with it.
 	if errors.Is(err, context.DeadlineExceeded) {
 		return rpc.AsError(err)
+	}
+	if ctx.Err() != nil {
+		return rpc.AsError(ctx.Err())
 	}
 	return rpc.Refuse(codes.Canceled, "BODY_INCOMPLETE", "the request body ended before it was complete").WithCause(err)
 }
