@@ -15,22 +15,22 @@ const maxTimeout = 24 * time.Hour
 // Timeout returns the smallest of limit (0: none), Grpc-Timeout and X-Request-Timeout; 0: no limit. A caller's zero or
 // negative timeout has passed already: the error is DEADLINE_EXCEEDED. A malformed one is INVALID_ARGUMENT.
 func Timeout(headers rpc.Metadata, limit time.Duration) (time.Duration, error) {
-	for i := range headers {
+	for _, h := range headers {
 		var d time.Duration
 		var ok bool
 		var form string
-		switch headers[i].Key {
+		switch h.Key {
 		case "grpc-timeout":
-			d, ok = parseGRPCTimeout(headers[i].Value)
+			d, ok = parseGRPCTimeout(h.Value)
 			form = "one to eight digits and a unit (H, M, S, m, u, n), like 500m"
 		case "x-request-timeout":
-			d, ok = parseRequestTimeout(headers[i].Value)
+			d, ok = parseRequestTimeout(h.Value)
 			form = "seconds or a duration, like 1.5 or 500ms"
 		default:
 			continue
 		}
 		if !ok {
-			return 0, rpc.Refuse(codes.InvalidArgument, "INVALID_TIMEOUT", "header %q: want %s", headers[i].Key, form)
+			return 0, rpc.Refuse(codes.InvalidArgument, "INVALID_TIMEOUT", "header %q: want %s", h.Key, form)
 		}
 		if d <= 0 {
 			return 0, rpc.Refuse(codes.DeadlineExceeded, "DEADLINE_EXCEEDED", "the caller's deadline had passed when the call arrived")
