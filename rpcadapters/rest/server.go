@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -103,12 +104,12 @@ func (c *call) Raw(ctx context.Context) ([]byte, error) {
 		c.raw = rpc.GetBuffer()
 	}
 	b := c.raw.B[:0]
-	if need := int(c.x.ContentLength) + 1; need > cap(b) {
+	if need := min(int(c.x.ContentLength)+1, believed); need > cap(b) {
 		b = make([]byte, 0, need)
 	}
 	for {
 		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
+			b = slices.Grow(b, len(b)+1)
 		}
 		n, err := c.x.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
@@ -125,6 +126,9 @@ func (c *call) Raw(ctx context.Context) ([]byte, error) {
 		}
 	}
 }
+
+// believed is how much of a stated length is made room for before bytes arrive: what a caller says costs it nothing.
+const believed = 64 << 10
 
 func tooLarge(limit int) *rpc.Error {
 	return rpc.Refuse(codes.ResourceExhausted, "BODY_TOO_LARGE", "the request body is larger than %d bytes", limit).WithStatus(413)
@@ -171,7 +175,7 @@ func (c *call) Message(ctx context.Context, m *schema.Message) (*rpc.Message, er
 	if c.x.HTTP.Query != "" && binding.Body != httprule.WholeBody {
 		req.Params, err = jsonwire.AppendQuery(req.Params, m, c.x.HTTP.Query, c.m.Options.JSON)
 		if err != nil {
-			return nil, badRequest(err, "query")
+			return nil, badRequest(err)
 		}
 	} else if c.x.HTTP.Query != "" && !c.m.Options.JSON.IgnoreUnknown {
 		return nil, rpc.Refuse(codes.InvalidArgument, "INVALID_REQUEST", "the body is the whole message here, so query parameters bind to nothing: found %q", firstName(c.x.HTTP.Query))
@@ -184,7 +188,7 @@ func (c *call) Message(ctx context.Context, m *schema.Message) (*rpc.Message, er
 	buf.B, err = jsonwire.AppendRequest(buf.B, &req, c.m.Options.JSON)
 	if err != nil {
 		buf.Free()
-		return nil, badRequest(err, "body")
+		return nil, badRequest(err)
 	}
 	c.msg.Own(buf)
 	c.typ = m
@@ -214,7 +218,7 @@ func firstName(query string) string {
 }
 
 // badRequest makes the caller's error of a fault in JSON or in a parameter.
-func badRequest(err error, _ string) *rpc.Error {
+func badRequest(err error) *rpc.Error {
 	e := rpc.Refuse(codes.InvalidArgument, "INVALID_REQUEST", "%s", err)
 	var je *jsonwire.Error
 	if errors.As(err, &je) && je.Path != "" {
