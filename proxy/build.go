@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
+	"github.com/causeway-gateway/causeway/proxy/certs"
 	"github.com/causeway-gateway/causeway/proxy/config"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/upstream"
@@ -123,7 +124,8 @@ func (b *builder) services() {
 	}
 }
 
-// upstreamDigest tells whether two configurations of a service mean the same connections.
+// upstreamDigest tells whether two configurations of a service mean the same connections: the authorities trusted are
+// part of it.
 func upstreamDigest(conf *configv1.Service) string {
 	c := proto.CloneOf(conf)
 	c.Schema, c.Serves = "", nil
@@ -132,7 +134,7 @@ func upstreamDigest(conf *configv1.Service) string {
 		return ""
 	}
 	sum := sha256.Sum256(raw)
-	return hex.EncodeToString(sum[:])
+	return hex.EncodeToString(sum[:]) + certs.Fingerprint(conf.GetTls().GetCaFile())
 }
 
 func (b *builder) dial(conf *configv1.Service) (*upstream.Service, error) {

@@ -222,11 +222,30 @@ func (g *Gateway) Files() []string {
 			files = append(files, s.GetProto().GetPaths()...)
 			files = append(files, s.GetProto().GetImportRoots()...)
 		}
+		files = append(files, authorities(doc)...)
 	}
 	if snap := g.snap.Load(); snap != nil {
 		for _, l := range snap.schemas {
 			files = append(files, l.watch...)
 		}
+	}
+	return files
+}
+
+// authorities are the files of trusted authorities: a change of theirs is a change of the configuration. Certificates and
+// keys follow their files by themselves.
+func authorities(doc *config.Document) []string {
+	var files []string
+	add := func(file string) {
+		if file != "" {
+			files = append(files, file)
+		}
+	}
+	for _, l := range doc.Config.GetListen() {
+		add(l.GetTls().GetClientCaFile())
+	}
+	for _, s := range doc.Config.GetServices() {
+		add(s.GetTls().GetCaFile())
 	}
 	return files
 }

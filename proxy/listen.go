@@ -26,6 +26,7 @@ type listener struct {
 	server wire.Server
 	tls    atomic.Pointer[tls.Config] // what handshakes use; a reload swaps it
 	pair   *certs.KeyPair
+	ca     string // fingerprint of the callers' authorities
 	done   chan struct{}
 }
 
@@ -52,7 +53,7 @@ func (g *Gateway) listen(doc *config.Document) (opened, gone []*listener, err er
 			faults = append(faults, doc.Fault(at, "%s serves already, and TLS cannot be switched on or off there while it does", conf.GetAddress()).
 				WithFix("restart the gateway, or give the listener another address"))
 			continue
-		case !proto.Equal(l.conf, conf):
+		case !proto.Equal(l.conf, conf), l.ca != certs.Fingerprint(conf.GetTls().GetClientCaFile()):
 			swaps[l] = conf
 		}
 		kept = append(kept, l)
@@ -77,7 +78,7 @@ func (g *Gateway) listen(doc *config.Document) (opened, gone []*listener, err er
 		return nil, nil, faults
 	}
 	for l, f := range renewed {
-		l.conf, l.pair = swaps[l], f.pair
+		l.conf, l.pair, l.ca = swaps[l], f.pair, certs.Fingerprint(swaps[l].GetTls().GetClientCaFile())
 		l.tls.Store(f.config)
 	}
 	for _, l := range g.listeners {
@@ -111,7 +112,7 @@ func (g *Gateway) open(conf *configv1.Listener) (*listener, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.pair = pair
+		l.pair, l.ca = pair, certs.Fingerprint(conf.GetTls().GetClientCaFile())
 		l.tls.Store(c)
 		base = &tls.Config{
 			MinVersion:         tls.VersionTLS12,

@@ -3,6 +3,7 @@ package rpcadapters
 import (
 	"encoding/base64"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 )
 
 // Every class of header, for both policies, listed and not, plain and by prefix.
@@ -21,12 +23,13 @@ func TestRequestMetadataMatrix(t *testing.T) {
 	}{
 		{[]string{"traceparent", "tracestate", "baggage", "b3", "x-b3-traceid", "x-request-id", "user-agent", "accept-language", "authorization"}, true, true, true, true},
 		{[]string{"x-tenant", "cache-control", "x-api-version"}, false, true, true, true},
-		{[]string{"cookie", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "via"}, false, true, false, false},
+		{[]string{"cookie", "cookie2"}, false, true, false, false},
 		{[]string{
 			"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "expect", "http2-settings", "accept",
 			"accept-encoding", "content-type", "content-length", "content-encoding", "x-request-timeout", "proxy-authorization", "grpc-timeout",
 			"grpc-encoding", "grpc-status", "connect-protocol-version", "x-consumer", "x-consumer-name", "x_consumer_name", "x-credential-id",
 			"x_credential-id", "x-causeway-route", ":authority",
+			"forwarded", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "via",
 		}, false, false, false, false},
 	}
 	for _, c := range classes {
@@ -54,6 +57,36 @@ func TestRequestMetadataMatrix(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// Where a call came from is what the gateway saw, not what the caller says.
+func TestForwardedHeadersAreMadeAnew(t *testing.T) {
+	listed := []string{"x-forwarded-for", "x-tenant", "forwarded", "x-forwarded-proto", "x-forwarded-host", "x-real-ip"}
+	for peer, want := range map[string]rpc.Metadata{
+		"10.1.2.3:99": {
+			{Key: "x-forwarded-for", Value: "10.1.2.3"},
+			{Key: "forwarded", Value: "for=10.1.2.3;proto=https"},
+			{Key: "x-forwarded-proto", Value: "https"},
+			{Key: "x-forwarded-host", Value: "a.org"},
+			{Key: "x-real-ip", Value: "10.1.2.3"},
+		},
+		"[2001:db8::1]:99": {
+			{Key: "x-forwarded-for", Value: "2001:db8::1"},
+			{Key: "forwarded", Value: `for="[2001:db8::1]";proto=https`},
+			{Key: "x-forwarded-proto", Value: "https"},
+			{Key: "x-forwarded-host", Value: "a.org"},
+			{Key: "x-real-ip", Value: "2001:db8::1"},
+		},
+	} {
+		x := &wire.Exchange{Peer: netip.MustParseAddrPort(peer), HTTP: rpc.HTTP{Scheme: "https", Host: "a.org", Header: rpc.Metadata{{Key: "x-forwarded-for", Value: "1.1.1.1"}}}}
+		md, err := AppendRequestMetadata(nil, x.HTTP.Header, listed, PassListed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := AppendForwarded(md, x, listed); !slices.Equal(got, want) {
+			t.Errorf("%s: want %v, found %v", peer, want, got)
 		}
 	}
 }

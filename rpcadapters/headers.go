@@ -2,12 +2,14 @@ package rpcadapters
 
 import (
 	"encoding/base64"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"google.golang.org/grpc/codes"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 )
 
 // HeaderPolicy says which headers of a request become metadata.
@@ -64,6 +66,38 @@ func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy He
 	return dst, nil
 }
 
+// AppendForwarded appends those of the headers that say where a call came from that the route lists. They are made anew:
+// no proxy in front of the gateway is trusted, so what a caller says of itself is not passed on.
+func AppendForwarded(dst rpc.Metadata, x *wire.Exchange, listed []string) rpc.Metadata {
+	for _, key := range listed {
+		value := ""
+		switch key {
+		case "x-forwarded-for", "x-real-ip":
+			value = x.Peer.Addr().Unmap().String()
+		case "x-forwarded-proto":
+			value = x.HTTP.Scheme
+		case "x-forwarded-host":
+			value = x.HTTP.Host
+		case "forwarded": // RFC 7239
+			value = "for=" + forwardedNode(x.Peer.Addr().Unmap()) + ";proto=" + x.HTTP.Scheme
+		default:
+			continue
+		}
+		if printable(value) {
+			dst = append(dst, rpc.Pair{Key: key, Value: value})
+		}
+	}
+	return dst
+}
+
+// forwardedNode is an address as RFC 7239 section 6 writes it.
+func forwardedNode(a netip.Addr) string {
+	if a.Is6() {
+		return `"[` + a.String() + `]"`
+	}
+	return a.String()
+}
+
 // AppendResponseHeaders appends an answer's metadata as REST headers: those listed under their own names, everything else
 // under prefix ("grpc-metadata-", "grpc-trailer-").
 func AppendResponseHeaders(dst, metadata rpc.Metadata, listed []string, prefix string) rpc.Metadata {
@@ -97,11 +131,12 @@ func headerClass(key string) class {
 	switch key {
 	case "traceparent", "tracestate", "baggage", "b3", "x-request-id", "user-agent", "accept-language", "authorization":
 		return standard
-	case "cookie", "cookie2", "forwarded", "x-real-ip", "via":
+	case "cookie", "cookie2":
 		return onlyListed
 	case "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "expect", "http2-settings",
 		"accept", "accept-encoding", "accept-charset", "content-type", "content-length", "content-encoding", "content-language",
-		"content-location", "content-range", "content-md5", "range", "x-request-timeout", "priority":
+		"content-location", "content-range", "content-md5", "range", "x-request-timeout", "priority",
+		"forwarded", "x-real-ip", "via": // made anew, see AppendForwarded
 		return never
 	}
 	if key == "" || key[0] == ':' {
@@ -110,9 +145,7 @@ func headerClass(key string) class {
 	switch {
 	case strings.HasPrefix(key, "x-b3-"):
 		return standard
-	case strings.HasPrefix(key, "x-forwarded-"):
-		return onlyListed
-	case strings.HasPrefix(key, "grpc-"), strings.HasPrefix(key, "connect-"), strings.HasPrefix(key, "proxy-"), identity(key):
+	case strings.HasPrefix(key, "x-forwarded-"), strings.HasPrefix(key, "grpc-"), strings.HasPrefix(key, "connect-"), strings.HasPrefix(key, "proxy-"), identity(key):
 		return never
 	}
 	return ordinary

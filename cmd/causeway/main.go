@@ -87,7 +87,7 @@ Exit codes: 0 done; 1 failure; 2 usage; 3 the configuration is invalid; 6 not re
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%s; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(runCommand(), demoCommand(), validateCommand(), schemaCommand(), explainCommand(), versionCommand())
+	root.AddCommand(runCommand(), demoCommand(), validateCommand(), schemaCommand(), explainCommand(), jsonSchemaCommand(), versionCommand())
 	strict(root)
 	return root
 }

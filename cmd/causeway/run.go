@@ -297,6 +297,29 @@ func validateCommand() *cobra.Command {
 	return cmd
 }
 
+func jsonSchemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "json-schema",
+		Short: "Print the JSON Schema of the configuration, for editors",
+		Long: `Print the JSON Schema of the configuration. An editor that knows YAML completes and checks keys with it when the file
+begins with: # yaml-language-server: $schema=causeway.schema.json`,
+		Example: "  causeway json-schema > causeway.schema.json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			std, err := standard()
+			if err != nil {
+				return err
+			}
+			raw, err := config.JSONSchema(pluginTypes(std))
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(append(raw, '\n'))
+			return err
+		},
+	}
+}
+
 // checkConfig builds a configuration without serving it.
 func checkConfig(ctx context.Context, file string) (*proxy.Snapshot, func(), error) {
 	std, err := standard()

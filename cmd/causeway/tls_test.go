@@ -169,6 +169,24 @@ func TestTLSListenerAsksForCertificates(t *testing.T) {
 	}
 }
 
+// Trusted authorities follow their files too.
+func TestChangedAuthoritiesArePutIntoForce(t *testing.T) {
+	ca, next := newAuthority(t, "services"), newAuthority(t, "services, next year")
+	cert, key := next.issue("service", 1)
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := echo.Start(t, "127.0.0.1:0", "tls", grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})))
+	text := strings.Replace(echoConfig(t, t.TempDir(), backend.Address), "    schema: echo\n", "    schema: echo\n    tls: {ca_file: "+ca.file+"}\n", 1)
+	g := startGateway(t, text)
+	if a := g.call("GET", "/v1/echo/x", ""); a.status != 503 {
+		t.Fatalf("want 503 while the authority is not trusted, found %d %s", a.status, a.body)
+	}
+	writePEM(t, ca.file, "CERTIFICATE", next.cert.Raw)
+	waitFor(t, "the new authority", func() bool { return g.call("GET", "/v1/echo/x", "").status == 200 })
+}
+
 func TestTLSUpstream(t *testing.T) {
 	ca := newAuthority(t, "services")
 	serverCert, serverKey := ca.issue("service", 1)

@@ -923,7 +923,8 @@ type Route struct {
 	Timeout *durationpb.Duration `protobuf:"bytes,9,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Choices in the JSON mapping.
 	Json *JSONOptions `protobuf:"bytes,10,opt,name=json,proto3" json:"json,omitempty"`
-	// Request headers that become metadata beside the standard ones.
+	// Request headers that become metadata beside the standard ones. `forwarded`, `x-forwarded-for`, `-proto`, `-host` and
+	// `x-real-ip` are made anew from the connection: what a caller says in them is not passed on.
 	RequestHeaders []string `protobuf:"bytes,11,rep,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
 	// Answer metadata sent as headers under their own name; everything else is sent under Grpc-Metadata-.
 	ResponseHeaders []string `protobuf:"bytes,12,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
