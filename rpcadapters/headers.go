@@ -70,7 +70,7 @@ func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy He
 // no proxy in front of the gateway is trusted, so what a caller says of itself is not passed on.
 func AppendForwarded(dst rpc.Metadata, x *wire.Exchange, listed []string) rpc.Metadata {
 	for _, key := range listed {
-		value := ""
+		var value string
 		switch key {
 		case "x-forwarded-for", "x-real-ip":
 			value = x.Peer.Addr().Unmap().String()
