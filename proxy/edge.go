@@ -45,30 +45,27 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 	v.gateway = g
 	defer g.leave(x, v)
 	face := g.face(x)
-	var refusal *rpc.Error
-	var err error
-	if x.Segments, err = httprule.AppendSegments(x.Segments[:0], x.HTTP.Path); err != nil {
-		refusal = rpc.Refuse(codes.InvalidArgument, "INVALID_PATH", "%s", err)
-	} else if strings.IndexByte(x.HTTP.Query, '#') >= 0 {
-		refusal = rpc.Refuse(codes.InvalidArgument, "INVALID_PATH", "the query has a raw #: write it as %%23")
-	}
+	invalid := split(x)
 	for {
 		snap := g.snap.Load()
 		var t *target
+		refusal, rt := invalid, snap.nobody
 		if refusal == nil {
 			var ok bool
-			if t, v.Vars, ok = snap.match(x, v.vars[:0]); !ok {
+			if t, v.Vars, ok = snap.match(x, v.vars[:0]); ok {
+				rt = t.route
+			} else {
 				refusal = snap.unmatched(x)
 			}
 		}
-		v.route = snap.nobody
-		if refusal == nil {
-			v.route = t.route
+		if !rt.gate.Enter() {
+			if g.snap.Load() != snap {
+				continue // a newer snapshot has been swapped in: match again on that
+			}
+			face.Refuse(x, rpc.Refuse(codes.Unavailable, "STOPPING", "the gateway is stopping"))
+			return
 		}
-		if !v.route.gate.Enter() {
-			v.route = nil // a newer snapshot has been swapped in; match again on that
-			continue
-		}
+		v.route = rt
 		if refusal != nil {
 			g.refuse(x, v, face, refusal)
 			return
@@ -77,6 +74,18 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 		face.Serve(ctx, x, &v.Matched, t.route.handler)
 		return
 	}
+}
+
+// split takes the path apart, once for all who look at it, and refuses what could be read in two ways.
+func split(x *wire.Exchange) *rpc.Error {
+	var err error
+	if x.Segments, err = httprule.AppendSegments(x.Segments[:0], x.HTTP.Path); err != nil {
+		return rpc.Refuse(codes.InvalidArgument, "INVALID_PATH", "%s", err)
+	}
+	if strings.IndexByte(x.HTTP.Query, '#') >= 0 {
+		return rpc.Refuse(codes.InvalidArgument, "INVALID_PATH", "the query has a raw #: write it as %%23")
+	}
+	return nil
 }
 
 // leave ends the visit, also when the face panicked: the caller gets an answer if none was begun, and Done still runs.
@@ -95,7 +104,9 @@ func (g *Gateway) leave(x *wire.Exchange, v *visit) {
 		}
 		return // the visit may be held by what panicked: it is not used again
 	}
-	v.route.gate.Leave()
+	if v.route != nil {
+		v.route.gate.Leave()
+	}
 	*v = visit{}
 	visits.Put(v)
 }

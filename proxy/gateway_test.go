@@ -358,3 +358,15 @@ func BenchmarkCall(b *testing.B) {
 		})
 	}
 }
+
+// A request that comes when everything has been closed is answered, not kept.
+func TestRequestAfterTheEnd(t *testing.T) {
+	b := mustBench(t, document)
+	b.gateway.Shutdown(context.Background(), proxy.Stop{})
+	if v := b.visit("GET", "/v1/echo/x", ""); v.status != 503 || !strings.Contains(string(v.answer), "STOPPING") {
+		t.Errorf("want 503 with the reason, found %d %s", v.status, v.answer)
+	}
+	if err := b.gateway.Reload(context.Background()); !errors.Is(err, proxy.ErrClosed) {
+		t.Errorf("a reload: want ErrClosed, found %v", err)
+	}
+}
