@@ -48,18 +48,24 @@ func TestErrorBody(t *testing.T) {
 		want string
 	}{
 		{"bare", &rpc.Error{Code: codes.NotFound, Message: `no "x"`}, `{"code":5,"message":"no \"x\"","details":[]}`},
-		{"made here", rpc.Refuse(codes.NotFound, "ROUTE_NOT_FOUND", "no route"),
-			`{"code":5,"message":"no route","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"ROUTE_NOT_FOUND","domain":"causeway"}]}`},
+		{
+			"made here", rpc.Refuse(codes.NotFound, "ROUTE_NOT_FOUND", "no route"),
+			`{"code":5,"message":"no route","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"ROUTE_NOT_FOUND","domain":"causeway"}]}`,
+		},
 		{"standard details without a schema", &rpc.Error{Code: codes.Unavailable, Details: [][]byte{
 			packed(t, &errdetails.RetryInfo{RetryDelay: durationpb.New(1500000000)}),
 			packed(t, &errdetails.QuotaFailure{Violations: []*errdetails.QuotaFailure_Violation{{Subject: "s"}}}),
 		}}, `{"code":14,"message":"","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"1.500s"},` +
 			`{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"subject":"s"}]}]}`},
-		{"an unknown type keeps its bytes", &rpc.Error{Code: codes.Internal, Details: [][]byte{foreign}},
-			`{"code":13,"message":"","details":[{"@type":"type.googleapis.com/acme.Unknown","value":"AQL/"}]}`},
-		{"places", &rpc.Error{Code: codes.InvalidArgument, Message: "m", Reason: "R", Fields: []rpc.FieldViolation{{Field: "a[0].b", Description: "want c"}}},
+		{
+			"an unknown type keeps its bytes", &rpc.Error{Code: codes.Internal, Details: [][]byte{foreign}},
+			`{"code":13,"message":"","details":[{"@type":"type.googleapis.com/acme.Unknown","value":"AQL/"}]}`,
+		},
+		{
+			"places", &rpc.Error{Code: codes.InvalidArgument, Message: "m", Reason: "R", Fields: []rpc.FieldViolation{{Field: "a[0].b", Description: "want c"}}},
 			`{"code":3,"message":"m","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"R","domain":"causeway"},` +
-				`{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":[{"field":"a[0].b","description":"want c"}]}]}`},
+				`{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":[{"field":"a[0].b","description":"want c"}]}]}`,
+		},
 		{"text that is not UTF-8", &rpc.Error{Code: codes.Unknown, Message: "a\xffb"}, "{\"code\":2,\"message\":\"a\uFFFDb\",\"details\":[]}"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
