@@ -22,7 +22,8 @@ import (
 type visit struct {
 	rpcadapters.Matched
 	gateway *Gateway
-	route   *route
+	route   *route // whose gate was entered; nil before
+	closing *route // whose finishers hear of a call that entered no gate
 	done    bool
 	vars    [8]string
 }
@@ -35,7 +36,18 @@ func (v *visit) Done(c *rpc.Call, sent rpc.Sent) {
 		return
 	}
 	v.done = true
-	v.route.finish.finish(c, sent, v.gateway.panics, v.gateway.log)
+	v.owner().finish.finish(c, sent, v.gateway.panics, v.gateway.log)
+}
+
+// owner is the route that a call is told of.
+func (v *visit) owner() *route {
+	switch {
+	case v.route != nil:
+		return v.route
+	case v.closing != nil:
+		return v.closing
+	}
+	return &route{}
 }
 
 // ServeExchange takes one request through the gateway. It is called by an engine, in the connection's goroutine.
@@ -62,7 +74,8 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 			if g.snap.Load() != snap {
 				continue // a newer snapshot has been swapped in: match again on that
 			}
-			face.Refuse(x, rpc.Refuse(codes.Unavailable, "STOPPING", "the gateway is stopping"))
+			v.closing = snap.nobody
+			g.refuse(x, v, face, rpc.Refuse(codes.Unavailable, "STOPPING", "the gateway is stopping"))
 			return
 		}
 		v.route = rt
@@ -94,10 +107,10 @@ func (g *Gateway) leave(x *wire.Exchange, v *visit) {
 	if r != nil {
 		g.panics.Add(1)
 		g.log.Error("panic at the edge", "request_id", x.ID, "panic", r, "stack", string(debug.Stack()))
-		if v.route == nil {
-			v.route = &route{}
-		} else {
+		if v.route != nil {
 			defer v.route.gate.Leave()
+		} else if snap := g.snap.Load(); snap != nil {
+			v.closing = snap.nobody
 		}
 		if !v.done {
 			g.refuse(x, v, g.faces[len(g.faces)-1], panicked(r))
@@ -124,7 +137,7 @@ func (g *Gateway) face(x *wire.Exchange) rpcadapters.Face {
 
 // refuse answers a request that has no route and tells the global finishers.
 func (g *Gateway) refuse(x *wire.Exchange, v *visit, face rpcadapters.Face, err *rpc.Error) {
-	c := &rpc.Call{Protocol: face.Name(), Route: v.route.Route, Service: v.route.Service, ID: x.ID, Peer: x.Peer, HTTP: &x.HTTP, Method: v.Method}
+	c := &rpc.Call{Protocol: face.Name(), Route: v.owner().Route, Service: v.owner().Service, ID: x.ID, Peer: x.Peer, HTTP: &x.HTTP, Method: v.Method}
 	c.Times.Start = x.Start
 	v.Done(c, face.Refuse(x, err))
 }

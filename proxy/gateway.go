@@ -39,13 +39,20 @@ type Gateway struct {
 	gauges gauges
 
 	draining atomic.Bool
+	life     context.Context // ends with Shutdown: no change outlives it
+	end      context.CancelFunc
 
-	mu        sync.Mutex // one change at a time
+	change sync.Mutex // one change at a time; it may take as long as a registry or a live server takes to answer
+
+	mu        sync.Mutex // short: guards what follows
 	listeners []*listener
+	removed   []*listener      // those that a reload took away, while they drain
 	attempted *config.Document // the last document loaded, valid or not: its files are watched
 	last      outcome
 	leaving   *retirement // of the snapshot before the one in force
 	closed    bool
+
+	drains sync.WaitGroup // of removed listeners
 }
 
 // outcome is how the last change went.
@@ -66,6 +73,7 @@ type gauges struct {
 // New makes a gateway that serves nothing yet: Start loads its configuration.
 func New(o Options) (*Gateway, error) {
 	g := &Gateway{opts: o, faces: o.Standard.Faces, log: o.Log}
+	g.life, g.end = context.WithCancel(context.Background())
 	panics, err := o.Meter.Counter("causeway_panics_total", "", "Panics that were caught; each is a defect to report.")
 	if err != nil {
 		return nil, err
@@ -88,22 +96,26 @@ func New(o Options) (*Gateway, error) {
 
 // Reload loads the configuration and puts it into force whole, or changes nothing and says why.
 func (g *Gateway) Reload(ctx context.Context) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.change.Lock()
+	defer g.change.Unlock()
 	doc, err := g.opts.Load()
 	if doc != nil {
+		g.mu.Lock()
 		g.attempted = doc
+		g.mu.Unlock()
 	}
 	if err == nil {
-		err = g.apply(ctx, doc, nil)
+		err = g.apply(ctx, doc)
 	}
 	g.report(err)
 	return err
 }
 
-// report keeps how a change went, for the log, the metrics and readyz. mu is held.
+// report keeps how a change went, for the log, the metrics and readyz.
 func (g *Gateway) report(err error) {
+	g.mu.Lock()
 	g.last = outcome{at: time.Now(), err: err}
+	g.mu.Unlock()
 	if err != nil {
 		g.gauges.reloads.With("refused").Add(1)
 		g.gauges.success.Set(0)
@@ -113,23 +125,49 @@ func (g *Gateway) report(err error) {
 	g.gauges.success.Set(1)
 }
 
-// apply builds doc with the pushed candidates and swaps it in. mu is held.
-func (g *Gateway) apply(ctx context.Context, doc *config.Document, candidates map[string]*source.Set) error {
+// apply builds doc and swaps it in. change is held.
+func (g *Gateway) apply(ctx context.Context, doc *config.Document) error {
+	next, err := g.build(ctx, doc, nil)
+	if err != nil {
+		return err
+	}
+	return g.install(next)
+}
+
+// build makes the next snapshot, with its services knowing their instances. It ends with ctx, and with the gateway. change
+// is held; the snapshot goes to install or discard.
+func (g *Gateway) build(ctx context.Context, doc *config.Document, candidates map[string]*source.Set) (*Snapshot, error) {
+	if g.life.Err() != nil {
+		return nil, ErrClosed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(g.life, cancel)()
+	next, err := g.builder(doc, g.snap.Load(), candidates).build(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g.awaitInstances(ctx, next)
+	return next, nil
+}
+
+// discard lets go of a snapshot that was built and not installed. change is held.
+func (g *Gateway) discard(next *Snapshot) { retire(next, g.snap.Load(), nil) }
+
+// install swaps a snapshot in and sends the former one on its way. On an error it is discarded. change is held.
+func (g *Gateway) install(next *Snapshot) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.closed {
+		g.discard(next)
 		return ErrClosed
 	}
 	prev := g.snap.Load()
-	next, err := g.builder(doc, prev, candidates).build(ctx)
+	opened, gone, err := g.listen(next.Doc)
 	if err != nil {
+		g.discard(next)
 		return err
 	}
-	opened, gone, err := g.listen(doc)
-	if err != nil {
-		// What next made and prev does not have is closed again.
-		retire(next, prev, nil)
-		return err
-	}
-	g.awaitInstances(ctx, next)
 	g.snap.Store(next)
 	g.gauges.revision.Set(next.Revision)
 	g.keepSeries(next)
@@ -169,6 +207,7 @@ func (g *Gateway) keepSeries(next *Snapshot) {
 	g.opts.Meter.Keep("route", func(v string) bool { return routes[v] })
 	g.opts.Meter.Keep("service", func(v string) bool { return services[v] })
 	g.opts.Meter.Keep("rpc_method", func(v string) bool { return methods[v] })
+	g.opts.Meter.Keep("listener", func(v string) bool { return g.listening(v) != nil })
 }
 
 func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[string]*source.Set) *builder {
@@ -187,19 +226,20 @@ func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[s
 // Check builds the configuration without serving it and returns what Reload would say. The snapshot is for reading
 // (Explain); release ends it.
 func (g *Gateway) Check(ctx context.Context) (snap *Snapshot, release func(), err error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.change.Lock()
+	defer g.change.Unlock()
 	doc, err := g.opts.Load()
 	if err != nil {
 		return nil, nil, err
 	}
-	prev := g.snap.Load()
-	snap, err = g.builder(doc, prev, nil).build(ctx)
-	if err != nil {
+	if snap, err = g.build(ctx, doc, nil); err != nil {
 		return nil, nil, err
 	}
-	g.awaitInstances(ctx, snap)
-	return snap, func() { retire(snap, prev, nil) }, nil
+	return snap, func() {
+		g.change.Lock()
+		defer g.change.Unlock()
+		g.discard(snap)
+	}, nil
 }
 
 // Current is the snapshot in force, or nil before the first.
@@ -271,27 +311,30 @@ func (e *UnknownSchemaError) Error() string {
 // Push checks a descriptor set as the next version of a pushed schema, compiles it aside, keeps it on disk and puts it
 // into force. On an error nothing has changed.
 func (g *Gateway) Push(ctx context.Context, name string, set *source.Set, from string) (source.Version, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.change.Lock()
+	defer g.change.Unlock()
 	if err := g.takesPushes(name); err != nil {
 		return source.Version{}, err
 	}
-	// Built twice: first aside, to see that it holds; then, once it is kept, with its version's number.
-	if err := g.try(ctx, name, set); err != nil {
-		return source.Version{}, err
-	}
-	v, err := g.opts.Store.Push(name, set, from, time.Now())
+	next, err := g.build(ctx, g.snap.Load().Doc, map[string]*source.Set{name: set})
 	if err != nil {
 		return source.Version{}, err
 	}
-	return v, g.apply(ctx, g.snap.Load().Doc, nil)
+	// From here on nothing depends on the caller or the network: what is kept is what is put into force.
+	v, err := g.opts.Store.Push(name, set, from, time.Now())
+	if err != nil {
+		g.discard(next)
+		return source.Version{}, err
+	}
+	next.schemas[name].pushedAs(v)
+	return v, g.install(next)
 }
 
 // Rollback puts a former version of a pushed schema into force; to 0: the one before the active. On an error nothing has
 // changed.
 func (g *Gateway) Rollback(ctx context.Context, name string, to int) (source.Version, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.change.Lock()
+	defer g.change.Unlock()
 	if err := g.takesPushes(name); err != nil {
 		return source.Version{}, err
 	}
@@ -303,7 +346,7 @@ func (g *Gateway) Rollback(ctx context.Context, name string, to int) (source.Ver
 	if err != nil {
 		return source.Version{}, err
 	}
-	if err := g.apply(ctx, g.snap.Load().Doc, nil); err != nil {
+	if err := g.apply(ctx, g.snap.Load().Doc); err != nil {
 		if ok {
 			if _, back := g.opts.Store.Rollback(name, active.Number); back != nil {
 				err = errors.Join(err, back)
@@ -316,8 +359,6 @@ func (g *Gateway) Rollback(ctx context.Context, name string, to int) (source.Ver
 
 // SchemaLimits are the bounds of a pushed schema; the error is that of a push to it.
 func (g *Gateway) SchemaLimits(name string) (source.Limits, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	if err := g.takesPushes(name); err != nil {
 		return source.Limits{}, err
 	}
@@ -330,7 +371,7 @@ func (g *Gateway) SchemaLimits(name string) (source.Limits, error) {
 }
 
 func (g *Gateway) takesPushes(name string) error {
-	if g.closed {
+	if g.life.Err() != nil {
 		return ErrClosed
 	}
 	if g.opts.Store == nil {
@@ -347,16 +388,5 @@ func (g *Gateway) takesPushes(name string) error {
 	if !l.pushed {
 		return &UnknownSchemaError{name, fmt.Sprintf("is read from its own source (%s): change that, or declare the schema `pushed: {}`", l.origin)}
 	}
-	return nil
-}
-
-// try builds the current document with one candidate and lets go of the result.
-func (g *Gateway) try(ctx context.Context, name string, set *source.Set) error {
-	prev := g.snap.Load()
-	snap, err := g.builder(prev.Doc, prev, map[string]*source.Set{name: set}).build(ctx)
-	if err != nil {
-		return err
-	}
-	retire(snap, prev, nil)
 	return nil
 }

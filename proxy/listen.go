@@ -43,7 +43,8 @@ func (g *Gateway) listen(doc *config.Document) (opened, gone []*listener, err er
 		case l == nil:
 			l, err := g.open(conf)
 			if err != nil {
-				faults = append(faults, doc.Fault(at, "%s", err))
+				faults = append(faults, doc.Fault(at, "%s", err).
+					WithFix("end what listens there; an address that overlaps one of this gateway's own is free after a restart"))
 				continue
 			}
 			opened = append(opened, l)
@@ -174,18 +175,25 @@ const settle = 500 * time.Millisecond
 // drainPoll is how often open connections are counted while they leave.
 const drainPoll = 20 * time.Millisecond
 
+// removedGrace is how long calls on a listener that a reload took away may take.
+const removedGrace = 30 * time.Second
+
 // leaveListeners drains listeners that the configuration does not have any more, in the background. mu is held.
 func (g *Gateway) leaveListeners(gone []*listener) {
+	g.removed = append(g.removed, gone...)
 	for _, l := range gone {
-		go func() {
+		g.drains.Go(func() {
 			defer func() {
 				if r := recover(); r != nil {
 					g.panics.Add(1)
 					g.log.Error("panic while a listener was drained", "listener", l.conf.GetAddress(), "panic", r)
 				}
 			}()
-			g.drain(context.Background(), []*listener{l}, Stop{Grace: 30 * time.Second})
-		}()
+			g.drain(context.Background(), []*listener{l}, Stop{Grace: removedGrace})
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.removed = slices.DeleteFunc(g.removed, func(r *listener) bool { return r == l })
+		})
 	}
 }
 
@@ -195,15 +203,17 @@ func (g *Gateway) leaveListeners(gone []*listener) {
 func (g *Gateway) Shutdown(hurry context.Context, stop Stop) {
 	g.draining.Store(true)
 	wait(hurry, stop.Delay)
+	g.end()
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
 		return
 	}
 	g.closed = true
-	listeners := g.listeners
+	listeners := slices.Concat(g.listeners, g.removed)
 	g.mu.Unlock()
 	g.drain(hurry, listeners, stop)
+	g.drains.Wait()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if snap := g.snap.Load(); snap != nil {
@@ -223,7 +233,7 @@ func (g *Gateway) drain(hurry context.Context, listeners []*listener, stop Stop)
 		_ = l.ln.Close() // closed twice at worst
 	}
 	g.waitGone(hurry, listeners, time.Until(end))
-	ctx, cancel := context.WithDeadline(hurry, time.Now().Add(min(stop.Grace, 2*time.Second)))
+	ctx, cancel := context.WithDeadline(hurry, end)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, l := range listeners {

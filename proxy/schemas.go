@@ -79,8 +79,7 @@ func (b *builder) loadPushed(l, former *loaded) (*loaded, error) {
 			return nil, err
 		}
 		if ok {
-			l.version = version.Number
-			l.origin = fmt.Sprintf("pushed, version %d", version.Number)
+			l.pushedAs(version)
 			return l, l.compile(set, former)
 		}
 	}
@@ -88,6 +87,11 @@ func (b *builder) loadPushed(l, former *loaded) (*loaded, error) {
 	var err error
 	l.schema, err = schema.New(new(protoregistry.Files))
 	return l, err
+}
+
+// pushedAs says which version of the store the schema is.
+func (l *loaded) pushedAs(v source.Version) {
+	l.version, l.origin = v.Number, fmt.Sprintf("pushed, version %d", v.Number)
 }
 
 func (l *loaded) compile(set *source.Set, former *loaded) error {

@@ -39,6 +39,9 @@ func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy He
 			if c := headerClass(key); key == "" || c == never || c == onlyListed && !slices.Contains(listed, key) {
 				continue
 			}
+			if key == "authorization" {
+				continue // a second one beside that which was checked
+			}
 		case onlyListed:
 			if !slices.Contains(listed, key) {
 				continue
@@ -48,6 +51,9 @@ func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy He
 				continue
 			}
 		case standard:
+			if !printable(value) {
+				continue // nobody chose it as metadata: a name in a user agent is no reason to refuse
+			}
 		}
 		if !metadataKey(key) {
 			return dst, rpc.Refuse(codes.InvalidArgument, "INVALID_METADATA", "header %q cannot be metadata: want letters, digits, - _ and . only", headers[i].Key)
@@ -136,7 +142,8 @@ func headerClass(key string) class {
 	case "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "expect", "http2-settings",
 		"accept", "accept-encoding", "accept-charset", "content-type", "content-length", "content-encoding", "content-language",
 		"content-location", "content-range", "content-md5", "range", "x-request-timeout", "priority",
-		"forwarded", "x-real-ip", "via": // made anew, see AppendForwarded
+		"forwarded", "x-real-ip", // made anew, see AppendForwarded
+		"via":
 		return never
 	}
 	if key == "" || key[0] == ':' {

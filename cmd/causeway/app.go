@@ -43,7 +43,7 @@ type appOptions struct {
 	load func() (*config.Document, error)
 	log  *slog.Logger
 	// prepare is called with the store before the first load; the quick start puts its first schema there.
-	prepare func(*source.Store) error
+	prepare func(context.Context, *source.Store) error
 	// adminFallback: when the admin address is taken, use a free one.
 	adminFallback bool
 	watch         bool
@@ -81,7 +81,7 @@ func startApp(ctx context.Context, o appOptions) (*app, error) {
 		}
 	}
 	if o.prepare != nil {
-		if err := o.prepare(store); err != nil {
+		if err := o.prepare(ctx, store); err != nil {
 			return nil, err
 		}
 	}
@@ -157,9 +157,9 @@ func (a *app) watch(since time.Time) {
 func (a *app) stop(hurry context.Context, stop proxy.Stop) {
 	if a.stopWatch != nil {
 		a.stopWatch()
-		a.watching.Wait()
 	}
 	a.gateway.Shutdown(hurry, stop)
+	a.watching.Wait()
 	if a.admin != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -209,10 +209,15 @@ func adminToken(configured, dataDir string) (string, error) {
 	if err := os.MkdirAll(dataDir, 0o700); err != nil {
 		return "", err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // as above
+	f, err := os.CreateTemp(dataDir, tokenFile+"-") // with mode 0600
 	if err != nil {
 		return "", err
 	}
 	_, err = f.WriteString(token + "\n")
-	return token, errors.Join(err, f.Close())
+	// Linked, not renamed: a gateway that starts at the same time keeps the token it has made.
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Link(f.Name(), path)
+	}
+	return token, errors.Join(err, os.Remove(f.Name()))
 }

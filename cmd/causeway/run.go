@@ -116,6 +116,9 @@ func serveUntilSignal(cmd *cobra.Command, f runFlags, o appOptions) error {
 	a, err := startApp(ctx, o)
 	close(starting)
 	if err != nil {
+		if ctx.Err() != nil {
+			return &exitError{exitFailure, fmt.Errorf("stopped by a signal before it served: %w", err)}
+		}
 		return err
 	}
 	announce(cmd.ErrOrStderr(), a, f)
@@ -160,7 +163,7 @@ func announce(w io.Writer, a *app, f runFlags) {
 // quickStart is the document of `run --upstream`.
 type quickStart struct {
 	load    func() (*config.Document, error)
-	prepare func(*source.Store) error
+	prepare func(context.Context, *source.Store) error
 }
 
 // upstreamName is what `run --upstream` calls its one service and schema.
@@ -192,7 +195,7 @@ func quick(f runFlags, dir string, types config.Types) (*quickStart, error) {
 		s.Source = &configv1.Schema_Proto{Proto: &configv1.ProtoSource{Paths: []string{f.proto}}}
 	default:
 		s.Source = &configv1.Schema_Pushed{Pushed: &configv1.PushedSource{}}
-		q.prepare = func(store *source.Store) error { return reflectInto(store, address, secure) }
+		q.prepare = func(ctx context.Context, store *source.Store) error { return reflectInto(ctx, store, address, secure) }
 	}
 	c.Schemas = []*configv1.Schema{s}
 	cwd, err := os.Getwd()
@@ -208,8 +211,8 @@ func quick(f runFlags, dir string, types config.Types) (*quickStart, error) {
 }
 
 // reflectInto asks the server for its descriptors and keeps them as the first version.
-func reflectInto(store *source.Store, address string, secure bool) error {
-	set, err := reflectFrom(address, secure)
+func reflectInto(ctx context.Context, store *source.Store, address string, secure bool) error {
+	set, err := reflectFrom(ctx, address, secure)
 	if err != nil {
 		return err
 	}
@@ -219,8 +222,8 @@ func reflectInto(store *source.Store, address string, secure bool) error {
 
 const reflectTimeout = 10 * time.Second
 
-func reflectFrom(address string, secure bool) (*source.Set, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), reflectTimeout)
+func reflectFrom(ctx context.Context, address string, secure bool) (*source.Set, error) {
+	ctx, cancel := context.WithTimeout(ctx, reflectTimeout)
 	defer cancel()
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {

@@ -83,7 +83,7 @@ func readSchema(ctx context.Context, args []string, reflectAt string, roots []st
 			address, secure = a, s
 		}
 		origin = "reflection from " + address
-		if set, err = reflectFrom(address, secure); err != nil {
+		if set, err = reflectFrom(ctx, address, secure); err != nil {
 			return nil, "", err
 		}
 	} else {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -123,7 +124,7 @@ func (s *Server) pushSchema(w http.ResponseWriter, r *http.Request) {
 		fault(w, err, http.StatusUnprocessableEntity)
 		return
 	}
-	v, err := s.opts.Gateway.Push(r.Context(), name, set, r.URL.Query().Get("from"))
+	v, err := s.opts.Gateway.Push(context.WithoutCancel(r.Context()), name, set, r.URL.Query().Get("from"))
 	if err != nil {
 		fault(w, err, http.StatusUnprocessableEntity)
 		return
@@ -143,7 +144,7 @@ func (s *Server) rollbackSchema(w http.ResponseWriter, r *http.Request) {
 		to = n
 	}
 	name := r.PathValue("name")
-	v, err := s.opts.Gateway.Rollback(r.Context(), name, to)
+	v, err := s.opts.Gateway.Rollback(context.WithoutCancel(r.Context()), name, to)
 	if err != nil {
 		fault(w, err, http.StatusConflict)
 		return

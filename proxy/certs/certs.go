@@ -125,8 +125,13 @@ func (k *KeyPair) Get() *tls.Certificate {
 	defer k.mu.Unlock()
 	if now := time.Now(); now.Sub(k.checked) >= recheck {
 		k.checked = now
-		if stamp, err := k.stat(); err != nil || stamp != k.stamp {
+		switch stamp, err := k.stat(); {
+		case err != nil:
+			k.fault = err
+		case stamp != k.stamp:
 			k.fault = k.load()
+		default:
+			k.fault = nil
 		}
 	}
 	return k.cert

@@ -342,13 +342,23 @@ func neverPasses(header string) string {
 	case "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer",
 		"transfer-encoding", "upgrade": // RFC 9110 section 7.6.1, RFC 9113 section 8.2.2
 		return "it is about one connection only"
-	case "host", "content-length", "content-type", "content-encoding", "expect":
+	case "host", "content-length", "content-type", "content-encoding", "content-language", "content-location", "content-range",
+		"content-md5", "range", "expect", "accept", "accept-encoding", "accept-charset", "priority", "http2-settings":
 		return "it is about the message as it was sent, which is translated"
+	case "x-request-timeout":
+		return "it becomes the deadline"
+	case "via", "date", "server":
+		return "it is about one hop"
+	}
+	for _, identity := range []string{"x-consumer", "x-credential", "x-causeway"} {
+		if strings.HasPrefix(strings.ReplaceAll(header, "_", "-"), identity) {
+			return "only the gateway says who a caller is"
+		}
 	}
 	switch {
 	case strings.HasPrefix(header, "grpc-metadata-"):
 		return "it is sent as " + strings.TrimPrefix(header, "grpc-metadata-") + " without being listed"
-	case strings.HasPrefix(header, "grpc-"), strings.HasPrefix(header, "connect-"):
+	case strings.HasPrefix(header, "grpc-"), strings.HasPrefix(header, "connect-"), strings.HasPrefix(header, "proxy-"):
 		return "it belongs to the protocol, which is translated"
 	}
 	return ""

@@ -18,12 +18,18 @@ type sight struct {
 	trailersOnly bool // the answer was one block of trailers
 }
 
-// localFaults begin the messages that grpc-go makes itself when a connection or an answer breaks.
+// localFaults begin the messages that grpc-go makes itself when an answer breaks after its head, in full: a service may
+// use the same first words.
 var localFaults = [...]string{
-	"error reading from server", "stream terminated by RST_STREAM", "transport is closing", "transport:", "connection error",
-	"grpc:", "the connection is draining", "the stream is rejected", "malformed header", "unexpected HTTP status code",
-	"server closed the stream", "cardinality violation", "peer header list size", "protocol error", "a HEADERS frame",
-	"keepalive ping failed", "closing transport", "received", "unexpected EOF", "name resolver error", "last connection error",
+	"error reading from server: ", "stream terminated by RST_STREAM with error code", "transport is closing",
+	"transport: malformed grpc-status", "transport: malformed ", "connection error: ", "closing transport due to: ",
+	"grpc: received message larger than max", "grpc: received message after decompression larger than max",
+	"grpc: message after decompression larger than max", "grpc: received unexpected payload format",
+	"grpc: failed to decompress", "grpc: failed to read decompressed data", "grpc: failed to unmarshal the received message",
+	"grpc: no decompressor available", "grpc: compressed flag set with identity", "grpc: Decompressor is not installed",
+	"grpc: want a *rpc.Message", "server closed the stream without sending trailers", "cardinality violation: ",
+	"peer header list size exceeded limit", "a HEADERS frame cannot appear in the middle of a stream",
+	"unexpected EOF", "keepalive ping failed to receive ACK",
 }
 
 // fromServer tells a status that the server sent from one that grpc-go made of a broken connection or answer.
@@ -69,6 +75,10 @@ func (t *transport) fault(ctx context.Context, err error, seen sight) error {
 	}
 	e := &rpc.Error{Class: rpc.Transport, Executed: seen.sent}
 	switch {
+	case !seen.sent && st.Code() == codes.Internal:
+		// The service was there: it takes no header list of this size, and so does its neighbour.
+		e.Code, e.Reason, e.Message = codes.ResourceExhausted, "METADATA_TOO_LARGE", "the service does not take this much metadata"
+		e.Class, e.Status = rpc.Framework, 431
 	case !seen.sent:
 		e.Code, e.Reason, e.Message = codes.Unavailable, "UPSTREAM_UNREACHABLE", "the service cannot be reached"
 	case st.Code() == codes.ResourceExhausted:

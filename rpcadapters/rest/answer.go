@@ -73,7 +73,6 @@ const (
 // success writes the reply as JSON. An error means that nothing was written.
 func (f *Face) success(c *call) error {
 	buf := rpc.GetBuffer()
-	defer buf.Free()
 	var err error
 	if b := c.m.Binding; b.ResponseBody != nil {
 		buf.B, err = jsonwire.AppendFieldJSON(buf.B, c.Reply.Message.Data, c.Method.Output, b.ResponseBody, c.m.Options.JSON)
@@ -81,6 +80,7 @@ func (f *Face) success(c *call) error {
 		buf.B, err = jsonwire.AppendJSON(buf.B, c.Reply.Message.Data, c.Method.Output, c.m.Options.JSON)
 	}
 	if err != nil {
+		buf.Free()
 		return rpc.Refuse(codes.Internal, "INVALID_ANSWER", "the service's answer is not a valid %s", c.Method.Output.Name).WithStatus(502).WithCause(err)
 	}
 	header := append(c.header[:0],
@@ -90,8 +90,10 @@ func (f *Face) success(c *call) error {
 	header = rpcadapters.AppendResponseHeaders(header, c.Reply.Trailer, c.m.Options.Response, trailerPrefix)
 	c.header = header
 	if err := c.x.Respond(200, header, buf.B); err != nil {
+		// The buffer is left to the collector: after a failed write an engine may still look at it.
 		return rpc.Refuse(codes.Canceled, "CLIENT_GONE", "the caller left before the answer was written").WithCause(err)
 	}
+	buf.Free()
 	return nil
 }
 
@@ -113,7 +115,9 @@ func (f *Face) refuse(x *wire.Exchange, e *rpc.Error, types *schema.Schema, head
 	buf.B = f.appendStatus(buf.B, e, types)
 	already := x.Status() != 0
 	err := x.Respond(status, header, buf.B)
-	buf.Free()
+	if err == nil {
+		buf.Free() // else it is left to the collector, as in success
+	}
 	s := finished(x, e.Code)
 	s.Reason, s.Err = e.Reason, e
 	if err != nil && !already {

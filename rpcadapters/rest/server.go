@@ -51,7 +51,8 @@ type call struct {
 	x      *wire.Exchange
 	m      *rpcadapters.Matched
 	raw    *rpc.Buffer // the body as received
-	read   bool
+	read   bool        // to its end
+	fault  error       // why it could not be
 	msg    rpc.Message
 	typ    *schema.Message // of msg
 	params []jsonwire.Param
@@ -97,13 +98,22 @@ func (c *call) Raw(ctx context.Context) ([]byte, error) {
 	if c.read {
 		return c.raw.B, nil
 	}
+	if c.fault == nil {
+		c.fault = c.receive(ctx)
+	}
+	if c.fault != nil {
+		return nil, c.fault
+	}
+	return c.raw.B, nil
+}
+
+// receive reads the body into raw, once: what is left after a fault is not the body.
+func (c *call) receive(ctx context.Context) error {
 	limit := c.m.Options.MaxBody
 	if c.x.ContentLength > int64(limit) {
-		return nil, tooLarge(limit)
+		return tooLarge(limit)
 	}
-	if c.raw == nil {
-		c.raw = rpc.GetBuffer()
-	}
+	c.raw = rpc.GetBuffer()
 	b := c.raw.B[:0]
 	if need := min(int(c.x.ContentLength)+1, believed); need > cap(b) {
 		b = make([]byte, 0, need)
@@ -116,14 +126,14 @@ func (c *call) Raw(ctx context.Context) ([]byte, error) {
 		b = b[:len(b)+n]
 		c.raw.B = b
 		if len(b) > limit {
-			return nil, tooLarge(limit)
+			return tooLarge(limit)
 		}
 		if errors.Is(err, io.EOF) {
 			c.read = true
-			return b, nil
+			return nil
 		}
 		if err != nil {
-			return nil, bodyError(ctx, err)
+			return bodyError(ctx, err)
 		}
 	}
 }
@@ -139,14 +149,14 @@ func bodyError(ctx context.Context, err error) *rpc.Error {
 	if e, ok := errors.AsType[*rpc.Error](err); ok {
 		return e
 	}
-	// The read's own deadline first: an engine may end the context with it.
+	// The read's own error first: an engine may end the context with it.
 	if errors.Is(err, context.DeadlineExceeded) {
 		return rpc.AsError(err)
 	}
-	if ctx.Err() != nil {
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return rpc.AsError(ctx.Err())
 	}
-	return rpc.Refuse(codes.Canceled, "BODY_INCOMPLETE", "the request body ended before it was complete").WithCause(err)
+	return rpc.Refuse(codes.InvalidArgument, "BODY_INCOMPLETE", "the request body is cut or malformed").WithCause(err)
 }
 
 // Message translates path, query and body into one message; it belongs to the call.

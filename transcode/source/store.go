@@ -28,6 +28,8 @@ const (
 	recordFile   = "versions.json"
 	tempPrefix   = ".tmp-"
 	corruptMark  = ".corrupt"
+	// leftover is how old a file written aside is when it cannot be one that is being written.
+	leftover = time.Minute
 )
 
 // Store keeps the versions of pushed schemas in a folder: <name>/<digest>.binpb.gz and <name>/versions.json. A file is
@@ -94,7 +96,8 @@ func (s *Store) open(name string) (*record, error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), tempPrefix) {
+		// A young one may be a push under way in the gateway whose configuration is checked beside it.
+		if info, err := e.Info(); strings.HasPrefix(e.Name(), tempPrefix) && err == nil && time.Since(info.ModTime()) > leftover {
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return nil, err
 			}

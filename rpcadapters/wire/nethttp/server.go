@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,6 +27,8 @@ const (
 	maxHeaderBytes  = 64 << 10
 	headerTimeout   = 10 * time.Second
 	idleTimeout     = 60 * time.Second
+	writeTimeout    = 60 * time.Second // for a client to take an answer
+	unreadTimeout   = 2 * time.Second  // for a body that nobody asked for to come
 	maxHTTP2Streams = 100
 )
 
@@ -50,9 +53,11 @@ func New(h wire.Handler, tlsConfig *tls.Config, log *slog.Logger) *Server {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxHTTP2Streams},
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ConnState:         s.track,
+		// OPTIONS * is answered by the gateway like every other request.
+		DisableGeneralOptionsHandler: true,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxHTTP2Streams},
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnState:                    s.track,
 	}
 	return s
 }
@@ -124,7 +129,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	s.handler.ServeExchange(r.Context(), x)
-	e.w, e.r, e.deadlined = nil, nil, false
+	e.w, e.r, e.deadlined, e.ended = nil, nil, false, false
 	s.pool.Put(e)
 }
 
@@ -183,25 +188,47 @@ type engine struct {
 	r *http.Request
 	// deadlined: the connection's read deadline was set for this body.
 	deadlined bool
+	ended     bool // the body was read to its end
+}
+
+// deadliner is what net/http's response writers can do beside writing.
+type deadliner interface {
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
 }
 
 // Read reads body bytes until the exchange's deadline, so that a slow sender cannot hold a call.
 func (e *engine) Read(p []byte) (int, error) {
 	if !e.deadlined && !e.x.Deadline.IsZero() && e.x.ContentLength != 0 {
 		e.deadlined = true
-		if err := http.NewResponseController(e.w).SetReadDeadline(e.x.Deadline); err != nil {
-			return 0, err
+		if d, ok := e.w.(deadliner); ok {
+			if err := d.SetReadDeadline(e.x.Deadline); err != nil {
+				return 0, err
+			}
 		}
 	}
 	n, err := e.r.Body.Read(p)
+	e.ended = e.ended || errors.Is(err, io.EOF)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = context.DeadlineExceeded
 	}
 	return n, err
 }
 
-// Respond writes the answer.
+// Respond writes the answer. It does not wait for ever: not for a client that does not read, nor for the rest of a body,
+// which net/http reads away before it answers.
 func (e *engine) Respond(status int, header rpc.Metadata, body []byte) error {
+	if d, ok := e.w.(deadliner); ok {
+		now := time.Now()
+		if err := d.SetWriteDeadline(now.Add(writeTimeout)); err != nil {
+			return err
+		}
+		if e.x.ContentLength != 0 && !e.ended {
+			if err := d.SetReadDeadline(now.Add(unreadTimeout)); err != nil {
+				return err
+			}
+		}
+	}
 	h := e.w.Header()
 	for i := range header {
 		h.Add(header[i].Key, header[i].Value)
