@@ -17,8 +17,8 @@ help: ## show this list
 build: ## build bin/causeway
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/causeway ./cmd/causeway
 
-demo: ## run the gateway in front of a small order service and show what it does
-	@go run ./cmd/causeway demo
+demo: build ## run the gateway in front of a small order service and show what it does
+	@bin/causeway demo
 
 test: ## run all tests; RACE=1 adds the race detector, CAUSEWAY_REAL=1 makes a missing program a failure
 	@go build -o bin/testsum ./testdata/testsum

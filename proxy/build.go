@@ -60,6 +60,7 @@ func (b *builder) build(ctx context.Context) (*Snapshot, error) {
 	if b.prev != nil {
 		b.snap.Revision = b.prev.Revision + 1
 	}
+	b.listeners()
 	b.schemas(ctx)
 	b.services()
 	global := b.pluginsOf("plugins", "", b.doc.Config.GetPlugins())
@@ -78,6 +79,18 @@ func (b *builder) fault(path, format string, args ...any) *config.Fault {
 	f := b.doc.Fault(path, format, args...)
 	b.faults = append(b.faults, f)
 	return f
+}
+
+// listeners checks what can be without binding.
+func (b *builder) listeners() {
+	for i, conf := range b.doc.Config.GetListen() {
+		if conf.GetTls() == nil {
+			continue
+		}
+		if _, _, err := serverTLS(conf.GetTls(), b.log); err != nil {
+			b.fault(fmt.Sprintf("listen[%d].tls", i), "%s", err).WithFix("name PEM files with a certificate and the key that belongs to it")
+		}
+	}
 }
 
 func (b *builder) schemas(ctx context.Context) {
@@ -146,7 +159,7 @@ func (b *builder) dial(conf *configv1.Service) (*upstream.Service, error) {
 	addresses := make([]string, 0, len(conf.GetEndpoints()))
 	for _, e := range conf.GetEndpoints() {
 		addresses = append(addresses, e.GetAddress())
-		if _, err := clientTLS(conf.GetTls(), e.GetAddress()); err != nil {
+		if _, err := clientTLS(conf.GetTls(), e.GetAddress(), b.log); err != nil {
 			return nil, err
 		}
 	}
@@ -160,7 +173,7 @@ func (b *builder) dial(conf *configv1.Service) (*upstream.Service, error) {
 		Balancer: b.std.Balancer,
 		Log:      b.log,
 		Dial: func(ep registry.Endpoint) (rpcadapters.Transport, error) {
-			tlsConfig, err := clientTLS(conf.GetTls(), ep.Address)
+			tlsConfig, err := clientTLS(conf.GetTls(), ep.Address, b.log)
 			if err != nil {
 				return nil, err
 			}
@@ -299,6 +312,9 @@ func (b *builder) routes(global []named) {
 			}
 			for _, m := range methods {
 				selected[m] = true
+				if m.Name[1:] == glob && !b.streams(fmt.Sprintf("%s.methods[%d]", at, j), m) {
+					continue
+				}
 				for _, binding := range b.bindings(at, m) {
 					r.add(rt, binding)
 				}
@@ -370,9 +386,18 @@ func (b *builder) bindings(at string, m *schema.Method) []*httprule.Binding {
 	}
 	bindings, err := httprule.Compile(m, rule)
 	if err != nil {
-		b.fault(at, "%s", err)
+		b.fault(at, "%s", err).WithFix("mend the rule in " + declared(m) + ", or give the method a route with an `http` rule of its own")
 	}
 	return bindings
+}
+
+// declared is where a method stands, as far as the descriptors say.
+func declared(m *schema.Method) string {
+	file := m.Desc.ParentFile()
+	if at := file.SourceLocations().ByDescriptor(m.Desc); at.EndLine > 0 {
+		return fmt.Sprintf("%s:%d", file.Path(), at.StartLine+1)
+	}
+	return file.Path()
 }
 
 // ownRule compiles a route's own HTTP rule.
@@ -382,6 +407,9 @@ func (b *builder) ownRule(at string, sv *service, conf *configv1.HTTPRule) []*ht
 		if len(sv.schema.schema.Services()) > 0 {
 			b.fault(at+".http.method", "service %q serves no method %q%s", sv.name, conf.GetMethod(), schema.DidYouMean(conf.GetMethod(), methodNames(sv.methods("*"))))
 		}
+		return nil
+	}
+	if !b.streams(at+".http.method", methods[0]) {
 		return nil
 	}
 	rule := &annotations.HttpRule{Body: conf.GetBody(), ResponseBody: conf.GetResponseBody()}
@@ -404,6 +432,16 @@ func (b *builder) ownRule(at string, sv *service, conf *configv1.HTTPRule) []*ht
 		b.fault(at+".http", "%s", err)
 	}
 	return bindings
+}
+
+// streams refuses a method that a route names and that cannot be served; one that a glob happens to select answers so
+// itself.
+func (b *builder) streams(at string, m *schema.Method) bool {
+	if m.Kind == schema.Unary {
+		return true
+	}
+	b.fault(at, "%s is a %s method, and those are not served so far", m.Name[1:], m.Kind).WithFix("leave it out")
+	return false
 }
 
 func (b *builder) conditions(at string, confs []*configv1.HeaderCondition) []condition {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"runtime/debug"
 	"slices"
@@ -65,7 +66,7 @@ func (g *Gateway) listen(doc *config.Document) (opened, gone []*listener, err er
 	}
 	renewed := map[*listener]fresh{}
 	for l, conf := range swaps {
-		c, pair, err := serverTLS(conf.GetTls())
+		c, pair, err := serverTLS(conf.GetTls(), g.log)
 		if err != nil {
 			faults = append(faults, doc.Fault("listen", "%s: %s", conf.GetAddress(), err))
 			continue
@@ -100,8 +101,19 @@ func (g *Gateway) listening(address string) *listener {
 	return nil
 }
 
-func serverTLS(t *configv1.ServerTLS) (*tls.Config, *certs.KeyPair, error) {
-	return certs.Server{Cert: t.GetCertFile(), Key: t.GetKeyFile(), ClientCA: t.GetClientCaFile()}.Config()
+func serverTLS(t *configv1.ServerTLS, log *slog.Logger) (*tls.Config, *certs.KeyPair, error) {
+	return certs.Server{Cert: t.GetCertFile(), Key: t.GetKeyFile(), ClientCA: t.GetClientCaFile()}.Config(certificateLog(t.GetCertFile(), log))
+}
+
+// certificateLog says what became of a certificate that changed.
+func certificateLog(file string, log *slog.Logger) func(error) {
+	return func(err error) {
+		if err != nil {
+			log.Error("the changed certificate is refused; the former one serves on", "file", file, "error", err)
+			return
+		}
+		log.Info("certificate in force", "file", file)
+	}
 }
 
 // open binds an address; nothing is accepted before serve.
@@ -109,7 +121,7 @@ func (g *Gateway) open(conf *configv1.Listener) (*listener, error) {
 	l := &listener{conf: conf, done: make(chan struct{})}
 	var base *tls.Config
 	if conf.GetTls() != nil {
-		c, pair, err := serverTLS(conf.GetTls())
+		c, pair, err := serverTLS(conf.GetTls(), g.log)
 		if err != nil {
 			return nil, err
 		}
@@ -239,7 +251,7 @@ func (g *Gateway) drain(hurry context.Context, listeners []*listener, stop Stop)
 	for _, l := range listeners {
 		wg.Go(func() {
 			if err := l.server.Shutdown(ctx); err != nil {
-				g.log.Warn("calls were cut at the end of the grace", "listener", l.conf.GetAddress(), "error", err)
+				g.log.Warn("calls in flight were cut", "listener", l.conf.GetAddress(), "error", err)
 			}
 			<-l.done
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"time"
@@ -48,7 +49,7 @@ func (b *builder) loadSchema(ctx context.Context, conf *configv1.Schema, former 
 		set, err = source.Proto(ctx, src.Proto.GetPaths(), src.Proto.GetImportRoots(), limits)
 	case *configv1.Schema_Reflection:
 		l.origin = "reflection from " + src.Reflection.GetAddress()
-		set, err = reflectSet(ctx, src.Reflection, limits)
+		set, err = reflectSet(ctx, src.Reflection, limits, b.log)
 		if err != nil && former != nil && former.origin == l.origin {
 			kept := *former
 			kept.stale = err
@@ -115,10 +116,10 @@ func limitsOf(l *configv1.SchemaLimits) source.Limits {
 	}
 }
 
-func reflectSet(ctx context.Context, r *configv1.ReflectionSource, limits source.Limits) (*source.Set, error) {
+func reflectSet(ctx context.Context, r *configv1.ReflectionSource, limits source.Limits, log *slog.Logger) (*source.Set, error) {
 	ctx, cancel := context.WithTimeout(ctx, reflectTimeout)
 	defer cancel()
-	tlsConfig, err := clientTLS(r.GetTls(), r.GetAddress())
+	tlsConfig, err := clientTLS(r.GetTls(), r.GetAddress(), log)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +127,7 @@ func reflectSet(ctx context.Context, r *configv1.ReflectionSource, limits source
 }
 
 // clientTLS makes the TLS configuration of connections to address; nil in, nil out.
-func clientTLS(t *configv1.ClientTLS, address string) (*tls.Config, error) {
+func clientTLS(t *configv1.ClientTLS, address string, log *slog.Logger) (*tls.Config, error) {
 	if t == nil {
 		return nil, nil
 	}
@@ -134,7 +135,7 @@ func clientTLS(t *configv1.ClientTLS, address string) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return certs.Client{CA: t.GetCaFile(), Cert: t.GetCertFile(), Key: t.GetKeyFile(), ServerName: t.GetServerName()}.Config(host)
+	return certs.Client{CA: t.GetCaFile(), Cert: t.GetCertFile(), Key: t.GetKeyFile(), ServerName: t.GetServerName()}.Config(host, certificateLog(t.GetCertFile(), log))
 }
 
 // fault places an error of a schema's source in the document.

@@ -110,11 +110,15 @@ func (g *Gateway) Sample() {
 	}
 }
 
-// Summary says in a line what the snapshot consists of.
+// Summary says in a line what the snapshot consists of, and what of it could not be checked.
 func (s *Snapshot) Summary() string {
+	var unknown strings.Builder
 	methods := 0
 	for _, l := range s.schemaStatus() {
 		methods += l.Methods
+		if l.Pushed && l.Digest == "" {
+			fmt.Fprintf(&unknown, "\nnothing was pushed for schema %s so far: the routes over it could not be checked", l.Name)
+		}
 	}
-	return fmt.Sprintf("valid: %d schemas with %d methods, %d services, %d bindings", len(s.schemas), methods, len(s.services), len(s.targets))
+	return fmt.Sprintf("valid: %d schemas with %d methods, %d services, %d bindings%s", len(s.schemas), methods, len(s.services), len(s.targets), unknown.String())
 }

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/causeway-gateway/causeway/proxy"
 	"github.com/causeway-gateway/causeway/proxy/admin"
 	"github.com/causeway-gateway/causeway/proxy/config"
@@ -57,6 +59,7 @@ func startApp(ctx context.Context, o appOptions) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.load = fixedAdmin(first, o.load)
 	a := &app{log: o.log, adminDone: make(chan struct{})}
 	meter, err := telemetry.NewMeter()
 	if err != nil {
@@ -94,6 +97,9 @@ func startApp(ctx context.Context, o appOptions) (*app, error) {
 		if ln, err = listenAdmin(conf.GetAddress(), o.adminFallback); err != nil {
 			return nil, err
 		}
+		if got := ln.Addr().String(); o.adminFallback && got != conf.GetAddress() {
+			o.log.Warn("the admin listener has another address, for its own is taken; give --admin to choose", "wanted", conf.GetAddress(), "address", got)
+		}
 		a.adminAddr = ln.Addr().String()
 		a.admin = admin.New(admin.Options{Gateway: a.gateway, Store: store, Metrics: meter.Handler(), Token: a.token, Log: o.log})
 	}
@@ -110,6 +116,17 @@ func startApp(ctx context.Context, o appOptions) (*app, error) {
 		a.watch(began)
 	}
 	return a, nil
+}
+
+// fixedAdmin refuses a configuration whose admin listener is not the one that runs: it stays until the process ends.
+func fixedAdmin(first *config.Document, load func() (*config.Document, error)) func() (*config.Document, error) {
+	return func() (*config.Document, error) {
+		doc, err := load()
+		if err == nil && !proto.Equal(doc.Config.GetAdmin(), first.Config.GetAdmin()) {
+			err = config.Faults{doc.Fault("admin", "the admin listener cannot be changed while the gateway runs").WithFix("restart the gateway")}
+		}
+		return doc, err
+	}
 }
 
 func (a *app) serveAdmin(ln net.Listener) {

@@ -41,6 +41,7 @@ func (c *client) get(ctx context.Context, path string, out any) error {
 }
 
 func (c *client) call(ctx context.Context, method, path string, body []byte, out any) error {
+	c.address = strings.TrimSuffix(strings.TrimPrefix(c.address, "http://"), "/")
 	token, err := c.findToken()
 	if err != nil {
 		return err
@@ -84,6 +85,34 @@ func problem(status int, raw []byte) error {
 	return &exitError{code, errors.New(p.Message)}
 }
 
+// readyCommand is for probes that run a command where the gateway runs, since its admin listener is on loopback.
+func readyCommand() *cobra.Command {
+	var c client
+	cmd := &cobra.Command{
+		Use:   "ready",
+		Short: "Tell by the exit code whether the gateway that runs here takes calls: a probe",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), c.timeout)
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+strings.TrimPrefix(c.address, "http://")+"/readyz", nil)
+			if err != nil {
+				return err
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return unreachable(err)
+			}
+			if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
+				return errors.Join(fmt.Errorf("not ready: readyz answered %d", resp.StatusCode), err)
+			}
+			return nil
+		},
+	}
+	c.flags(cmd)
+	return cmd
+}
+
 func (c *client) findToken() (string, error) {
 	if c.token != "" {
 		return c.token, nil
@@ -98,7 +127,7 @@ func (c *client) findToken() (string, error) {
 	raw, err := os.ReadFile(file) //nolint:gosec // the user names the file
 	if err != nil {
 		if c.tokenFile == "" && errors.Is(err, os.ErrNotExist) {
-			return "", &exitError{exitDenied, errors.New("want the admin token: give --token-file, set CAUSEWAY_TOKEN, or run this where .causeway/admin.token is")}
+			return "", &exitError{exitDenied, errors.New("want the admin token: give --token-file, set CAUSEWAY_TOKEN (`run --upstream` prints the token), or run this where .causeway/admin.token is (`run -c` keeps it there)")}
 		}
 		return "", err
 	}

@@ -28,23 +28,49 @@ import (
 
 func demoCommand() *cobra.Command {
 	var check bool
+	var service string
+	var alone bool
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run the gateway in front of a small order service and show what it does",
 		Long: `Run the gateway in front of a small gRPC order service, both in this process and on loopback, and print curl lines
 that show what it does. Each line is run and checked before it is printed. With --check the program ends after that, with
-exit code 1 if one of them does not answer as it should.`,
+exit code 1 if one of them does not answer as it should. With --service-only there is no gateway: the order service waits
+for yours.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd, check) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if alone {
+				return runService(cmd, service)
+			}
+			return runDemo(cmd, service, check)
+		},
 	}
+	cmd.Flags().StringVar(&service, "service", "127.0.0.1:50051", "address of the order service; a free port is taken if it is in use")
+	cmd.Flags().BoolVar(&alone, "service-only", false, "run the order service alone")
 	cmd.Flags().BoolVar(&check, "check", false, "run and check the lines, then end")
 	return cmd
 }
 
-func runDemo(cmd *cobra.Command, check bool) error {
+// runService serves the order service until a signal.
+func runService(cmd *cobra.Command, address string) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	d, err := startDemo(ctx, cmd.ErrOrStderr())
+	d := &demo{}
+	if err := d.startService(address, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))); err != nil {
+		return err
+	}
+	defer d.stop()
+	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "order service at grpc://%s, with reflection; Ctrl-C stops it\n", d.service); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func runDemo(cmd *cobra.Command, service string, check bool) error {
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	d, err := startDemo(ctx, service, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
@@ -75,7 +101,7 @@ type demo struct {
 	client  http.Client
 }
 
-func startDemo(ctx context.Context, errOut io.Writer) (*demo, error) {
+func startDemo(ctx context.Context, service string, errOut io.Writer) (*demo, error) {
 	std, err := standard()
 	if err != nil {
 		return nil, err
@@ -84,23 +110,17 @@ func startDemo(ctx context.Context, errOut io.Writer) (*demo, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &demo{dir: dir, orders: orders.New(), backend: grpc.NewServer(), client: http.Client{Timeout: 10 * time.Second}}
+	d := &demo{dir: dir, client: http.Client{Timeout: 10 * time.Second}}
 	started := false
 	defer func() {
 		if !started {
 			d.stop()
 		}
 	}()
-	d.orders.Register(d.backend)
-	reflection.Register(d.backend)
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding does not wait
-	if err != nil {
+	log := slog.New(slog.NewTextHandler(errOut, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	if err := d.startService(service, log); err != nil {
 		return nil, err
 	}
-	d.service = ln.Addr().String()
-	log := slog.New(slog.NewTextHandler(errOut, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	go d.serveOrders(ln, log)
-
 	file := filepath.Join(dir, "causeway.yaml")
 	text := fmt.Sprintf(demoConfig, freeAddress("127.0.0.1:8080"), freeAddress("127.0.0.1:8081"), d.service, filepath.Join(dir, "access.log"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -138,6 +158,20 @@ plugins:
   - name: metrics
 `
 
+// startService serves the orders, at the address wanted or at a free port.
+func (d *demo) startService(address string, log *slog.Logger) error {
+	ln, err := net.Listen("tcp", freeAddress(address)) //nolint:noctx // binding does not wait
+	if err != nil {
+		return err
+	}
+	d.orders, d.backend = orders.New(), grpc.NewServer()
+	d.orders.Register(d.backend)
+	reflection.Register(d.backend)
+	d.service = ln.Addr().String()
+	go d.serveOrders(ln, log)
+	return nil
+}
+
 func (d *demo) serveOrders(ln net.Listener, log *slog.Logger) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -154,9 +188,13 @@ func (d *demo) stop() {
 		d.client.CloseIdleConnections()
 		d.app.stop(context.Background(), proxy.Stop{Grace: 2 * time.Second})
 	}
-	d.orders.Close()
-	d.backend.Stop()
-	_ = os.RemoveAll(d.dir) // a folder of temporary files
+	if d.orders != nil {
+		d.orders.Close()
+		d.backend.Stop()
+	}
+	if d.dir != "" {
+		_ = os.RemoveAll(d.dir) // a folder of temporary files
+	}
 }
 
 // freeAddress is the address wanted when it can be bound, else one with a free port.
@@ -177,7 +215,7 @@ type step struct {
 	path   string
 	header string
 	body   string
-	upload []byte // instead of body: sent as it is
+	upload string // instead of body: a file, sent as it is
 	status int
 	// want is JSON that the answer must hold: every key of an object in it with an equal value.
 	want string
@@ -206,24 +244,20 @@ func (d *demo) show(ctx context.Context, out io.Writer) error {
 	return p.err
 }
 
-// register pushes the service's descriptors, as `causeway schema push --reflect` does.
+// register pushes the service's descriptors, which its team made from its .proto files; here the service is asked.
 func (d *demo) register(ctx context.Context, p *printer) error {
-	body, origin, err := readSchema(ctx, nil, d.service, nil)
+	body, _, err := readSchema(ctx, nil, d.service, nil)
 	if err != nil {
 		return err
 	}
-	c := client{address: strings.TrimPrefix(d.admin, "http://"), token: d.app.token, timeout: 10 * time.Second}
-	var v struct{ Number, Methods int }
-	if err := c.call(ctx, http.MethodPost, "/api/v1/schemas/orders?from="+strings.ReplaceAll(origin, " ", "+"), body, &v); err != nil {
+	file := filepath.Join(d.dir, "orders.binpb")
+	if err := os.WriteFile(file, body, 0o600); err != nil {
 		return err
 	}
-	if v.Number != 1 || v.Methods != 8 {
-		return fmt.Errorf("schema push: want version 1 with 8 methods, found version %d with %d", v.Number, v.Methods)
-	}
-	p.printf("✓ register the service's descriptors while the gateway runs\n")
-	p.printf("    CAUSEWAY_TOKEN=%s causeway schema push --reflect %s --name orders --admin %s\n", d.app.token, d.service, c.address)
-	p.printf("    version 1, 8 methods\n\n")
-	return nil
+	return d.try(ctx, p, step{
+		title: "register the service's descriptors while the gateway runs", admin: true, path: "/api/v1/schemas/orders",
+		upload: file, status: 200, want: `{"number":1,"active":true,"services":1,"methods":8}`,
+	})
 }
 
 // try runs one step, checks its answer and prints it.
@@ -233,7 +267,14 @@ func (d *demo) try(ctx context.Context, p *printer, s step) error {
 		base = d.admin
 		s.header = "Authorization: Bearer " + d.app.token
 	}
-	req, err := http.NewRequestWithContext(ctx, s.verb(), base+s.path, bytes.NewReader(append([]byte(s.body), s.upload...)))
+	payload := []byte(s.body)
+	if s.upload != "" {
+		var err error
+		if payload, err = os.ReadFile(s.upload); err != nil {
+			return err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, s.verb(), base+s.path, bytes.NewReader(payload))
 	if err != nil {
 		return err
 	}
@@ -262,7 +303,7 @@ func (s *step) verb() string {
 	switch {
 	case s.method != "":
 		return s.method
-	case s.body != "":
+	case s.body != "", s.upload != "":
 		return http.MethodPost
 	}
 	return http.MethodGet
@@ -279,6 +320,9 @@ func (s *step) curl(base string) string {
 	}
 	if s.body != "" {
 		parts = append(parts, "-d", "'"+s.body+"'")
+	}
+	if s.upload != "" {
+		parts = append(parts, "--data-binary", "@"+s.upload)
 	}
 	return strings.Join(append(parts, "'"+base+s.path+"'"), " ")
 }

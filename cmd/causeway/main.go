@@ -81,13 +81,14 @@ as JSON over HTTP, by their google.api.http rules.
 Exit codes: 0 done; 1 failure; 2 usage; 3 the configuration is invalid; 6 not reachable; 7 denied.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       version,
 		Args:          known,
 		RunE:          needsCommand,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%s; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(runCommand(), demoCommand(), validateCommand(), schemaCommand(), explainCommand(), jsonSchemaCommand(), versionCommand())
+	root.AddCommand(runCommand(), demoCommand(), validateCommand(), schemaCommand(), explainCommand(), readyCommand(), jsonSchemaCommand(), versionCommand())
 	strict(root)
 	return root
 }

@@ -46,7 +46,7 @@ func runCommand() *cobra.Command {
 		Long: `Run the gateway, from a configuration file or in front of one gRPC server.
 
 With --upstream the schema comes from --descriptor-set or --proto, else from the server itself by reflection; then a
-later version can be pushed with ` + "`causeway schema push --name upstream`" + `.
+later version can be pushed with ` + "`causeway schema push --name upstream`" + ` (set CAUSEWAY_TOKEN to the token that is printed).
 
 SIGTERM stops gracefully: readiness fails, the drain delay passes, clients are asked to leave, calls in flight end.
 SIGINT does the same without the delay; a second signal stops at once.`,
@@ -63,14 +63,15 @@ SIGINT does the same without the delay; a second signal stops at once.`,
 	cmd.Flags().DurationVar(&f.grace, "grace", 30*time.Second, "how long connections and calls may take to end after that")
 	cmd.Flags().StringVar(&f.logFormat, "log-format", "auto", "auto, text or json: of the gateway's own log on standard error")
 	cmd.Flags().BoolVar(&f.quiet, "no-access-log", false, "with --upstream: no access log on standard output")
-	cmd.MarkFlagsMutuallyExclusive("config", "upstream")
-	cmd.MarkFlagsMutuallyExclusive("descriptor-set", "proto")
 	return cmd
 }
 
 func runGateway(cmd *cobra.Command, f runFlags) error {
-	if f.config == "" && f.upstream == "" {
+	switch {
+	case (f.config == "") == (f.upstream == ""):
 		return usage("give -c FILE, or --upstream grpc://HOST:PORT")
+	case f.descriptorSet != "" && f.proto != "":
+		return usage("give --descriptor-set or --proto, not both")
 	}
 	log, err := newLogger(cmd.ErrOrStderr(), f.logFormat)
 	if err != nil {
@@ -233,7 +234,7 @@ func reflectFrom(ctx context.Context, address string, secure bool) (*source.Set,
 		set, err := source.Reflect(ctx, address, nil, source.Limits{})
 		return set, unreachable(err)
 	}
-	tlsConfig, err := certs.Client{}.Config(host)
+	tlsConfig, err := certs.Client{}.Config(host, nil)
 	if err != nil {
 		return nil, err
 	}

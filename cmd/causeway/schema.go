@@ -62,6 +62,10 @@ DIR is a folder of .proto files; --reflect asks a live server (grpc://, or grpcs
 			if err := c.call(cmd.Context(), http.MethodPost, path, body, &v); err != nil {
 				return err
 			}
+			if v.Unchanged {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "schema %s: unchanged, version %d is in force (%s)\n", name, v.Number, short(v.Digest))
+				return err
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "schema %s: version %d in force, %d services, %d methods (%s)\n", name, v.Number, v.Services, v.Methods, short(v.Digest))
 			return err
 		},
@@ -69,7 +73,7 @@ DIR is a folder of .proto files; --reflect asks a live server (grpc://, or grpcs
 	cmd.Flags().StringVar(&name, "name", "", "what the configuration calls the schema")
 	cmd.Flags().StringVar(&reflectAt, "reflect", "", "`ADDR` of a live server that offers reflection")
 	cmd.Flags().StringSliceVar(&roots, "import-root", nil, "folder that import statements start from; may be repeated")
-	cmd.Flags().StringVar(&from, "from", "", "a note kept with the version, such as a commit; default: the file's name")
+	cmd.Flags().StringVar(&from, "from", "", "a note kept with the version, such as a commit; default: the file as it was named")
 	return cmd
 }
 

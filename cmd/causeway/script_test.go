@@ -9,12 +9,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
+	ordersv1 "github.com/causeway-gateway/causeway/protos/demo/orders/v1"
 	"github.com/causeway-gateway/causeway/testdata/descriptors"
 	"github.com/causeway-gateway/causeway/testdata/echo"
 )
@@ -28,15 +31,22 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			tb := e.T().(testing.TB) //nolint:errcheck // testscript.Run hands over a *testing.T
 			e.Setenv("ECHO", echo.Start(tb, "127.0.0.1:0", "a").Address)
+			e.Setenv("ECHO2", reserve(tb))
 			e.Setenv("LISTEN", reserve(tb))
 			e.Setenv("ADMIN", reserve(tb))
-			return os.WriteFile(filepath.Join(e.WorkDir, "echo.binpb"), descriptors.Encode(tb, echov1.File_demo_echo_v1_echo_proto), 0o600)
+			for name, file := range map[string]protoreflect.FileDescriptor{"echo": echov1.File_demo_echo_v1_echo_proto, "orders": ordersv1.File_demo_orders_v1_orders_proto} {
+				if err := os.WriteFile(filepath.Join(e.WorkDir, name+".binpb"), descriptors.Encode(tb, file), 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serving": serving,
 			"code":    code,
 			"fill":    fill,
 			"get":     get,
+			"until":   until,
 		},
 	})
 }
@@ -102,5 +112,25 @@ func get(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if (a.status == http.StatusOK) == neg {
 		ts.Fatalf("found %d %s", a.status, a.body)
+	}
+}
+
+// until waits until readyz?verbose says something: until ADMIN TEXT. The token is that of the folder.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: until ADMIN TEXT")
+	}
+	token := strings.TrimSpace(ts.ReadFile(filepath.Join(".causeway", tokenFile)))
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		a, err := trySend(client, http.MethodGet, "http://"+args[0]+"/readyz?verbose", "", "Authorization", "Bearer "+token)
+		ts.Check(err)
+		if strings.Contains(a.body, args[1]) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("waited 10 s in vain for %q, found %s", args[1], a.body)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }

@@ -28,13 +28,15 @@ type Schema struct {
 
 // Version is one version of a pushed schema.
 type Version struct {
-	Number   int       `json:"number"`
-	Digest   string    `json:"digest"`
-	Created  time.Time `json:"created"`
-	From     string    `json:"from,omitempty"`
-	Active   bool      `json:"active"`
-	Services int       `json:"services"`
-	Methods  int       `json:"methods"`
+	Number  int       `json:"number"`
+	Digest  string    `json:"digest"`
+	Created time.Time `json:"created"`
+	From    string    `json:"from,omitempty"`
+	Active  bool      `json:"active"`
+	// Unchanged says that a push brought what was in force already.
+	Unchanged bool `json:"unchanged,omitempty"`
+	Services  int  `json:"services"`
+	Methods   int  `json:"methods"`
 }
 
 func versionOf(v source.Version) Version {
@@ -124,13 +126,26 @@ func (s *Server) pushSchema(w http.ResponseWriter, r *http.Request) {
 		fault(w, err, http.StatusUnprocessableEntity)
 		return
 	}
+	before := s.inForce(name)
 	v, err := s.opts.Gateway.Push(context.WithoutCancel(r.Context()), name, set, r.URL.Query().Get("from"))
 	if err != nil {
 		fault(w, err, http.StatusUnprocessableEntity)
 		return
 	}
-	s.opts.Log.Info("schema pushed", "schema", name, "version", v.Number, "digest", v.Digest, "from", v.From)
-	answer(w, versionOf(v))
+	s.opts.Log.Info("schema pushed", "schema", name, "version", v.Number, "digest", v.Digest, "from", v.From, "unchanged", before == v.Number)
+	out := versionOf(v)
+	out.Unchanged = before == v.Number
+	answer(w, out)
+}
+
+// inForce is the version of a schema that serves, 0 for none.
+func (s *Server) inForce(name string) int {
+	for _, sc := range s.opts.Gateway.Status().Schemas {
+		if sc.Name == name {
+			return sc.Version
+		}
+	}
+	return 0
 }
 
 func (s *Server) rollbackSchema(w http.ResponseWriter, r *http.Request) {

@@ -102,7 +102,11 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.authorized(r) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="causeway admin"`)
-			refuse(w, http.StatusUnauthorized, "want the admin token as `Authorization: Bearer TOKEN`; it was printed at the start and is kept in admin.token of the data directory")
+			found := "found none"
+			if r.Header.Get("Authorization") != "" {
+				found = "found another"
+			}
+			refuse(w, http.StatusUnauthorized, "want the admin token as `Authorization: Bearer TOKEN`, %s: `run -c` keeps it in admin.token of the data directory, `run --upstream` prints it", found)
 			return
 		}
 		next.ServeHTTP(w, r)

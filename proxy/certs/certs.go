@@ -24,7 +24,7 @@ const recheck = 5 * time.Second
 
 // Config makes the TLS configuration of connections to host. The client certificate is read again when its file
 // changes, at the next handshake. The authorities are read here; Fingerprint tells that they have changed.
-func (f Client) Config(host string) (*tls.Config, error) {
+func (f Client) Config(host string, told func(error)) (*tls.Config, error) {
 	c := &tls.Config{ServerName: f.ServerName, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}
 	if c.ServerName == "" {
 		c.ServerName = host
@@ -37,7 +37,7 @@ func (f Client) Config(host string) (*tls.Config, error) {
 		c.RootCAs = pool
 	}
 	if f.Cert != "" {
-		k, err := NewKeyPair(f.Cert, f.Key)
+		k, err := NewKeyPair(f.Cert, f.Key, told)
 		if err != nil {
 			return nil, err
 		}
@@ -52,9 +52,9 @@ type Server struct {
 }
 
 // Config makes a listener's TLS configuration. The certificate is read again when its files change, at the next
-// handshake; the pair is returned so that a fault in the new files can be shown.
-func (f Server) Config() (*tls.Config, *KeyPair, error) {
-	k, err := NewKeyPair(f.Cert, f.Key)
+// handshake; the pair is returned so that a fault in the new files can be shown. For told, see NewKeyPair.
+func (f Server) Config(told func(error)) (*tls.Config, *KeyPair, error) {
+	k, err := NewKeyPair(f.Cert, f.Key, told)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -107,11 +107,13 @@ type KeyPair struct {
 	stamp   [2]time.Time
 	checked time.Time
 	fault   error
+	told    func(error)
 }
 
-// NewKeyPair reads the pair; the error names the file.
-func NewKeyPair(certFile, keyFile string) (*KeyPair, error) {
-	k := &KeyPair{certFile: certFile, keyFile: keyFile}
+// NewKeyPair reads the pair; the error names the file. told hears when changed files are in force (nil) or cannot be
+// (why); it is called by handshakes and must not wait. It may be nil.
+func NewKeyPair(certFile, keyFile string, told func(error)) (*KeyPair, error) {
+	k := &KeyPair{certFile: certFile, keyFile: keyFile, told: told}
 	if err := k.load(); err != nil {
 		return nil, err
 	}
@@ -125,16 +127,28 @@ func (k *KeyPair) Get() *tls.Certificate {
 	defer k.mu.Unlock()
 	if now := time.Now(); now.Sub(k.checked) >= recheck {
 		k.checked = now
-		switch stamp, err := k.stat(); {
-		case err != nil:
-			k.fault = err
-		case stamp != k.stamp:
-			k.fault = k.load()
-		default:
-			k.fault = nil
-		}
+		k.follow()
 	}
 	return k.cert
+}
+
+// follow looks at the files again. mu is held.
+func (k *KeyPair) follow() {
+	before := k.fault
+	switch stamp, err := k.stat(); {
+	case err != nil:
+		k.fault = err
+	case stamp != k.stamp:
+		k.fault = k.load()
+		if k.fault == nil && k.told != nil {
+			k.told(nil)
+		}
+	default:
+		k.fault = nil
+	}
+	if k.fault != nil && before == nil && k.told != nil {
+		k.told(k.fault)
+	}
 }
 
 // Fault is why the files as they are now are not in force, or nil.

@@ -98,7 +98,8 @@ func (s *Server) Accepted() int64 { return s.accepted.Load() }
 
 // Shutdown closes the listeners and idle connections and waits for calls in flight until ctx ends; then it cuts them.
 func (s *Server) Shutdown(ctx context.Context) error {
-	if err := s.http.Shutdown(ctx); err != nil {
+	// A listener may have been closed before; that is no fault.
+	if err := s.http.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
 		_ = s.http.Close() // the deadline has passed: what is left is cut
 		return err
 	}
