@@ -61,6 +61,22 @@ func TestRequestMetadataMatrix(t *testing.T) {
 	}
 }
 
+// What a Connection header names is for this hop.
+func TestConnectionNamesHeadersOfThisHop(t *testing.T) {
+	headers := rpc.Metadata{
+		{Key: "authorization", Value: "a"},
+		{Key: "traceparent", Value: "b"},
+		{Key: "grpc-metadata-x", Value: "c"},
+		{Key: "accept-language", Value: "de"},
+		{Key: "connection", Value: "keep-alive, Traceparent ,grpc-metadata-x"},
+	}
+	md, err := AppendRequestMetadata(nil, headers, nil, PassListed)
+	want := rpc.Metadata{{Key: "authorization", Value: "a"}, {Key: "accept-language", Value: "de"}}
+	if err != nil || !slices.Equal(md, want) {
+		t.Errorf("want %v, found %v %v", want, md, err)
+	}
+}
+
 // A standard header that metadata cannot carry stays behind; the call goes on.
 func TestUnprintableStandardHeaderStaysBehind(t *testing.T) {
 	md, err := AppendRequestMetadata(nil, rpc.Metadata{{Key: "user-agent", Value: "M\u00fcller/1"}, {Key: "accept-language", Value: "de"}}, nil, PassListed)

@@ -27,8 +27,12 @@ const metadataPrefix = "grpc-metadata-"
 // AppendRequestMetadata appends what of an HTTP request's headers passes on as metadata. listed are the route's extra
 // names, lower case. The error is an *rpc.Error: a "-bin" value that is not base64, or a value that gRPC cannot carry.
 func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy HeaderPolicy) (rpc.Metadata, error) {
+	hop := headers.Get("connection")
 	for i := range headers {
 		key, value := headers[i].Key, headers[i].Value
+		if hop != "" && hopByHop(hop, key) {
+			continue
+		}
 		switch headerClass(key) {
 		case never:
 			if policy != PassListed || !strings.HasPrefix(key, metadataPrefix) {
@@ -121,6 +125,18 @@ func AppendResponseHeaders(dst, metadata rpc.Metadata, listed []string, prefix s
 		dst = append(dst, rpc.Pair{Key: key, Value: value})
 	}
 	return dst
+}
+
+// hopByHop tells whether a Connection header names key: such a header is for the gateway alone (RFC 9110 section 7.6.1).
+func hopByHop(connection, key string) bool {
+	for connection != "" {
+		var name string
+		name, connection, _ = strings.Cut(connection, ",")
+		if strings.EqualFold(strings.TrimSpace(name), key) {
+			return true
+		}
+	}
+	return false
 }
 
 type class uint8
