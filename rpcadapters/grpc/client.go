@@ -64,8 +64,15 @@ type transport struct{ cc *grpc.ClientConn }
 // Unary calls the method. The request's bytes are copied before they are queued, so nothing of it is held afterwards.
 func (t *transport) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, out *rpc.Reply) error {
 	md := make(metadata.MD, len(c.Header))
+	values := make([]string, len(c.Header)) // one array for the lists of all keys that stand once
 	for i := range c.Header {
-		md[c.Header[i].Key] = append(md[c.Header[i].Key], c.Header[i].Value)
+		key := c.Header[i].Key
+		if former := md[key]; former != nil {
+			md[key] = append(former, c.Header[i].Value)
+			continue
+		}
+		values[i] = c.Header[i].Value
+		md[key] = values[i : i+1 : i+1]
 	}
 	var header, trailer metadata.MD
 	var p peer.Peer

@@ -181,6 +181,17 @@ var commonHeaders = func() map[string]string {
 	return m
 }()
 
+// canonical returns a header name as net/http spells it; those of every answer without allocation.
+func canonical(k string) string {
+	switch k {
+	case "content-type":
+		return "Content-Type"
+	case "x-request-id":
+		return "X-Request-Id"
+	}
+	return http.CanonicalHeaderKey(k)
+}
+
 // engine carries one exchange over net/http.
 type engine struct {
 	x wire.Exchange
@@ -231,8 +242,15 @@ func (e *engine) Respond(status int, header rpc.Metadata, body []byte) error {
 		}
 	}
 	h := e.w.Header()
+	values := make([]string, len(header)) // one array for the lists of all names that stand once
 	for i := range header {
-		h.Add(header[i].Key, header[i].Value)
+		name := canonical(header[i].Key)
+		if former := h[name]; former != nil {
+			h[name] = append(former, header[i].Value)
+			continue
+		}
+		values[i] = header[i].Value
+		h[name] = values[i : i+1 : i+1]
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if e.s.draining.Load() {
