@@ -232,14 +232,12 @@ func (g *Gateway) Check(ctx context.Context) (snap *Snapshot, release func(), er
 	if err != nil {
 		return nil, nil, err
 	}
+	// What the snapshot shares with the one in force now is that one's to close, whatever is in force at the release.
+	prev := g.snap.Load()
 	if snap, err = g.build(ctx, doc, nil); err != nil {
 		return nil, nil, err
 	}
-	return snap, func() {
-		g.change.Lock()
-		defer g.change.Unlock()
-		g.discard(snap)
-	}, nil
+	return snap, func() { retire(snap, prev, nil) }, nil
 }
 
 // Current is the snapshot in force, or nil before the first.

@@ -38,11 +38,6 @@ const (
 	blindPoll   = 2 * time.Second
 )
 
-// Watch runs a Watcher until the context ends, and returns nil then.
-func Watch(ctx context.Context, files func() []string, changed func()) error {
-	return (&Watcher{Files: files, Changed: changed}).Run(ctx)
-}
-
 // Run watches until the context ends, and returns nil then. The error says that the Watcher is not complete.
 func (w *Watcher) Run(ctx context.Context) error {
 	if w.Files == nil || w.Changed == nil {
