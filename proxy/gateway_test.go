@@ -315,7 +315,7 @@ func TestAllocBudgetOfACall(t *testing.T) {
 		if _, err := body.Seek(0, io.SeekStart); err != nil {
 			t.Fatal(err)
 		}
-		x.Reset(v)
+		x.Reset(v, nil)
 		x.Start = time.Now()
 		x.HTTP.Method, x.HTTP.Path, x.HTTP.Host = "POST", "/v1/echo", "example.com"
 		x.ContentLength = body.Size()
@@ -347,7 +347,7 @@ func BenchmarkCall(b *testing.B) {
 				if _, err := body.Seek(0, io.SeekStart); err != nil {
 					b.Fatal(err)
 				}
-				x.Reset(v)
+				x.Reset(v, nil)
 				x.Start = time.Now()
 				x.HTTP.Method, x.HTTP.Path, x.HTTP.Host, x.ContentLength = tc.method, tc.path, "example.com", body.Size()
 				g.gateway.ServeExchange(context.Background(), x)

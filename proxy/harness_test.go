@@ -186,7 +186,7 @@ func (v *visitor) Respond(status int, _ rpc.Metadata, body []byte) error {
 func (b *bench) visit(method, path, body string) *visitor {
 	v := &visitor{body: strings.NewReader(body)}
 	x := &wire.Exchange{}
-	x.Reset(v)
+	x.Reset(v, nil)
 	x.Start = time.Now()
 	x.HTTP.Method, x.HTTP.Path, x.HTTP.Host = method, path, "example.com"
 	x.ContentLength = int64(len(body))

@@ -4,6 +4,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"time"
@@ -18,12 +19,13 @@ type Exchange struct {
 	Peer          netip.AddrPort
 	ContentLength int64 // -1: not stated
 	Start         time.Time
-	Deadline      time.Time // of the call, set by the face: reading the body ends then; zero: none
+	Deadline      time.Time // of the call, see SetDeadline; zero: none
 	// Segments are the raw path's segments, set by the edge; see httprule.AppendSegments.
 	Segments []string
 	// ID is the request id, set by the edge: every answer carries it.
 	ID string
 
+	ctx      *Context // nil with an engine that has deadlines of its own
 	engine   Engine
 	bytesIn  int64
 	bytesOut int64
@@ -39,13 +41,17 @@ type Engine interface {
 	Respond(status int, header rpc.Metadata, body []byte) error
 }
 
-// Streamer writes an answer piece by piece.
+// Streamer writes an answer piece by piece. One goroutine may write while another reads the body. What is given is copied
+// or sent before the call returns; a write waits while the client does not take bytes.
 type Streamer interface {
+	// WriteHead begins the answer; nothing need go out before Flush, End or a full buffer.
 	WriteHead(status int, header rpc.Metadata) error
 	Write(p []byte) error
 	Flush() error
 	// End finishes the answer; trailer may be nil.
 	End(trailer rpc.Metadata) error
+	// Abort breaks the answer off so that it cannot be taken for a whole one: a reset stream, a cut connection.
+	Abort()
 }
 
 // Taker hands the connection over, with the bytes already read from it; the engine forgets it.
@@ -58,10 +64,11 @@ type Handler interface {
 	ServeExchange(ctx context.Context, x *Exchange)
 }
 
-// Reset makes the exchange ready for a request that e carries.
-func (x *Exchange) Reset(e Engine) {
+// Reset makes the exchange ready for a request that e carries. ctx is the exchange's own context, the one that the engine
+// calls the handler with; nil with an engine that has deadlines of its own.
+func (x *Exchange) Reset(e Engine, ctx *Context) {
 	segs, header := x.Segments[:0], x.HTTP.Header[:0]
-	*x = Exchange{engine: e, Segments: segs, ContentLength: -1}
+	*x = Exchange{engine: e, ctx: ctx, Segments: segs, ContentLength: -1}
 	x.HTTP.Header = header
 }
 
@@ -85,6 +92,62 @@ func (x *Exchange) Respond(status int, header rpc.Metadata, body []byte) error {
 	x.bytesOut += int64(len(body))
 	return x.engine.Respond(status, header, body)
 }
+
+// SetDeadline sets when the call has to be over: reading the body ends then, and so does the exchange's context.
+func (x *Exchange) SetDeadline(t time.Time) {
+	x.Deadline = t
+	if x.ctx != nil {
+		x.ctx.SetDeadline(t)
+	}
+}
+
+// WriteHead begins an answer that is written piece by piece; see Streamer, also for the methods that follow. The engine
+// must be able to.
+func (x *Exchange) WriteHead(status int, header rpc.Metadata) error {
+	s, ok := x.engine.(Streamer)
+	if !ok || x.status != 0 {
+		return errNoStream
+	}
+	x.status = status
+	return s.WriteHead(status, header)
+}
+
+// Write appends to the answer.
+func (x *Exchange) Write(p []byte) error {
+	s, ok := x.engine.(Streamer)
+	if !ok {
+		return errNoStream
+	}
+	x.bytesOut += int64(len(p))
+	return s.Write(p)
+}
+
+// Flush sends what was written so far.
+func (x *Exchange) Flush() error {
+	s, ok := x.engine.(Streamer)
+	if !ok {
+		return errNoStream
+	}
+	return s.Flush()
+}
+
+// End finishes the answer.
+func (x *Exchange) End(trailer rpc.Metadata) error {
+	s, ok := x.engine.(Streamer)
+	if !ok {
+		return errNoStream
+	}
+	return s.End(trailer)
+}
+
+// Abort breaks an answer off.
+func (x *Exchange) Abort() {
+	if s, ok := x.engine.(Streamer); ok {
+		s.Abort()
+	}
+}
+
+var errNoStream = errors.New("the answer is written already, or its engine cannot write it in pieces")
 
 // Status is the status that was sent, 0 while none was.
 func (x *Exchange) Status() int { return x.status }

@@ -111,7 +111,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := s.pool.Get().(*engine)
 	e.w, e.r, e.s = w, r, s
 	x := &e.x
-	x.Reset(e)
+	x.Reset(e, nil)
 	x.Start = time.Now()
 	x.Proto = r.Proto
 	x.ContentLength = r.ContentLength
