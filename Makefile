@@ -36,6 +36,9 @@ fmt: bin/golangci-lint ## format the code
 bin/golangci-lint: .ci/lint.mod .ci/lint.sum
 	go build -modfile=.ci/lint.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
+bin/h2spec: .ci/h2spec.mod .ci/h2spec.sum # what rpcadapters/wire/http2 is tested with
+	go build -modfile=.ci/h2spec.mod -o $@ github.com/summerwind/h2spec/cmd/h2spec
+
 fuzz: ## run every fuzz target for FUZZTIME (30s, or a number of executions such as 10000x)
 	@.ci/fuzz '$(or $(FUZZTIME),30s)' $(PACKAGES)
 
