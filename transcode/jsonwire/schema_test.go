@@ -3,6 +3,9 @@ package jsonwire_test
 import (
 	"context"
 	"errors"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -42,8 +45,18 @@ func (r resolver) FindMessageByURL(url string) (protoreflect.MessageType, error)
 }
 
 var loadWorld = sync.OnceValues(func() (*world, error) {
-	c := protocompile.Compiler{Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{"testdata"}})}
-	compiled, err := c.Compile(context.Background(), "three.proto", "two.proto", "edition.proto")
+	return newWorld(plainFile("testdata"), "three.proto", "two.proto", "edition.proto")
+})
+
+// plainFile opens the files of a folder.
+func plainFile(folder string) func(name string) (io.ReadCloser, error) {
+	return func(name string) (io.ReadCloser, error) { return os.Open(filepath.Join(folder, name)) }
+}
+
+// newWorld compiles .proto files.
+func newWorld(open func(name string) (io.ReadCloser, error), names ...string) (*world, error) {
+	c := protocompile.Compiler{Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: open})}
+	compiled, err := c.Compile(context.Background(), names...)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +94,7 @@ var loadWorld = sync.OnceValues(func() (*world, error) {
 		return nil, err
 	}
 	return &world{schema: s, files: files, types: resolver{dynamicpb.NewTypes(files)}}, nil
-})
+}
 
 func theWorld(t testing.TB) *world {
 	t.Helper()
