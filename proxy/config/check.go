@@ -52,6 +52,8 @@ func check(d *Document, c *configv1.Config, types Types) Faults {
 		k.route(item("routes", i), r)
 	}
 	k.plugins("plugins", c.GetPlugins())
+	k.defaults("defaults", c.GetDefaults())
+	k.limit("limits.translation_bytes", c.GetLimits().GetTranslationBytes(), math.MaxInt64)
 	return k.faults
 }
 

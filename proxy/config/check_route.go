@@ -39,6 +39,34 @@ func (k *checker) route(path string, r *configv1.Route) {
 	k.passed(path+".request_headers", r.GetRequestHeaders())
 	k.passed(path+".response_headers", r.GetResponseHeaders())
 	k.limit(path+".max_body", r.GetMaxBody(), math.MaxInt32)
+	k.rest(path+".rest", r.GetRest())
+}
+
+// defaults checks what routes take over.
+func (k *checker) defaults(path string, d *configv1.Defaults) {
+	if d == nil || k.failed(path) {
+		return
+	}
+	k.timeout(path+".timeout", d.GetTimeout())
+	k.passed(path+".request_headers", d.GetRequestHeaders())
+	k.passed(path+".response_headers", d.GetResponseHeaders())
+	k.limit(path+".max_body", d.GetMaxBody(), math.MaxInt32)
+	k.rest(path+".rest", d.GetRest())
+}
+
+// rest checks that the two keys about unknown parameters go together.
+func (k *checker) rest(path string, r *configv1.RESTOptions) {
+	if r == nil || k.failed(path) {
+		return
+	}
+	capture := r.GetUnknownQuery() == configv1.UnknownQuery_UNKNOWN_QUERY_CAPTURE
+	switch {
+	case k.anyFailed(path, "unknown_query", "capture_query"):
+	case capture && r.GetCaptureQuery() == "":
+		k.missing(path, "capture_query", "name the field of the request that takes the parameters")
+	case !capture && r.GetCaptureQuery() != "":
+		k.fault(path+".capture_query", "add unknown_query: capture, or remove it", "a field that nothing is captured into")
+	}
 }
 
 func (k *checker) hosts(path string, hosts []string) {
@@ -167,6 +195,18 @@ func (k *checker) httpRule(path string, h *configv1.HTTPRule) {
 	if k.failed(path) {
 		return
 	}
+	for i, b := range h.GetAdditionalBindings() {
+		at := item(path+".additional_bindings", i)
+		switch {
+		case k.failed(at):
+		case b.GetMethod() != "":
+			k.fault(at+".method", "remove it", "an additional binding is one of the rule's method, and names none of its own")
+		case len(b.GetAdditionalBindings()) > 0:
+			k.fault(at+".additional_bindings", "move them one level up", "additional bindings do not nest")
+		default:
+			k.pattern(at, b)
+		}
+	}
 	switch m := h.GetMethod(); {
 	case m == "":
 		k.missing(path, "method", "name the method that is called: acme.v1.Orders/Get")
@@ -180,6 +220,11 @@ func (k *checker) httpRule(path string, h *configv1.HTTPRule) {
 			k.fault(path+".method", k.suggest(path+".method", fix), "%s, found %s", bad.message, k.show(path+".method", m))
 		}
 	}
+	k.pattern(path, h)
+}
+
+// pattern checks a rule's verb and path.
+func (k *checker) pattern(path string, h *configv1.HTTPRule) {
 	at, template := path, ""
 	switch p := h.GetPattern().(type) {
 	case nil:

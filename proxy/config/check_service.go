@@ -34,6 +34,9 @@ func (k *checker) schema(path string, s *configv1.Schema) {
 		}
 		k.clientTLS(at+".tls", src.Reflection.GetTls())
 	}
+	for i, f := range s.GetHttpRules() {
+		k.file(item(path+".http_rules", i), f)
+	}
 	if l := s.GetLimits(); l != nil {
 		at := path + ".limits"
 		k.limit(at+".max_bytes", l.GetMaxBytes(), math.MaxInt32)

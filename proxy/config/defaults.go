@@ -2,6 +2,7 @@ package config
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ const (
 	defaultTimeout     = 15 * time.Second
 	defaultMaxMessage  = 4 << 20
 	defaultMaxBody     = 4 << 20
+	defaultTranslation = 256 << 20
 
 	defaultMaxBytes    = 16 << 20
 	defaultMaxFiles    = 5_000
@@ -51,11 +53,27 @@ func (d *Document) finish() {
 		}
 		d.resolveTLS(s.GetTls())
 	}
+	if c.GetDefaults() == nil {
+		c.Defaults = &configv1.Defaults{}
+	}
+	if c.GetLimits() == nil {
+		c.Limits = &configv1.Limits{}
+	}
+	setDefault(&c.GetLimits().TranslationBytes, defaultTranslation)
+	all := c.GetDefaults()
+	setDefault(&all.MaxBody, defaultMaxBody)
+	if all.GetTimeout() == nil {
+		all.Timeout = durationpb.New(defaultTimeout)
+	}
+	setDefault(&all.Json, &configv1.JSONOptions{})
+	setDefault(&all.Rest, &configv1.RESTOptions{})
 	for _, r := range c.GetRoutes() {
-		setDefault(&r.MaxBody, defaultMaxBody)
-		if r.GetTimeout() == nil {
-			r.Timeout = durationpb.New(defaultTimeout)
-		}
+		setDefault(&r.MaxBody, all.GetMaxBody())
+		setDefault(&r.Timeout, all.GetTimeout())
+		setDefault(&r.Json, all.GetJson())
+		setDefault(&r.Rest, all.GetRest())
+		r.RequestHeaders = added(all.GetRequestHeaders(), r.GetRequestHeaders())
+		r.ResponseHeaders = added(all.GetResponseHeaders(), r.GetResponseHeaders())
 		for i, h := range r.GetHosts() {
 			r.Hosts[i] = strings.ToLower(h)
 		}
@@ -75,6 +93,9 @@ func (d *Document) finishSchema(s *configv1.Schema) {
 		}
 	case *configv1.Schema_Reflection:
 		d.resolveTLS(src.Reflection.GetTls())
+	}
+	for i := range s.GetHttpRules() {
+		d.resolve(&s.HttpRules[i])
 	}
 	if s.GetLimits() == nil {
 		s.Limits = &configv1.SchemaLimits{}
@@ -99,6 +120,17 @@ func (d *Document) resolve(paths ...*string) {
 			*p = filepath.Clean(resolvePath(d.Dir, *p))
 		}
 	}
+}
+
+// added is a list with another's items behind it, each once.
+func added(list, more []string) []string {
+	out := slices.Clone(list)
+	for _, s := range more {
+		if !slices.ContainsFunc(out, func(o string) bool { return strings.EqualFold(o, s) }) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 func setDefault[T comparable](field *T, value T) {

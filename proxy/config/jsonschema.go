@@ -134,11 +134,7 @@ func (b *schemaBuilder) value(fd protoreflect.FieldDescriptor) object {
 	case protoreflect.BytesKind:
 		return or(object{"type": "string", "pattern": "^[A-Za-z0-9+/_-]*={0,2}$"})
 	case protoreflect.EnumKind:
-		var names []string
-		for i := range fd.Enum().Values().Len() {
-			names = append(names, string(fd.Enum().Values().Get(i).Name()))
-		}
-		return or(object{"enum": names})
+		return or(object{"enum": enumNames(fd.Enum())})
 	case protoreflect.FloatKind, protoreflect.DoubleKind:
 		return object{"type": []string{"number", "string"}}
 	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:

@@ -160,21 +160,52 @@ func convertBool(l literal) (bool, *misfit) {
 	return false, misfitf(fix, "wanted true or false")
 }
 
+// enumNames are how a document writes the values of an enum: in lower case and without the enum's own name in front
+// ("refuse" for PATH_CONFLICT_REFUSE). The value that only stands for "not said" is not offered.
+func enumNames(ed protoreflect.EnumDescriptor) []string {
+	names := make([]string, 0, ed.Values().Len())
+	for i := range ed.Values().Len() {
+		if name := shortName(ed.Values().Get(i)); name != "unspecified" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func shortName(v protoreflect.EnumValueDescriptor) string {
+	name := strings.ToLower(string(v.Name()))
+	return strings.TrimPrefix(name, snake(string(v.Parent().Name()))+"_")
+}
+
+// snake turns PathConflict into path_conflict.
+func snake(camel string) string {
+	var b strings.Builder
+	for i, r := range camel {
+		if i > 0 && 'A' <= r && r <= 'Z' {
+			b.WriteByte('_')
+		}
+		b.WriteRune(r)
+	}
+	return strings.ToLower(b.String())
+}
+
+// convertEnum takes the short name and, as ProtoJSON does, the whole one.
 func convertEnum(ed protoreflect.EnumDescriptor, l literal) (protoreflect.Value, *misfit) {
-	if v := ed.Values().ByName(protoreflect.Name(l.text)); v != nil && l.isString() {
-		return protoreflect.ValueOfEnum(v.Number()), nil
+	if l.isString() {
+		for i := range ed.Values().Len() {
+			if v := ed.Values().Get(i); l.text == string(v.Name()) || l.text == shortName(v) && l.text != "unspecified" {
+				return protoreflect.ValueOfEnum(v.Number()), nil
+			}
+		}
 	}
-	names := make([]string, ed.Values().Len())
-	for i := range names {
-		names[i] = string(ed.Values().Get(i).Name())
-	}
+	names := enumNames(ed)
 	if n, err := strconv.ParseInt(l.text, 10, 32); err == nil {
 		if v := ed.Values().ByNumber(protoreflect.EnumNumber(n)); v != nil {
-			return protoreflect.Value{}, misfitf("write "+string(v.Name()), "wanted a name")
+			return protoreflect.Value{}, misfitf("write "+shortName(v), "wanted a name")
 		}
 	}
 	fix := "write one of " + list(names)
-	if near := schema.Nearest(l.text, names); near != "" {
+	if near := schema.Nearest(strings.ToLower(l.text), names); near != "" {
 		fix = "write " + near + "; one of " + list(names)
 	}
 	return protoreflect.Value{}, misfitf(fix, "wanted a name from a list")

@@ -25,6 +25,166 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// PathConflict is what becomes of a body that goes against the path.
+type PathConflict int32
+
+const (
+	PathConflict_PATH_CONFLICT_UNSPECIFIED PathConflict = 0
+	// The call is refused.
+	PathConflict_PATH_CONFLICT_REFUSE PathConflict = 1
+	// The path's value is taken.
+	PathConflict_PATH_CONFLICT_OVERRIDE PathConflict = 2
+)
+
+// Enum value maps for PathConflict.
+var (
+	PathConflict_name = map[int32]string{
+		0: "PATH_CONFLICT_UNSPECIFIED",
+		1: "PATH_CONFLICT_REFUSE",
+		2: "PATH_CONFLICT_OVERRIDE",
+	}
+	PathConflict_value = map[string]int32{
+		"PATH_CONFLICT_UNSPECIFIED": 0,
+		"PATH_CONFLICT_REFUSE":      1,
+		"PATH_CONFLICT_OVERRIDE":    2,
+	}
+)
+
+func (x PathConflict) Enum() *PathConflict {
+	p := new(PathConflict)
+	*p = x
+	return p
+}
+
+func (x PathConflict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PathConflict) Descriptor() protoreflect.EnumDescriptor {
+	return file_causeway_config_v1_config_proto_enumTypes[0].Descriptor()
+}
+
+func (PathConflict) Type() protoreflect.EnumType {
+	return &file_causeway_config_v1_config_proto_enumTypes[0]
+}
+
+func (x PathConflict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PathConflict.Descriptor instead.
+func (PathConflict) EnumDescriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{0}
+}
+
+// UnknownQuery is what becomes of query parameters that no field takes.
+type UnknownQuery int32
+
+const (
+	UnknownQuery_UNKNOWN_QUERY_UNSPECIFIED UnknownQuery = 0
+	// The call is refused, with the nearest name.
+	UnknownQuery_UNKNOWN_QUERY_REFUSE UnknownQuery = 1
+	// They are ignored.
+	UnknownQuery_UNKNOWN_QUERY_IGNORE UnknownQuery = 2
+	// They go into the field `capture_query`.
+	UnknownQuery_UNKNOWN_QUERY_CAPTURE UnknownQuery = 3
+)
+
+// Enum value maps for UnknownQuery.
+var (
+	UnknownQuery_name = map[int32]string{
+		0: "UNKNOWN_QUERY_UNSPECIFIED",
+		1: "UNKNOWN_QUERY_REFUSE",
+		2: "UNKNOWN_QUERY_IGNORE",
+		3: "UNKNOWN_QUERY_CAPTURE",
+	}
+	UnknownQuery_value = map[string]int32{
+		"UNKNOWN_QUERY_UNSPECIFIED": 0,
+		"UNKNOWN_QUERY_REFUSE":      1,
+		"UNKNOWN_QUERY_IGNORE":      2,
+		"UNKNOWN_QUERY_CAPTURE":     3,
+	}
+)
+
+func (x UnknownQuery) Enum() *UnknownQuery {
+	p := new(UnknownQuery)
+	*p = x
+	return p
+}
+
+func (x UnknownQuery) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (UnknownQuery) Descriptor() protoreflect.EnumDescriptor {
+	return file_causeway_config_v1_config_proto_enumTypes[1].Descriptor()
+}
+
+func (UnknownQuery) Type() protoreflect.EnumType {
+	return &file_causeway_config_v1_config_proto_enumTypes[1]
+}
+
+func (x UnknownQuery) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use UnknownQuery.Descriptor instead.
+func (UnknownQuery) EnumDescriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+// Compatibility names another gateway whose conventions hold.
+type Compatibility int32
+
+const (
+	Compatibility_COMPATIBILITY_UNSPECIFIED Compatibility = 0
+	// grpc-gateway's. Requests: unknown fields and query parameters are ignored, the path overrides body and query,
+	// an encoded slash divides a path when nothing takes it otherwise, form bodies add to the query, a POST of a form
+	// reaches a GET rule (X-HTTP-Method-Override too), headers that metadata cannot carry stay behind. Answers: unset
+	// fields are written, messages among them as null; a wrong verb is 501; errors have no details but the service's;
+	// trailers are HTTP trailers for those who ask with TE. Requests without a route go by `defaults`.
+	Compatibility_COMPATIBILITY_GRPC_GATEWAY Compatibility = 1
+)
+
+// Enum value maps for Compatibility.
+var (
+	Compatibility_name = map[int32]string{
+		0: "COMPATIBILITY_UNSPECIFIED",
+		1: "COMPATIBILITY_GRPC_GATEWAY",
+	}
+	Compatibility_value = map[string]int32{
+		"COMPATIBILITY_UNSPECIFIED":  0,
+		"COMPATIBILITY_GRPC_GATEWAY": 1,
+	}
+)
+
+func (x Compatibility) Enum() *Compatibility {
+	p := new(Compatibility)
+	*p = x
+	return p
+}
+
+func (x Compatibility) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Compatibility) Descriptor() protoreflect.EnumDescriptor {
+	return file_causeway_config_v1_config_proto_enumTypes[2].Descriptor()
+}
+
+func (Compatibility) Type() protoreflect.EnumType {
+	return &file_causeway_config_v1_config_proto_enumTypes[2]
+}
+
+func (x Compatibility) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Compatibility.Descriptor instead.
+func (Compatibility) EnumDescriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
 // Config is the whole document: one file, or the fragments of a folder taken together (lists are joined; `admin` may
 // stand in one fragment only).
 type Config struct {
@@ -41,7 +201,11 @@ type Config struct {
 	// every host, by the service that serves it; a method that some route selects is served by its routes only.
 	Routes []*Route `protobuf:"bytes,5,rep,name=routes,proto3" json:"routes,omitempty"`
 	// Plugins that every call passes, outermost first.
-	Plugins       []*Plugin `protobuf:"bytes,6,rep,name=plugins,proto3" json:"plugins,omitempty"`
+	Plugins []*Plugin `protobuf:"bytes,6,rep,name=plugins,proto3" json:"plugins,omitempty"`
+	// What holds for routes that do not say it themselves, and for methods that no route selects.
+	Defaults *Defaults `protobuf:"bytes,7,opt,name=defaults,proto3" json:"defaults,omitempty"`
+	// Bounds on what the gateway as a whole uses.
+	Limits        *Limits `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -118,6 +282,158 @@ func (x *Config) GetPlugins() []*Plugin {
 	return nil
 }
 
+func (x *Config) GetDefaults() *Defaults {
+	if x != nil {
+		return x.Defaults
+	}
+	return nil
+}
+
+func (x *Config) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+// Defaults are what routes take over, key by key, where they say nothing: a route's own `json` or `rest` stands alone.
+type Defaults struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long a call may take. Default 15s. A caller may ask for less.
+	Timeout *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Bytes of a request body. Default 4194304.
+	MaxBody int64 `protobuf:"varint,2,opt,name=max_body,json=maxBody,proto3" json:"max_body,omitempty"`
+	// Choices in the JSON mapping.
+	Json *JSONOptions `protobuf:"bytes,3,opt,name=json,proto3" json:"json,omitempty"`
+	// How requests are read.
+	Rest *RESTOptions `protobuf:"bytes,4,opt,name=rest,proto3" json:"rest,omitempty"`
+	// Request headers that become metadata beside the standard ones; a route's own are added.
+	RequestHeaders []string `protobuf:"bytes,5,rep,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
+	// Answer metadata sent as headers under their own name; a route's own are added.
+	ResponseHeaders []string `protobuf:"bytes,6,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Defaults) Reset() {
+	*x = Defaults{}
+	mi := &file_causeway_config_v1_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Defaults) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Defaults) ProtoMessage() {}
+
+func (x *Defaults) ProtoReflect() protoreflect.Message {
+	mi := &file_causeway_config_v1_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Defaults.ProtoReflect.Descriptor instead.
+func (*Defaults) Descriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Defaults) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *Defaults) GetMaxBody() int64 {
+	if x != nil {
+		return x.MaxBody
+	}
+	return 0
+}
+
+func (x *Defaults) GetJson() *JSONOptions {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
+func (x *Defaults) GetRest() *RESTOptions {
+	if x != nil {
+		return x.Rest
+	}
+	return nil
+}
+
+func (x *Defaults) GetRequestHeaders() []string {
+	if x != nil {
+		return x.RequestHeaders
+	}
+	return nil
+}
+
+func (x *Defaults) GetResponseHeaders() []string {
+	if x != nil {
+		return x.ResponseHeaders
+	}
+	return nil
+}
+
+// Limits bound what all calls together may use.
+type Limits struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes of the bodies and messages that are being received and translated at one moment. A call that would go beyond is
+	// refused with 503. Default 268435456.
+	TranslationBytes int64 `protobuf:"varint,1,opt,name=translation_bytes,json=translationBytes,proto3" json:"translation_bytes,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Limits) Reset() {
+	*x = Limits{}
+	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limits) ProtoMessage() {}
+
+func (x *Limits) ProtoReflect() protoreflect.Message {
+	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limits.ProtoReflect.Descriptor instead.
+func (*Limits) Descriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Limits) GetTranslationBytes() int64 {
+	if x != nil {
+		return x.TranslationBytes
+	}
+	return 0
+}
+
 // Listener is one address that callers reach.
 type Listener struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -131,7 +447,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[1]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -143,7 +459,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[1]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -156,7 +472,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Listener) GetAddress() string {
@@ -188,7 +504,7 @@ type ServerTLS struct {
 
 func (x *ServerTLS) Reset() {
 	*x = ServerTLS{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -200,7 +516,7 @@ func (x *ServerTLS) String() string {
 func (*ServerTLS) ProtoMessage() {}
 
 func (x *ServerTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -213,7 +529,7 @@ func (x *ServerTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerTLS.ProtoReflect.Descriptor instead.
 func (*ServerTLS) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ServerTLS) GetCertFile() string {
@@ -253,7 +569,7 @@ type Admin struct {
 
 func (x *Admin) Reset() {
 	*x = Admin{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -265,7 +581,7 @@ func (x *Admin) String() string {
 func (*Admin) ProtoMessage() {}
 
 func (x *Admin) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -278,7 +594,7 @@ func (x *Admin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admin.ProtoReflect.Descriptor instead.
 func (*Admin) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Admin) GetAddress() string {
@@ -317,14 +633,17 @@ type Schema struct {
 	//	*Schema_Pushed
 	Source isSchema_Source `protobuf_oneof:"source"`
 	// Bounds on what is accepted.
-	Limits        *SchemaLimits `protobuf:"bytes,6,opt,name=limits,proto3" json:"limits,omitempty"`
+	Limits *SchemaLimits `protobuf:"bytes,6,opt,name=limits,proto3" json:"limits,omitempty"`
+	// Files with HTTP rules kept outside the protos: YAML of google.api.Service, of which the `http` section is read. A
+	// rule there takes the place of the one in the proto; where several fit a method, the last one counts.
+	HttpRules     []string `protobuf:"bytes,7,rep,name=http_rules,json=httpRules,proto3" json:"http_rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -336,7 +655,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -349,7 +668,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Schema) GetName() string {
@@ -409,6 +728,13 @@ func (x *Schema) GetLimits() *SchemaLimits {
 	return nil
 }
 
+func (x *Schema) GetHttpRules() []string {
+	if x != nil {
+		return x.HttpRules
+	}
+	return nil
+}
+
 type isSchema_Source interface {
 	isSchema_Source()
 }
@@ -455,7 +781,7 @@ type ProtoSource struct {
 
 func (x *ProtoSource) Reset() {
 	*x = ProtoSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +793,7 @@ func (x *ProtoSource) String() string {
 func (*ProtoSource) ProtoMessage() {}
 
 func (x *ProtoSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +806,7 @@ func (x *ProtoSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtoSource.ProtoReflect.Descriptor instead.
 func (*ProtoSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ProtoSource) GetPaths() []string {
@@ -510,7 +836,7 @@ type ReflectionSource struct {
 
 func (x *ReflectionSource) Reset() {
 	*x = ReflectionSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +848,7 @@ func (x *ReflectionSource) String() string {
 func (*ReflectionSource) ProtoMessage() {}
 
 func (x *ReflectionSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +861,7 @@ func (x *ReflectionSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReflectionSource.ProtoReflect.Descriptor instead.
 func (*ReflectionSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ReflectionSource) GetAddress() string {
@@ -561,7 +887,7 @@ type PushedSource struct {
 
 func (x *PushedSource) Reset() {
 	*x = PushedSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +899,7 @@ func (x *PushedSource) String() string {
 func (*PushedSource) ProtoMessage() {}
 
 func (x *PushedSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +912,7 @@ func (x *PushedSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushedSource.ProtoReflect.Descriptor instead.
 func (*PushedSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 // SchemaLimits bound what a schema may hold; 0 takes the default.
@@ -608,7 +934,7 @@ type SchemaLimits struct {
 
 func (x *SchemaLimits) Reset() {
 	*x = SchemaLimits{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +946,7 @@ func (x *SchemaLimits) String() string {
 func (*SchemaLimits) ProtoMessage() {}
 
 func (x *SchemaLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +959,7 @@ func (x *SchemaLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaLimits.ProtoReflect.Descriptor instead.
 func (*SchemaLimits) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SchemaLimits) GetMaxBytes() int64 {
@@ -696,7 +1022,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -708,7 +1034,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -721,7 +1047,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Service) GetName() string {
@@ -791,7 +1117,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +1129,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +1142,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -843,7 +1169,7 @@ type ClientTLS struct {
 
 func (x *ClientTLS) Reset() {
 	*x = ClientTLS{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -855,7 +1181,7 @@ func (x *ClientTLS) String() string {
 func (*ClientTLS) ProtoMessage() {}
 
 func (x *ClientTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -868,7 +1194,7 @@ func (x *ClientTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientTLS.ProtoReflect.Descriptor instead.
 func (*ClientTLS) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ClientTLS) GetCaFile() string {
@@ -923,6 +1249,8 @@ type Route struct {
 	Timeout *durationpb.Duration `protobuf:"bytes,9,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Choices in the JSON mapping.
 	Json *JSONOptions `protobuf:"bytes,10,opt,name=json,proto3" json:"json,omitempty"`
+	// How requests are read.
+	Rest *RESTOptions `protobuf:"bytes,14,opt,name=rest,proto3" json:"rest,omitempty"`
 	// Request headers that become metadata beside the standard ones. `forwarded`, `x-forwarded-for`, `-proto`, `-host` and
 	// `x-real-ip` are made anew from the connection: what a caller says in them is not passed on.
 	RequestHeaders []string `protobuf:"bytes,11,rep,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
@@ -936,7 +1264,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -948,7 +1276,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -961,7 +1289,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Route) GetName() string {
@@ -1034,6 +1362,13 @@ func (x *Route) GetJson() *JSONOptions {
 	return nil
 }
 
+func (x *Route) GetRest() *RESTOptions {
+	if x != nil {
+		return x.Rest
+	}
+	return nil
+}
+
 func (x *Route) GetRequestHeaders() []string {
 	if x != nil {
 		return x.RequestHeaders
@@ -1055,6 +1390,80 @@ func (x *Route) GetMaxBody() int64 {
 	return 0
 }
 
+// RESTOptions say how requests of REST callers are read.
+type RESTOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What becomes of a call whose path and body give one field different values. Default: refuse.
+	PathConflict PathConflict `protobuf:"varint,1,opt,name=path_conflict,json=pathConflict,proto3,enum=causeway.config.v1.PathConflict" json:"path_conflict,omitempty"`
+	// What becomes of query parameters that no field takes. Default: refuse.
+	UnknownQuery UnknownQuery `protobuf:"varint,2,opt,name=unknown_query,json=unknownQuery,proto3,enum=causeway.config.v1.UnknownQuery" json:"unknown_query,omitempty"`
+	// With `unknown_query: capture`, the field of the request that takes them: a map from string to string, a
+	// google.protobuf.Struct, or a repeated string (name=value).
+	CaptureQuery string `protobuf:"bytes,3,opt,name=capture_query,json=captureQuery,proto3" json:"capture_query,omitempty"`
+	// Whose clients are served as they are used to. Default: nobody's.
+	Compatibility Compatibility `protobuf:"varint,4,opt,name=compatibility,proto3,enum=causeway.config.v1.Compatibility" json:"compatibility,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RESTOptions) Reset() {
+	*x = RESTOptions{}
+	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RESTOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RESTOptions) ProtoMessage() {}
+
+func (x *RESTOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RESTOptions.ProtoReflect.Descriptor instead.
+func (*RESTOptions) Descriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RESTOptions) GetPathConflict() PathConflict {
+	if x != nil {
+		return x.PathConflict
+	}
+	return PathConflict_PATH_CONFLICT_UNSPECIFIED
+}
+
+func (x *RESTOptions) GetUnknownQuery() UnknownQuery {
+	if x != nil {
+		return x.UnknownQuery
+	}
+	return UnknownQuery_UNKNOWN_QUERY_UNSPECIFIED
+}
+
+func (x *RESTOptions) GetCaptureQuery() string {
+	if x != nil {
+		return x.CaptureQuery
+	}
+	return ""
+}
+
+func (x *RESTOptions) GetCompatibility() Compatibility {
+	if x != nil {
+		return x.Compatibility
+	}
+	return Compatibility_COMPATIBILITY_UNSPECIFIED
+}
+
 // HTTPRule is a google.api.http rule kept outside the proto.
 type HTTPRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1074,14 +1483,16 @@ type HTTPRule struct {
 	// "*": the body is the message; a field name: the body is that field; none: no body.
 	Body string `protobuf:"bytes,8,opt,name=body,proto3" json:"body,omitempty"`
 	// The field of the answer that is sent alone. Default: the whole message.
-	ResponseBody  string `protobuf:"bytes,9,opt,name=response_body,json=responseBody,proto3" json:"response_body,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ResponseBody string `protobuf:"bytes,9,opt,name=response_body,json=responseBody,proto3" json:"response_body,omitempty"`
+	// Further verbs and paths for the same method; they have no `method` and no `additional_bindings` of their own.
+	AdditionalBindings []*HTTPRule `protobuf:"bytes,10,rep,name=additional_bindings,json=additionalBindings,proto3" json:"additional_bindings,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *HTTPRule) Reset() {
 	*x = HTTPRule{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1504,7 @@ func (x *HTTPRule) String() string {
 func (*HTTPRule) ProtoMessage() {}
 
 func (x *HTTPRule) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1517,7 @@ func (x *HTTPRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRule.ProtoReflect.Descriptor instead.
 func (*HTTPRule) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HTTPRule) GetMethod() string {
@@ -1191,6 +1602,13 @@ func (x *HTTPRule) GetResponseBody() string {
 	return ""
 }
 
+func (x *HTTPRule) GetAdditionalBindings() []*HTTPRule {
+	if x != nil {
+		return x.AdditionalBindings
+	}
+	return nil
+}
+
 type isHTTPRule_Pattern interface {
 	isHTTPRule_Pattern()
 }
@@ -1244,7 +1662,7 @@ type CustomPattern struct {
 
 func (x *CustomPattern) Reset() {
 	*x = CustomPattern{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1674,7 @@ func (x *CustomPattern) String() string {
 func (*CustomPattern) ProtoMessage() {}
 
 func (x *CustomPattern) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1687,7 @@ func (x *CustomPattern) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CustomPattern.ProtoReflect.Descriptor instead.
 func (*CustomPattern) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CustomPattern) GetKind() string {
@@ -1306,7 +1724,7 @@ type HeaderCondition struct {
 
 func (x *HeaderCondition) Reset() {
 	*x = HeaderCondition{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1736,7 @@ func (x *HeaderCondition) String() string {
 func (*HeaderCondition) ProtoMessage() {}
 
 func (x *HeaderCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1749,7 @@ func (x *HeaderCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderCondition.ProtoReflect.Descriptor instead.
 func (*HeaderCondition) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HeaderCondition) GetName() string {
@@ -1433,7 +1851,7 @@ type JSONOptions struct {
 
 func (x *JSONOptions) Reset() {
 	*x = JSONOptions{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1863,7 @@ func (x *JSONOptions) String() string {
 func (*JSONOptions) ProtoMessage() {}
 
 func (x *JSONOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1876,7 @@ func (x *JSONOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JSONOptions.ProtoReflect.Descriptor instead.
 func (*JSONOptions) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *JSONOptions) GetEmitUnpopulated() bool {
@@ -1509,7 +1927,7 @@ type Plugin struct {
 
 func (x *Plugin) Reset() {
 	*x = Plugin{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1939,7 @@ func (x *Plugin) String() string {
 func (*Plugin) ProtoMessage() {}
 
 func (x *Plugin) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1952,7 @@ func (x *Plugin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plugin.ProtoReflect.Descriptor instead.
 func (*Plugin) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Plugin) GetName() string {
@@ -1555,14 +1973,25 @@ var File_causeway_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1fcauseway/config/v1/config.proto\x12\x12causeway.config.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\"\xc7\x02\n" +
+	"\x1fcauseway/config/v1/config.proto\x12\x12causeway.config.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb5\x03\n" +
 	"\x06Config\x124\n" +
 	"\x06listen\x18\x01 \x03(\v2\x1c.causeway.config.v1.ListenerR\x06listen\x12/\n" +
 	"\x05admin\x18\x02 \x01(\v2\x19.causeway.config.v1.AdminR\x05admin\x124\n" +
 	"\aschemas\x18\x03 \x03(\v2\x1a.causeway.config.v1.SchemaR\aschemas\x127\n" +
 	"\bservices\x18\x04 \x03(\v2\x1b.causeway.config.v1.ServiceR\bservices\x121\n" +
 	"\x06routes\x18\x05 \x03(\v2\x19.causeway.config.v1.RouteR\x06routes\x124\n" +
-	"\aplugins\x18\x06 \x03(\v2\x1a.causeway.config.v1.PluginR\aplugins\"U\n" +
+	"\aplugins\x18\x06 \x03(\v2\x1a.causeway.config.v1.PluginR\aplugins\x128\n" +
+	"\bdefaults\x18\a \x01(\v2\x1c.causeway.config.v1.DefaultsR\bdefaults\x122\n" +
+	"\x06limits\x18\b \x01(\v2\x1a.causeway.config.v1.LimitsR\x06limits\"\x98\x02\n" +
+	"\bDefaults\x123\n" +
+	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x19\n" +
+	"\bmax_body\x18\x02 \x01(\x03R\amaxBody\x123\n" +
+	"\x04json\x18\x03 \x01(\v2\x1f.causeway.config.v1.JSONOptionsR\x04json\x123\n" +
+	"\x04rest\x18\x04 \x01(\v2\x1f.causeway.config.v1.RESTOptionsR\x04rest\x12'\n" +
+	"\x0frequest_headers\x18\x05 \x03(\tR\x0erequestHeaders\x12)\n" +
+	"\x10response_headers\x18\x06 \x03(\tR\x0fresponseHeaders\"5\n" +
+	"\x06Limits\x12+\n" +
+	"\x11translation_bytes\x18\x01 \x01(\x03R\x10translationBytes\"U\n" +
 	"\bListener\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12/\n" +
 	"\x03tls\x18\x02 \x01(\v2\x1d.causeway.config.v1.ServerTLSR\x03tls\"i\n" +
@@ -1573,7 +2002,7 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\x05Admin\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x19\n" +
-	"\bdata_dir\x18\x03 \x01(\tR\adataDir\"\xc6\x02\n" +
+	"\bdata_dir\x18\x03 \x01(\tR\adataDir\"\xe5\x02\n" +
 	"\x06Schema\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x0edescriptor_set\x18\x02 \x01(\tH\x00R\rdescriptorSet\x127\n" +
@@ -1582,7 +2011,9 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"reflection\x18\x04 \x01(\v2$.causeway.config.v1.ReflectionSourceH\x00R\n" +
 	"reflection\x12:\n" +
 	"\x06pushed\x18\x05 \x01(\v2 .causeway.config.v1.PushedSourceH\x00R\x06pushed\x128\n" +
-	"\x06limits\x18\x06 \x01(\v2 .causeway.config.v1.SchemaLimitsR\x06limitsB\b\n" +
+	"\x06limits\x18\x06 \x01(\v2 .causeway.config.v1.SchemaLimitsR\x06limits\x12\x1d\n" +
+	"\n" +
+	"http_rules\x18\a \x03(\tR\thttpRulesB\b\n" +
 	"\x06source\"F\n" +
 	"\vProtoSource\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12!\n" +
@@ -1616,7 +2047,7 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\tcert_file\x18\x02 \x01(\tR\bcertFile\x12\x19\n" +
 	"\bkey_file\x18\x03 \x01(\tR\akeyFile\x12\x1f\n" +
 	"\vserver_name\x18\x04 \x01(\tR\n" +
-	"serverName\"\x81\x04\n" +
+	"serverName\"\xb6\x04\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05hosts\x18\x02 \x03(\tR\x05hosts\x12\x18\n" +
@@ -1628,10 +2059,16 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\aplugins\x18\b \x03(\v2\x1a.causeway.config.v1.PluginR\aplugins\x123\n" +
 	"\atimeout\x18\t \x01(\v2\x19.google.protobuf.DurationR\atimeout\x123\n" +
 	"\x04json\x18\n" +
-	" \x01(\v2\x1f.causeway.config.v1.JSONOptionsR\x04json\x12'\n" +
+	" \x01(\v2\x1f.causeway.config.v1.JSONOptionsR\x04json\x123\n" +
+	"\x04rest\x18\x0e \x01(\v2\x1f.causeway.config.v1.RESTOptionsR\x04rest\x12'\n" +
 	"\x0frequest_headers\x18\v \x03(\tR\x0erequestHeaders\x12)\n" +
 	"\x10response_headers\x18\f \x03(\tR\x0fresponseHeaders\x12\x19\n" +
-	"\bmax_body\x18\r \x01(\x03R\amaxBody\"\x93\x02\n" +
+	"\bmax_body\x18\r \x01(\x03R\amaxBody\"\x89\x02\n" +
+	"\vRESTOptions\x12E\n" +
+	"\rpath_conflict\x18\x01 \x01(\x0e2 .causeway.config.v1.PathConflictR\fpathConflict\x12E\n" +
+	"\runknown_query\x18\x02 \x01(\x0e2 .causeway.config.v1.UnknownQueryR\funknownQuery\x12#\n" +
+	"\rcapture_query\x18\x03 \x01(\tR\fcaptureQuery\x12G\n" +
+	"\rcompatibility\x18\x04 \x01(\x0e2!.causeway.config.v1.CompatibilityR\rcompatibility\"\xe2\x02\n" +
 	"\bHTTPRule\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
 	"\x03get\x18\x02 \x01(\tH\x00R\x03get\x12\x12\n" +
@@ -1641,7 +2078,9 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\x05patch\x18\x06 \x01(\tH\x00R\x05patch\x12;\n" +
 	"\x06custom\x18\a \x01(\v2!.causeway.config.v1.CustomPatternH\x00R\x06custom\x12\x12\n" +
 	"\x04body\x18\b \x01(\tR\x04body\x12#\n" +
-	"\rresponse_body\x18\t \x01(\tR\fresponseBodyB\t\n" +
+	"\rresponse_body\x18\t \x01(\tR\fresponseBody\x12M\n" +
+	"\x13additional_bindings\x18\n" +
+	" \x03(\v2\x1c.causeway.config.v1.HTTPRuleR\x12additionalBindingsB\t\n" +
 	"\apattern\"7\n" +
 	"\rCustomPattern\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
@@ -1662,7 +2101,19 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\x0eignore_unknown\x18\x05 \x01(\bR\rignoreUnknown\"J\n" +
 	"\x06Plugin\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
-	"\x06config\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\x06configBIZGgithub.com/causeway-gateway/causeway/protos/causeway/config/v1;configv1b\x06proto3"
+	"\x06config\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\x06config*c\n" +
+	"\fPathConflict\x12\x1d\n" +
+	"\x19PATH_CONFLICT_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14PATH_CONFLICT_REFUSE\x10\x01\x12\x1a\n" +
+	"\x16PATH_CONFLICT_OVERRIDE\x10\x02*|\n" +
+	"\fUnknownQuery\x12\x1d\n" +
+	"\x19UNKNOWN_QUERY_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14UNKNOWN_QUERY_REFUSE\x10\x01\x12\x18\n" +
+	"\x14UNKNOWN_QUERY_IGNORE\x10\x02\x12\x19\n" +
+	"\x15UNKNOWN_QUERY_CAPTURE\x10\x03*N\n" +
+	"\rCompatibility\x12\x1d\n" +
+	"\x19COMPATIBILITY_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aCOMPATIBILITY_GRPC_GATEWAY\x10\x01BIZGgithub.com/causeway-gateway/causeway/protos/causeway/config/v1;configv1b\x06proto3"
 
 var (
 	file_causeway_config_v1_config_proto_rawDescOnce sync.Once
@@ -1676,57 +2127,74 @@ func file_causeway_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_causeway_config_v1_config_proto_rawDescData
 }
 
-var file_causeway_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_causeway_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_causeway_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_causeway_config_v1_config_proto_goTypes = []any{
-	(*Config)(nil),              // 0: causeway.config.v1.Config
-	(*Listener)(nil),            // 1: causeway.config.v1.Listener
-	(*ServerTLS)(nil),           // 2: causeway.config.v1.ServerTLS
-	(*Admin)(nil),               // 3: causeway.config.v1.Admin
-	(*Schema)(nil),              // 4: causeway.config.v1.Schema
-	(*ProtoSource)(nil),         // 5: causeway.config.v1.ProtoSource
-	(*ReflectionSource)(nil),    // 6: causeway.config.v1.ReflectionSource
-	(*PushedSource)(nil),        // 7: causeway.config.v1.PushedSource
-	(*SchemaLimits)(nil),        // 8: causeway.config.v1.SchemaLimits
-	(*Service)(nil),             // 9: causeway.config.v1.Service
-	(*Endpoint)(nil),            // 10: causeway.config.v1.Endpoint
-	(*ClientTLS)(nil),           // 11: causeway.config.v1.ClientTLS
-	(*Route)(nil),               // 12: causeway.config.v1.Route
-	(*HTTPRule)(nil),            // 13: causeway.config.v1.HTTPRule
-	(*CustomPattern)(nil),       // 14: causeway.config.v1.CustomPattern
-	(*HeaderCondition)(nil),     // 15: causeway.config.v1.HeaderCondition
-	(*JSONOptions)(nil),         // 16: causeway.config.v1.JSONOptions
-	(*Plugin)(nil),              // 17: causeway.config.v1.Plugin
-	(*durationpb.Duration)(nil), // 18: google.protobuf.Duration
-	(*anypb.Any)(nil),           // 19: google.protobuf.Any
+	(PathConflict)(0),           // 0: causeway.config.v1.PathConflict
+	(UnknownQuery)(0),           // 1: causeway.config.v1.UnknownQuery
+	(Compatibility)(0),          // 2: causeway.config.v1.Compatibility
+	(*Config)(nil),              // 3: causeway.config.v1.Config
+	(*Defaults)(nil),            // 4: causeway.config.v1.Defaults
+	(*Limits)(nil),              // 5: causeway.config.v1.Limits
+	(*Listener)(nil),            // 6: causeway.config.v1.Listener
+	(*ServerTLS)(nil),           // 7: causeway.config.v1.ServerTLS
+	(*Admin)(nil),               // 8: causeway.config.v1.Admin
+	(*Schema)(nil),              // 9: causeway.config.v1.Schema
+	(*ProtoSource)(nil),         // 10: causeway.config.v1.ProtoSource
+	(*ReflectionSource)(nil),    // 11: causeway.config.v1.ReflectionSource
+	(*PushedSource)(nil),        // 12: causeway.config.v1.PushedSource
+	(*SchemaLimits)(nil),        // 13: causeway.config.v1.SchemaLimits
+	(*Service)(nil),             // 14: causeway.config.v1.Service
+	(*Endpoint)(nil),            // 15: causeway.config.v1.Endpoint
+	(*ClientTLS)(nil),           // 16: causeway.config.v1.ClientTLS
+	(*Route)(nil),               // 17: causeway.config.v1.Route
+	(*RESTOptions)(nil),         // 18: causeway.config.v1.RESTOptions
+	(*HTTPRule)(nil),            // 19: causeway.config.v1.HTTPRule
+	(*CustomPattern)(nil),       // 20: causeway.config.v1.CustomPattern
+	(*HeaderCondition)(nil),     // 21: causeway.config.v1.HeaderCondition
+	(*JSONOptions)(nil),         // 22: causeway.config.v1.JSONOptions
+	(*Plugin)(nil),              // 23: causeway.config.v1.Plugin
+	(*durationpb.Duration)(nil), // 24: google.protobuf.Duration
+	(*anypb.Any)(nil),           // 25: google.protobuf.Any
 }
 var file_causeway_config_v1_config_proto_depIdxs = []int32{
-	1,  // 0: causeway.config.v1.Config.listen:type_name -> causeway.config.v1.Listener
-	3,  // 1: causeway.config.v1.Config.admin:type_name -> causeway.config.v1.Admin
-	4,  // 2: causeway.config.v1.Config.schemas:type_name -> causeway.config.v1.Schema
-	9,  // 3: causeway.config.v1.Config.services:type_name -> causeway.config.v1.Service
-	12, // 4: causeway.config.v1.Config.routes:type_name -> causeway.config.v1.Route
-	17, // 5: causeway.config.v1.Config.plugins:type_name -> causeway.config.v1.Plugin
-	2,  // 6: causeway.config.v1.Listener.tls:type_name -> causeway.config.v1.ServerTLS
-	5,  // 7: causeway.config.v1.Schema.proto:type_name -> causeway.config.v1.ProtoSource
-	6,  // 8: causeway.config.v1.Schema.reflection:type_name -> causeway.config.v1.ReflectionSource
-	7,  // 9: causeway.config.v1.Schema.pushed:type_name -> causeway.config.v1.PushedSource
-	8,  // 10: causeway.config.v1.Schema.limits:type_name -> causeway.config.v1.SchemaLimits
-	11, // 11: causeway.config.v1.ReflectionSource.tls:type_name -> causeway.config.v1.ClientTLS
-	10, // 12: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
-	11, // 13: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
-	18, // 14: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
-	13, // 15: causeway.config.v1.Route.http:type_name -> causeway.config.v1.HTTPRule
-	15, // 16: causeway.config.v1.Route.headers:type_name -> causeway.config.v1.HeaderCondition
-	17, // 17: causeway.config.v1.Route.plugins:type_name -> causeway.config.v1.Plugin
-	18, // 18: causeway.config.v1.Route.timeout:type_name -> google.protobuf.Duration
-	16, // 19: causeway.config.v1.Route.json:type_name -> causeway.config.v1.JSONOptions
-	14, // 20: causeway.config.v1.HTTPRule.custom:type_name -> causeway.config.v1.CustomPattern
-	19, // 21: causeway.config.v1.Plugin.config:type_name -> google.protobuf.Any
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	6,  // 0: causeway.config.v1.Config.listen:type_name -> causeway.config.v1.Listener
+	8,  // 1: causeway.config.v1.Config.admin:type_name -> causeway.config.v1.Admin
+	9,  // 2: causeway.config.v1.Config.schemas:type_name -> causeway.config.v1.Schema
+	14, // 3: causeway.config.v1.Config.services:type_name -> causeway.config.v1.Service
+	17, // 4: causeway.config.v1.Config.routes:type_name -> causeway.config.v1.Route
+	23, // 5: causeway.config.v1.Config.plugins:type_name -> causeway.config.v1.Plugin
+	4,  // 6: causeway.config.v1.Config.defaults:type_name -> causeway.config.v1.Defaults
+	5,  // 7: causeway.config.v1.Config.limits:type_name -> causeway.config.v1.Limits
+	24, // 8: causeway.config.v1.Defaults.timeout:type_name -> google.protobuf.Duration
+	22, // 9: causeway.config.v1.Defaults.json:type_name -> causeway.config.v1.JSONOptions
+	18, // 10: causeway.config.v1.Defaults.rest:type_name -> causeway.config.v1.RESTOptions
+	7,  // 11: causeway.config.v1.Listener.tls:type_name -> causeway.config.v1.ServerTLS
+	10, // 12: causeway.config.v1.Schema.proto:type_name -> causeway.config.v1.ProtoSource
+	11, // 13: causeway.config.v1.Schema.reflection:type_name -> causeway.config.v1.ReflectionSource
+	12, // 14: causeway.config.v1.Schema.pushed:type_name -> causeway.config.v1.PushedSource
+	13, // 15: causeway.config.v1.Schema.limits:type_name -> causeway.config.v1.SchemaLimits
+	16, // 16: causeway.config.v1.ReflectionSource.tls:type_name -> causeway.config.v1.ClientTLS
+	15, // 17: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
+	16, // 18: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
+	24, // 19: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
+	19, // 20: causeway.config.v1.Route.http:type_name -> causeway.config.v1.HTTPRule
+	21, // 21: causeway.config.v1.Route.headers:type_name -> causeway.config.v1.HeaderCondition
+	23, // 22: causeway.config.v1.Route.plugins:type_name -> causeway.config.v1.Plugin
+	24, // 23: causeway.config.v1.Route.timeout:type_name -> google.protobuf.Duration
+	22, // 24: causeway.config.v1.Route.json:type_name -> causeway.config.v1.JSONOptions
+	18, // 25: causeway.config.v1.Route.rest:type_name -> causeway.config.v1.RESTOptions
+	0,  // 26: causeway.config.v1.RESTOptions.path_conflict:type_name -> causeway.config.v1.PathConflict
+	1,  // 27: causeway.config.v1.RESTOptions.unknown_query:type_name -> causeway.config.v1.UnknownQuery
+	2,  // 28: causeway.config.v1.RESTOptions.compatibility:type_name -> causeway.config.v1.Compatibility
+	20, // 29: causeway.config.v1.HTTPRule.custom:type_name -> causeway.config.v1.CustomPattern
+	19, // 30: causeway.config.v1.HTTPRule.additional_bindings:type_name -> causeway.config.v1.HTTPRule
+	25, // 31: causeway.config.v1.Plugin.config:type_name -> google.protobuf.Any
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_causeway_config_v1_config_proto_init() }
@@ -1734,13 +2202,13 @@ func file_causeway_config_v1_config_proto_init() {
 	if File_causeway_config_v1_config_proto != nil {
 		return
 	}
-	file_causeway_config_v1_config_proto_msgTypes[4].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[6].OneofWrappers = []any{
 		(*Schema_DescriptorSet)(nil),
 		(*Schema_Proto)(nil),
 		(*Schema_Reflection)(nil),
 		(*Schema_Pushed)(nil),
 	}
-	file_causeway_config_v1_config_proto_msgTypes[13].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[16].OneofWrappers = []any{
 		(*HTTPRule_Get)(nil),
 		(*HTTPRule_Put)(nil),
 		(*HTTPRule_Post)(nil),
@@ -1748,7 +2216,7 @@ func file_causeway_config_v1_config_proto_init() {
 		(*HTTPRule_Patch)(nil),
 		(*HTTPRule_Custom)(nil),
 	}
-	file_causeway_config_v1_config_proto_msgTypes[15].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[18].OneofWrappers = []any{
 		(*HeaderCondition_Exact)(nil),
 		(*HeaderCondition_Prefix)(nil),
 		(*HeaderCondition_Regex)(nil),
@@ -1759,13 +2227,14 @@ func file_causeway_config_v1_config_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_causeway_config_v1_config_proto_rawDesc), len(file_causeway_config_v1_config_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   18,
+			NumEnums:      3,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_causeway_config_v1_config_proto_goTypes,
 		DependencyIndexes: file_causeway_config_v1_config_proto_depIdxs,
+		EnumInfos:         file_causeway_config_v1_config_proto_enumTypes,
 		MessageInfos:      file_causeway_config_v1_config_proto_msgTypes,
 	}.Build()
 	File_causeway_config_v1_config_proto = out.File
