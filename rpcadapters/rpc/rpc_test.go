@@ -24,3 +24,19 @@ func TestCodeName(t *testing.T) {
 		}
 	}
 }
+
+func TestBudget(t *testing.T) {
+	b := NewBudget(10)
+	if !b.Take(6) || b.Take(5) || b.Used() != 6 || !b.Take(4) {
+		t.Fatalf("want 10 bytes to be had, and no more: %d held", b.Used())
+	}
+	b.Give(10)
+	b.SetLimit(3)
+	if b.Take(4) || !b.Take(3) || b.Used() != 3 {
+		t.Errorf("want the new limit to hold: %d held", b.Used())
+	}
+	var none *Budget
+	if none.Give(1); !none.Take(1<<40) || none.Used() != 0 {
+		t.Error("want no budget to have no bound")
+	}
+}
