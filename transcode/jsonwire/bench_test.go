@@ -139,7 +139,7 @@ func BenchmarkRequest(b *testing.B) {
 		var params []jsonwire.Param
 		for b.Loop() {
 			params = append(params[:0], jsonwire.Param{Field: name, Value: "orders/4711", From: jsonwire.FromPath})
-			if params, err = jsonwire.AppendQuery(params, m, "total=50&tags=a&tags=b&urgent=true", nil); err != nil {
+			if params, err = jsonwire.AppendQuery(params, m, "total=50&tags=a&tags=b&urgent=true", nil, nil); err != nil {
 				b.Fatal(err)
 			}
 			if dst, err = jsonwire.AppendRequest(dst[:0], &jsonwire.Request{Message: m, Params: params}, nil); err != nil {

@@ -59,17 +59,17 @@ func TestAllocBudget(t *testing.T) {
 	calls = append(calls, call{"path and query", func(dst []byte) ([]byte, error) {
 		params = append(params[:0], jsonwire.Param{Field: name, Value: "orders/1"}, jsonwire.Param{Field: city, Value: "Lisbon"})
 		var err error
-		if params, err = jsonwire.AppendQuery(params, request, "total=50&tags=a&tags=b&created=2024-01-01T00:00:00Z", nil); err != nil {
+		if params, err = jsonwire.AppendQuery(params, request, "total=50&tags=a&tags=b&created=2024-01-01T00:00:00Z", nil, nil); err != nil {
 			return dst, err
 		}
 		return jsonwire.AppendRequest(dst, &jsonwire.Request{Message: request, Params: params}, nil)
 	}}, call{"body, path and query", func(dst []byte) ([]byte, error) {
 		params = append(params[:0], jsonwire.Param{Field: name, Value: "orders/1"})
 		var err error
-		if params, err = jsonwire.AppendQuery(params, request, "color=RED", nil); err != nil {
+		if params, err = jsonwire.AppendQuery(params, request, "color=RED", nil, nil); err != nil {
 			return dst, err
 		}
-		return jsonwire.AppendRequest(dst, &jsonwire.Request{Message: request, Body: body, Params: params}, nil)
+		return jsonwire.AppendRequest(dst, &jsonwire.Request{Message: request, Body: body, Params: params, Override: true}, nil)
 	}}, call{"one field", func(dst []byte) ([]byte, error) {
 		return jsonwire.AppendFieldJSON(dst, cases[0].wire, request, name, nil)
 	}})

@@ -9,8 +9,6 @@ package jsonwire
 import (
 	"fmt"
 	"strings"
-
-	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // Options are a route's choices in the JSON mapping. The zero value is protobuf's default.
@@ -19,35 +17,10 @@ type Options struct {
 	ProtoNames      bool // write declared names instead of lowerCamelCase
 	EnumNumbers     bool // write enums as numbers
 	Int64Numbers    bool // write 64-bit integers as numbers, which JavaScript rounds
-	IgnoreUnknown   bool // ignore unknown JSON fields instead of refusing them
+	IgnoreUnknown   bool // ignore unknown JSON fields instead of refusing them; for names in a query see QueryOptions
 	MaxDepth        int  // nesting; 0: 100
 	MaxElements     int  // fields and list or map elements of one message; 0: 100,000
 }
-
-// Request is what one HTTP request carries for one message.
-type Request struct {
-	Message *schema.Message
-	Body    []byte // JSON; empty: no body
-	// BodyField is the field the body is read into; nil: the whole message.
-	BodyField schema.Path
-	Params    []Param
-}
-
-// Param is one field given as text outside the body.
-type Param struct {
-	Field schema.Path
-	Value string
-	From  Source
-}
-
-// Source says where a Param came from.
-type Source uint8
-
-// The sources of parameters.
-const (
-	FromPath Source = iota
-	FromQuery
-)
 
 // Error is a fault in JSON, in a parameter or in wire bytes, with its place.
 type Error struct {

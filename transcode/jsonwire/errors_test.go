@@ -158,7 +158,7 @@ func TestErrors(t *testing.T) {
 	}
 	for _, c := range badQueries {
 		m := w.message(t, c.root)
-		params, err := jsonwire.AppendQuery(nil, m, c.query, nil)
+		params, err := jsonwire.AppendQuery(nil, m, c.query, nil, nil)
 		if err == nil {
 			_, err = jsonwire.AppendRequest(nil, &jsonwire.Request{Message: m, Body: []byte(c.body), Params: params}, nil)
 		}

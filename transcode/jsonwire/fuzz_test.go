@@ -285,7 +285,7 @@ func FuzzQuery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, root byte, query string) {
 		m := w.message(t, roots[int(root)%8])
 		o := &jsonwire.Options{}
-		params, ours := jsonwire.AppendQuery(nil, m, query, o)
+		params, ours := jsonwire.AppendQuery(nil, m, query, o, nil)
 		checkError(t, ours, false)
 		var wire []byte
 		if ours == nil {

@@ -1,31 +1,80 @@
 package jsonwire
 
 import (
-	"encoding/binary"
-	"strconv"
-	"unicode/utf8"
+	"fmt"
+	"math"
+	"sync"
 
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
+// Request is what one HTTP request carries for one message.
+type Request struct {
+	Message *schema.Message
+	// Body is JSON, or with Raw the content of a google.api.HttpBody; empty: no body. A form comes as Params instead.
+	Body []byte
+	// BodyField is the field the body is read into; nil: the whole message.
+	BodyField schema.Path
+	Params    []Param
+	// Override lets a field that the path binds win over the body silently. Without it the body may give the field only
+	// with the same value.
+	Override bool
+	// Mask is the FieldMask that is filled with the paths that the body gives, when the request itself gives none; nil:
+	// none is filled. MaskField finds it.
+	Mask schema.Path
+	// Raw says that the body is not JSON but the content of the google.api.HttpBody that it is read into, of ContentType.
+	Raw         bool
+	ContentType string
+}
+
+// Param is one field given as text outside of JSON.
+type Param struct {
+	Field schema.Path
+	// Key is the key of the entry where Field is a map, and the parameter's name where it is Captured.
+	Key   string
+	Value string
+	From  Source
+	// Captured says that no field has the parameter's name, and that Field keeps such parameters: see CaptureField.
+	Captured bool
+}
+
+// Source says where a Param came from.
+type Source uint8
+
+// The sources of parameters. A form is a body: the path is held against it as against a JSON body.
+const (
+	FromPath Source = iota
+	FromQuery
+	FromForm
+)
+
+// String names the source as messages do.
+func (s Source) String() string { return [...]string{"path", "query", "form", "body"}[s&3] }
+
 // AppendRequest appends to dst the wire form of the message that one HTTP request stands for: its body, then the
-// parameters of its query, then those of its path, so that by protobuf's rule that the last one wins the path overrides
-// the body.
+// parameters of its query, then those of its path.
 //
-// A parameter is text in the form that grpc-gateway takes: numbers in base 10, bools as strconv.ParseBool has them, enum
-// values by name or known number, bytes in either base64 alphabet, and Timestamp, Duration, FieldMask and the wrappers in
-// their JSON form without quotes. A repeated field is given by repetition. Refused are: a parameter for a map or another
-// message; two for one singular field, for a message and a part of it, or for two members of one oneof; one of the query
-// for what the body or the path gives.
+// A parameter is text in the form that grpc-gateway takes:
+//   - Numbers are in base 10, bools as strconv.ParseBool has them, bytes in either base64 alphabet, enum values by name or
+//     known number (in JSON an open enum takes any number; a parameter with an unknown one is more likely a slip).
+//   - Timestamp, Duration, FieldMask and the wrappers are in their JSON form without quotes. A Duration may also be Go's,
+//     1h30m. The paths of a FieldMask may be declared names or JSON names; a path without underscore is taken as JSON names,
+//     and the message gets declared ones. (grpc-gateway passes the text on as it is.)
+//   - Struct, Value and ListValue are JSON text, Empty is nothing or {}. (grpc-gateway has no ListValue.)
+//   - A repeated field is given by repetition, a map entry by entry. (In a path grpc-gateway splits at commas: AppendPath.)
+//
+// Refused are: a parameter for an Any or a message that is not listed; two for one singular field, for one map key, for a
+// message and a part of it, or for two members of one oneof; one of the query for what the body or the path gives; and
+// one of the path against what the body gives, unless r.Override. There a zero of a field without presence counts as
+// not given, and values are compared by what they mean: a FieldMask as a set of paths, other messages by their JSON.
 //
 // Nothing of r is kept. o may be nil. The error is an *Error, and dst is then returned as it was.
 func AppendRequest(dst []byte, r *Request, o *Options) ([]byte, error) {
 	p := newParser(dst, r.Body, o)
 	defer p.release()
-	if len(r.Params) == 0 && r.BodyField == nil {
+	if len(r.Params) == 0 && r.BodyField == nil && r.Mask == nil && !r.Raw {
 		if len(r.Body) == 0 {
 			if !p.complete(r.Message, 0, 0, &seenSet{wide: -1}) {
 				return dst, &Error{Message: p.failMsg}
@@ -38,15 +87,13 @@ func AppendRequest(dst []byte, r *Request, o *Options) ([]byte, error) {
 		p.spread()
 		return p.out, nil
 	}
-	p.keepZero = len(r.Params) > 0
+	g := merges.Get().(*merge)
+	g.parser, g.start = p, len(dst)
+	defer g.release()
 	p.partial = 1
-	if err := p.body(r, len(dst)); err != nil {
+	if err := g.request(r); err != nil {
 		return dst, err
 	}
-	if err := p.params(r, len(dst)); err != nil {
-		return dst, err
-	}
-	p.spread()
 	if r.Message.HasRequired {
 		if err := checkRequired(p.out[len(dst):], r.Message, o); err != nil {
 			return dst, err
@@ -66,48 +113,117 @@ func checkRequired(wire []byte, m *schema.Message, o *Options) error {
 	return nil
 }
 
-// The scopes of parser.keys while a request is put together; those of maps count up from 1.
+// merge is what a parser needs besides to put a message together from several sources.
+type merge struct {
+	*parser
+	start  int // of the message in out
+	nodes  []given
+	cuts   []span
+	prefix []byte  // of the paths of a mask; a key of parser.keys
+	group  []int32 // captured parameters, by name
+}
+
+// span is a stretch of parser.out.
+type span struct{ from, to int }
+
+var merges = sync.Pool{New: func() any { return new(merge) }}
+
+// release gives g back to the pool without what it was given.
+func (g *merge) release() {
+	g.parser = nil
+	clear(g.nodes)
+	g.nodes, g.cuts, g.prefix, g.group = g.nodes[:0], g.cuts[:0], g.prefix[:0], g.group[:0]
+	if cap(g.nodes)*32+cap(g.cuts)*16+cap(g.prefix)+cap(g.group)*4 > keepScratch {
+		g.nodes, g.cuts, g.prefix, g.group = nil, nil, nil, nil
+	}
+	merges.Put(g)
+}
+
+// The scopes of parser.keys while a request is put together; those of JSON maps count up from 1.
 const (
 	scopeParams uint32 = 0
-	scopeBody   uint32 = 1<<32 - 1
+	scopeForm          = math.MaxUint32 - iota
+	scopeMask
+	scopeKeys
 )
 
-// body writes what the body gives and notes it for the parameters to be held against.
-func (p *parser) body(r *Request, start int) error {
-	if len(r.Body) == 0 {
-		return nil
+func (g *merge) request(r *Request) error {
+	var has [3]bool
+	for i := range r.Params {
+		has[r.Params[i].From%3] = true
 	}
-	if !p.fits() {
-		return p.fault("")
+	// A query is held against all that the body gives, so that its zeros must be there to be seen.
+	g.keepZero = has[FromQuery]
+	bodyGiven, err := g.body(r, has[FromForm])
+	if err != nil {
+		return err
 	}
-	if r.BodyField == nil {
-		if !p.message(r.Message) || !p.end() {
-			return p.fault("")
+	g.nodes = append(g.nodes, given{})
+	for _, from := range [...]Source{FromPath, FromQuery} {
+		if has[from] {
+			if err := g.admitAll(r, from, scopeParams, bodyGiven); err != nil {
+				return err
+			}
 		}
-		p.spread()
-		if hasQuery(r) {
-			p.noteBody(start)
+	}
+	if len(g.nodes) > 1 && len(g.out) > g.start {
+		if err := g.settle(r); err != nil {
+			return err
 		}
-		return nil
 	}
-	v := p.bodyField(r.BodyField)
-	if v == bad || !p.end() {
-		return p.fault(jsonPath(r.BodyField))
+	if r.Mask != nil && bodyGiven {
+		if err := g.mask(r, has[FromForm]); err != nil {
+			return err
+		}
 	}
-	p.spread()
-	if v != dropped {
-		p.note(r.BodyField, fromBody)
+	for _, from := range [...]Source{FromQuery, FromPath} {
+		if has[from] {
+			if err := g.writeAll(r, from); err != nil {
+				return err
+			}
+		}
 	}
+	g.spread()
 	return nil
 }
 
-func hasQuery(r *Request) bool {
-	for i := range r.Params {
-		if r.Params[i].From == FromQuery {
-			return true
+// body writes what the body gives, and says whether that is anything.
+func (g *merge) body(r *Request, form bool) (bool, error) {
+	switch {
+	case form && (r.Raw || len(r.Body) > 0):
+		return false, &Error{Message: "wanted a form or another body, found both"}
+	case form:
+		g.nodes = append(g.nodes, given{})
+		if err := g.admitAll(r, FromForm, scopeForm, false); err != nil {
+			return false, err
+		}
+		if err := g.writeAll(r, FromForm); err != nil {
+			return false, err
+		}
+		g.nodes = g.nodes[:0]
+	case r.Raw:
+		if err := g.rawBody(r); err != nil {
+			return false, err
+		}
+	case len(r.Body) == 0:
+		return false, nil
+	case !g.fits():
+		return false, g.fault("")
+	case r.BodyField == nil:
+		if !g.message(r.Message) || !g.end() {
+			return false, g.fault("")
+		}
+	default:
+		v := g.bodyField(r.BodyField)
+		if v == bad || !g.end() {
+			return false, g.fault(jsonPath(r.BodyField))
+		}
+		if v == dropped {
+			return false, nil
 		}
 	}
-	return false
+	g.spread()
+	return true, nil
 }
 
 // bodyField reads the text into one field, wrapped in the messages that lead to it.
@@ -177,262 +293,51 @@ func (p *parser) leave(path schema.Path, outer int) {
 	}
 }
 
-// Where a field comes from: the sources of parameters, and the body.
-const fromBody = Source(2)
-
-// What the table of given fields holds for one of them, beside its source.
-const (
-	part  = 0      // a message that something in it was given for
-	whole = 1 << 8 // the field itself was given
-)
-
-// note keeps in p.keys that a field is given, and which member of their oneofs the fields on the way to it are. When that
-// goes against what was noted before, it says how.
-func (p *parser) note(path schema.Path, from Source) (against string) {
-	p.tmp = p.tmp[:0]
-	for i, f := range path {
-		if f.Oneof >= 0 {
-			n := len(p.tmp)
-			p.tmp = append(p.tmp, 'o')
-			p.tmp = binary.LittleEndian.AppendUint32(p.tmp, uint32(f.Oneof))
-			was, found := p.keys.put(scopeParams, p.tmp, uint32(f.Number)<<2|uint32(from))
-			if Source(*was&3) != fromBody || from != FromPath {
-				if found && *was>>2 != uint32(f.Number) {
-					return "another member of oneof " + strconv.Quote(f.Parent.Oneofs[f.Oneof].Name) + " is given by the " + Source(*was&3).String()
-				}
-			}
-			p.tmp = p.tmp[:n]
+// admitAll notes the parameters of one source in the order given, and refuses those that cannot stand beside the others.
+func (g *merge) admitAll(r *Request, from Source, scope uint32, bodyGiven bool) error {
+	for i := range r.Params {
+		a := &r.Params[i]
+		if a.From != from {
+			continue
 		}
-		p.tmp = append(p.tmp, 'f')
-		p.tmp = binary.LittleEndian.AppendUint32(p.tmp, uint32(f.Number))
-		kind := uint32(part)
-		if i == len(path)-1 {
-			kind = whole
-		}
-		was, found := p.keys.put(scopeParams, p.tmp, kind|uint32(from))
-		before := Source(*was & 0xFF)
-		switch {
-		case !found || before == fromBody && from == FromPath:
-			*was = kind | uint32(from)
-		case *was&whole == 0 && kind == part:
-		case *was&whole != 0 && kind == whole && f.Cardinality == schema.Repeated && before == from:
-		case *was&whole != 0 && kind == whole && before == from:
-			return "it is given twice"
-		case *was&whole != 0:
-			return "the " + before.String() + " gives " + strconv.Quote(path[:i+1].String())
+		against := ""
+		switch g.elements++; {
+		case g.elements > g.maxElements:
+			against = fmt.Sprintf("more than %d fields and elements in one message", g.maxElements)
+		case len(a.Field) > g.maxDepth:
+			against = fmt.Sprintf("nested deeper than %d levels", g.maxDepth)
 		default:
-			return "the " + before.String() + " gives a part of it"
+			against = g.note(scope, r, i)
 		}
-	}
-	return ""
-}
-
-// String names the source as messages do.
-func (s Source) String() string {
-	switch s {
-	case FromPath:
-		return "path"
-	case FromQuery:
-		return "query"
-	default:
-		return "body"
-	}
-}
-
-// noteBody keeps the top-level fields of the body just written, each with the offset of its value.
-func (p *parser) noteBody(start int) {
-	for i := start; i < len(p.out); {
-		num, typ, n := protowire.ConsumeTag(p.out[i:])
-		var key [4]byte
-		binary.LittleEndian.PutUint32(key[:], uint32(num))
-		p.keys.put(scopeBody, key[:], uint32(i+n-start))
-		i += n + protowire.ConsumeFieldValue(num, typ, p.out[i+n:])
-	}
-}
-
-// bodyHas says whether the whole message read from the body gives the field at the end of a path, or another member of a
-// oneof on the way. The body's own fields come from the table, so that many parameters beside a large body stay cheap.
-func (p *parser) bodyHas(path schema.Path, start int) bool {
-	wire := p.out[start:]
-	for i, f := range path {
-		at, ok := p.valueAt(wire, f, i == 0)
-		if f.Oneof >= 0 {
-			for _, other := range f.Parent.Oneofs[f.Oneof].Fields {
-				if _, given := p.valueAt(wire, other, i == 0); given && other != f {
-					return true
-				}
-			}
+		if against == "" && from == FromQuery && bodyGiven && r.BodyField != nil {
+			against = besideBody(a.Field, r.BodyField)
 		}
-		if !ok || i == len(path)-1 {
-			return ok
-		}
-		if f.Kind == protoreflect.GroupKind {
-			wire, _ = protowire.ConsumeGroup(f.Number, wire[at:])
-		} else {
-			wire, _ = protowire.ConsumeBytes(wire[at:])
-		}
-	}
-	return false
-}
-
-// valueAt finds the value of field f in the wire bytes of a message; top says that it is the whole body.
-func (p *parser) valueAt(wire []byte, f *schema.Field, top bool) (at int, ok bool) {
-	if !top {
-		return findField(wire, f.Number)
-	}
-	var key [4]byte
-	binary.LittleEndian.PutUint32(key[:], uint32(f.Number))
-	v, ok := p.keys.get(scopeBody, key[:])
-	return int(v), ok
-}
-
-// findField finds the value of a field in well-formed wire bytes.
-func findField(wire []byte, want protowire.Number) (at int, ok bool) {
-	for i := 0; i < len(wire); {
-		num, typ, n := protowire.ConsumeTag(wire[i:])
-		if num == want {
-			return i + n, true
-		}
-		i += n + protowire.ConsumeFieldValue(num, typ, wire[i+n:])
-	}
-	return 0, false
-}
-
-// params writes the parameters, those of the query before those of the path; the path's are noted first.
-func (p *parser) params(r *Request, start int) error {
-	end := len(p.out)
-	for _, from := range [...]Source{FromPath, FromQuery} {
-		for i := range r.Params {
-			if a := &r.Params[i]; a.From == from {
-				if against := p.admit(a, r, start, end); against != "" {
-					return &Error{Path: jsonPath(a.Field), Message: "a parameter of the " + from.String() + " is refused: " + against}
-				}
-			}
-		}
-	}
-	for _, from := range [...]Source{FromQuery, FromPath} {
-		for i := range r.Params {
-			if a := &r.Params[i]; a.From == from && !p.param(a) {
-				return &Error{Path: jsonPath(a.Field), Message: "a parameter of the " + from.String() + " is refused: " + p.failMsg}
-			}
+		if against != "" {
+			return refused(a, against)
 		}
 	}
 	return nil
 }
 
-// admit says why a parameter may not stand beside the others and the body; "" when it may. The body is out[start:end].
-func (p *parser) admit(a *Param, r *Request, start, end int) string {
-	if p.elements++; p.elements > p.maxElements {
-		return "more than " + strconv.Itoa(p.maxElements) + " fields and elements in one message"
-	}
-	if len(a.Field) > p.maxDepth {
-		return "nested deeper than " + strconv.Itoa(p.maxDepth) + " levels"
-	}
-	if against := p.note(a.Field, a.From); against != "" {
-		return against
-	}
-	if a.From == FromQuery && r.BodyField == nil && end > start && p.bodyHas(a.Field, start) {
-		return "the body gives it, or another member of its oneof"
-	}
-	return ""
+// refused is the error of a parameter.
+func refused(a *Param, why string) *Error {
+	return &Error{Path: paramPath(a), Message: "a parameter of the " + a.From.String() + " is refused: " + why}
 }
 
-// param writes one parameter.
-func (p *parser) param(a *Param) bool {
-	outer, ok := p.enter(a.Field)
-	if !ok {
-		return false
-	}
-	f := a.Field.Last()
-	p.tmp = append(p.tmp[:0], a.Value...)
-	switch {
-	case f.Cardinality == schema.Map:
-		return p.fail(0, "a map cannot be given as a parameter")
-	case f.Message == nil:
-		p.out = appendVarint(p.out, f.Tag)
-		ok = p.paramScalar(f, a.Value)
-	case f.Kind == protoreflect.MessageKind && f.Message.WellKnown.Wrapper():
-		p.out = appendVarint(p.out, f.Tag)
-		g := p.openLen()
-		p.out = appendVarint(p.out, f.Message.Fields[0].Tag)
-		ok = p.paramScalar(f.Message.Fields[0], a.Value)
-		if ok {
-			p.closeLen(g)
+// besideBody says how a parameter of the query goes against a body that is read into a field; "" when it does not.
+func besideBody(path, body schema.Path) string {
+	for i, f := range body {
+		if i == len(path) {
+			return "the body gives a part of it"
 		}
-	case f.Kind == protoreflect.MessageKind && textual(f.Message):
-		p.out = appendVarint(p.out, f.Tag)
-		g := p.openLen()
-		if ok = p.wellKnownText(f.Message, p.tmp, -1); ok {
-			p.closeLen(g)
-		} else {
-			p.failf(0, "wanted %s, found %s", formOf(f.Message), quoteName(p.tmp))
-		}
-	default:
-		return p.failf(0, "%s cannot be given as a parameter, only its fields can", f.Message.Name)
-	}
-	if ok {
-		p.leave(a.Field, outer)
-	}
-	return ok
-}
-
-// textual says that a well-known type is a string in JSON.
-func textual(m *schema.Message) bool {
-	return m.WellKnown == schema.Timestamp || m.WellKnown == schema.Duration || m.WellKnown == schema.FieldMask
-}
-
-// paramScalar writes text as a value of f's kind, without the tag. p.tmp holds the text too.
-func (p *parser) paramScalar(f *schema.Field, text string) bool {
-	ok := true
-	switch f.Kind {
-	case protoreflect.StringKind:
-		if !utf8.ValidString(text) {
-			return p.failf(0, "wanted UTF-8, found byte 0x%02x", text[len(validPrefix(p.tmp, len(p.tmp)))])
-		}
-		p.out = appendVarint(p.out, uint64(len(text)))
-		p.out = append(p.out, text...)
-	case protoreflect.BytesKind:
-		ok = p.appendBase64(p.tmp)
-	case protoreflect.BoolKind:
-		v, err := strconv.ParseBool(text)
-		p.out, ok = append(p.out, oneIf(v)), err == nil
-	case protoreflect.EnumKind:
-		return p.paramEnum(f.Enum, text)
-	case protoreflect.FloatKind, protoreflect.DoubleKind:
-		v, err := strconv.ParseFloat(text, bitSize(f.Kind))
-		p.floatValue(f.Kind, v)
-		ok = err == nil
-	default:
-		var v uint64
-		var err error
-		if isUnsigned(f.Kind) {
-			v, err = strconv.ParseUint(text, 10, bitSize(f.Kind))
-		} else {
-			var n int64
-			n, err = strconv.ParseInt(text, 10, bitSize(f.Kind))
-			v = uint64(n)
-		}
-		p.out, ok = appendNumber(p.out, f, v), err == nil
-	}
-	if !ok {
-		return p.failf(0, "wanted %s, found %s", wanted(f), quoteName(p.tmp))
-	}
-	return true
-}
-
-func (p *parser) paramEnum(e *schema.Enum, text string) bool {
-	n, ok := e.NumberOf(text)
-	if !ok {
-		v, err := strconv.ParseInt(text, 10, 32)
-		if n = int32(v); err == nil {
-			_, ok = e.NameOf(n)
+		if f != path[i] {
+			if f.Oneof >= 0 && f.Oneof == path[i].Oneof {
+				return fmt.Sprintf("another member of oneof %q is given by the body", f.Parent.Oneofs[f.Oneof].Name)
+			}
+			return ""
 		}
 	}
-	if !ok {
-		return p.failf(0, "enum %s has no value %s%s", e.Name, quoteName(p.tmp), schema.DidYouMean(text, enumNames(e)))
-	}
-	p.out = appendVarint(p.out, uint64(int64(n)))
-	return true
+	return fmt.Sprintf("the body gives %q", body.String())
 }
 
 // jsonPath is a path with JSON names.

@@ -19,6 +19,7 @@ func TestAppendRequest(t *testing.T) {
 		bodyField string
 		path      []string // name=value
 		query     string
+		override  bool
 		want      string // JSON of the message
 		refused   string // or a part of the error
 	}{
@@ -35,11 +36,11 @@ func TestAppendRequest(t *testing.T) {
 		{name: "body field: in groups", root: "test.two.Two", body: `5`, bodyField: "mygroup.deeper.farInside", want: `{"mygroup":{"deeper":{"farInside":5}}}`},
 		{name: "body field: fault", root: "test.three.Request", body: "{\n\"cty\":1}", bodyField: "address", refused: `line 2 column 1: address.cty: test.three.Address has no field "cty"; did you mean "city"?`},
 		{name: "body field: junk", root: "test.three.Request", body: `"a" 1`, bodyField: "name", refused: "wanted the end of the body"},
-		{name: "path over body", root: "test.three.Request", body: `{"name":"a","total":"5"}`, path: []string{"name=b"}, want: `{"name":"b","total":"5"}`},
-		{name: "path over body with zero", root: "test.three.Request", body: `{"name":"a","total":"5","urgent":true,"color":"RED"}`, path: []string{"name=", "total=0", "urgent=false", "color=NONE"}, want: `{}`},
-		{name: "path over body, well-known", root: "test.three.Known", body: `{"wInt64":"5","time":"2024-01-01T00:00:00.5Z"}`, path: []string{"w_int64=0", "time=2024-01-01T00:00:00Z"}, want: `{"time":"2024-01-01T00:00:00Z","wInt64":"0"}`},
-		{name: "path over body in a oneof", root: "test.three.Tree", body: `{"text":"a"}`, path: []string{"number=7"}, want: `{"number":7}`},
-		{name: "path into body field", root: "test.three.Request", body: `{"city":"a","street":"s"}`, bodyField: "address", path: []string{"address.city=b"}, want: `{"address":{"street":"s","city":"b"}}`},
+		{name: "path over body", override: true, root: "test.three.Request", body: `{"name":"a","total":"5"}`, path: []string{"name=b"}, want: `{"name":"b","total":"5"}`},
+		{name: "path over body with zero", override: true, root: "test.three.Request", body: `{"name":"a","total":"5","urgent":true,"color":"RED"}`, path: []string{"name=", "total=0", "urgent=false", "color=NONE"}, want: `{}`},
+		{name: "path over body, well-known", override: true, root: "test.three.Known", body: `{"wInt64":"5","time":"2024-01-01T00:00:00.5Z"}`, path: []string{"w_int64=0", "time=2024-01-01T00:00:00Z"}, want: `{"time":"2024-01-01T00:00:00Z","wInt64":"0"}`},
+		{name: "path over body in a oneof", override: true, root: "test.three.Tree", body: `{"text":"a"}`, path: []string{"number=7"}, want: `{"number":7}`},
+		{name: "path into body field", override: true, root: "test.three.Request", body: `{"city":"a","street":"s"}`, bodyField: "address", path: []string{"address.city=b"}, want: `{"address":{"street":"s","city":"b"}}`},
 		{name: "path and query", root: "test.three.Request", path: []string{"name=a"}, query: "total=5&address.city=x&address.street=y", want: `{"name":"a","total":"5","address":{"street":"y","city":"x"}}`},
 		{name: "repeated", root: "test.three.Scalars", query: "rInt32=1&rString=a&rInt32=2&rString=b&rColor=RED&rColor=2", want: `{"rInt32":[1,2],"rString":["a","b"],"rColor":["RED","GREEN"]}`},
 		{
@@ -70,16 +71,16 @@ func TestAppendRequest(t *testing.T) {
 		{name: "within body field and query", root: "test.three.Tree", body: `"x"`, bodyField: "left.name", query: "left.name=a", refused: `the body gives "left.name"`},
 		{name: "beside body field", root: "test.three.Tree", body: `"x"`, bodyField: "left.name", query: "left.number=1", want: `{"left":{"name":"x","number":1}}`},
 		{name: "oneof of body field and query", root: "test.three.Tree", body: `{"name":"x"}`, bodyField: "tree", query: "text=a", refused: `another member of oneof "choice" is given by the body`},
-		{name: "oneof of body field and path", root: "test.three.Tree", body: `{"name":"x"}`, bodyField: "tree", path: []string{"text=a"}, want: `{"text":"a"}`},
+		{name: "oneof of body field and path", override: true, root: "test.three.Tree", body: `{"name":"x"}`, bodyField: "tree", path: []string{"text=a"}, want: `{"text":"a"}`},
 		{name: "oneof of path and query", root: "test.three.Tree", path: []string{"text=a"}, query: "number=1", refused: `number: a parameter of the query is refused: another member of oneof "choice" is given by the path`},
-		{name: "oneof of body and query", root: "test.three.Tree", body: `{"number":0}`, query: "text=a", refused: "the body gives it, or another member of its oneof"},
+		{name: "oneof of body and query", root: "test.three.Tree", body: `{"number":0}`, query: "text=a", refused: `the body gives "number", another member of oneof "choice"`},
 		{name: "body and query, zero", root: "test.three.Request", body: `{"total":0}`, query: "total=1", refused: "the body gives it"},
 		{name: "body and query, list", root: "test.three.Request", body: `{"tags":["a"]}`, query: "tags=b", refused: "the body gives it"},
 		{name: "body and query, nested", root: "test.two.Two", body: `{"mygroup":{"deeper":{"farInside":0}}}`, query: "mygroup.deeper.farInside=1", refused: "the body gives it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := w.message(t, c.root)
-			r := jsonwire.Request{Message: m, Body: []byte(c.body)}
+			r := jsonwire.Request{Message: m, Body: []byte(c.body), Override: c.override}
 			if c.bodyField != "" {
 				r.BodyField = pathOf(t, m, c.bodyField)
 			}
@@ -88,7 +89,7 @@ func TestAppendRequest(t *testing.T) {
 				r.Params = append(r.Params, jsonwire.Param{Field: pathOf(t, m, name), Value: value, From: jsonwire.FromPath})
 			}
 			var err error
-			if r.Params, err = jsonwire.AppendQuery(r.Params, m, c.query, nil); err != nil {
+			if r.Params, err = jsonwire.AppendQuery(r.Params, m, c.query, nil, nil); err != nil {
 				t.Fatal(err)
 			}
 			wire, err := jsonwire.AppendRequest([]byte(prefix), &r, nil)
@@ -141,7 +142,7 @@ func TestAppendQuery(t *testing.T) {
 		{"address.city=a%26b&tags=x+y&tags=%2B", "address.city=a&b tags=x y tags=+"},
 		{"n%61me=%C3%A9", "name=é"},
 	} {
-		params, err := jsonwire.AppendQuery(nil, m, c.query, nil)
+		params, err := jsonwire.AppendQuery(nil, m, c.query, nil, nil)
 		if err != nil {
 			t.Errorf("%q: %v", c.query, err)
 			continue
@@ -157,14 +158,14 @@ func TestAppendQuery(t *testing.T) {
 			t.Errorf("%q gives %q, want %q", c.query, s, c.want)
 		}
 	}
-	params, err := jsonwire.AppendQuery(nil, m, "nope=1&name=a&address.nope=%41", &jsonwire.Options{IgnoreUnknown: true})
+	params, err := jsonwire.AppendQuery(nil, m, "nope=1&name=a&address.nope=%41", nil, &jsonwire.QueryOptions{Unknown: jsonwire.IgnoreUnknown})
 	if err != nil || len(params) != 1 || params[0].Value != "a" {
 		t.Errorf("with unknown names ignored: %v, %v", params, err)
 	}
-	if _, err := jsonwire.AppendQuery(nil, m, "nope=%4", &jsonwire.Options{IgnoreUnknown: true}); err == nil {
+	if _, err := jsonwire.AppendQuery(nil, m, "nope=%4", nil, &jsonwire.QueryOptions{Unknown: jsonwire.IgnoreUnknown}); err == nil {
 		t.Error("bad encoding in an ignored parameter is taken")
 	}
-	if _, err := jsonwire.AppendQuery(nil, m, "tags=1&tags=2", &jsonwire.Options{MaxElements: 1}); err == nil {
+	if _, err := jsonwire.AppendQuery(nil, m, "tags=1&tags=2", &jsonwire.Options{MaxElements: 1}, nil); err == nil {
 		t.Error("MaxElements is not kept")
 	}
 }
