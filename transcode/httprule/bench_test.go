@@ -3,6 +3,7 @@ package httprule
 import (
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 )
@@ -17,16 +18,31 @@ var shapes = []struct{ name, verb, template, path string }{
 	{"deep", "GET", "/v1/files%d/{path=**}", "/v1/files%d/a/b/c"},
 }
 
-// request is one that route i serves.
-func request(t testing.TB, i int) benchRequest {
+// requests are those that the given routes serve, in that order. They lie in memory as they are asked, one behind
+// another: in a call, the path has just been read.
+func requests(t testing.TB, routes []int) []benchRequest {
 	t.Helper()
-	s := shapes[i%len(shapes)]
-	path := fmt.Sprintf(s.path, i)
-	segs, err := AppendSegments(nil, path)
-	if err != nil {
-		t.Fatal(err)
+	var all strings.Builder
+	ends := make([]int, len(routes))
+	for k, i := range routes {
+		fmt.Fprintf(&all, shapes[i%len(shapes)].path, i)
+		ends[k] = all.Len()
 	}
-	return benchRequest{s.name, s.verb, path, segs, i}
+	out := make([]benchRequest, len(routes))
+	segs := make([]string, 0, 8*len(routes))
+	start := 0
+	for k, i := range routes {
+		path := all.String()[start:ends[k]]
+		start = ends[k]
+		from := len(segs)
+		var err error
+		if segs, err = AppendSegments(segs, path); err != nil {
+			t.Fatal(err)
+		}
+		s := shapes[i%len(shapes)]
+		out[k] = benchRequest{s.name, s.verb, path, segs[from:len(segs):len(segs)], i}
+	}
+	return out
 }
 
 // table returns a tree of n routes, each with its number as value, and a request for one of each shape.
@@ -37,11 +53,11 @@ func table(t testing.TB, n int) (*Tree[int, struct{}], []benchRequest) {
 		s := shapes[i%len(shapes)]
 		tree.Add(s.verb, mustParse(t, fmt.Sprintf(s.template, i)), i)
 	}
-	var requests []benchRequest
+	var last []int
 	for i := n - len(shapes); i < n; i++ {
-		requests = append(requests, request(t, i))
+		last = append(last, i)
 	}
-	return tree, requests
+	return tree, requests(t, last)
 }
 
 type benchRequest struct {
@@ -50,39 +66,17 @@ type benchRequest struct {
 	want             int
 }
 
+// BenchmarkMatch is what a look-up costs at several numbers of routes: "hot" asks for one route of each shape over and
+// over, "in turn" for up to 4,096 routes one after another, far away from each other in memory.
 func BenchmarkMatch(b *testing.B) {
-	for _, n := range []int{10, 1000, 10_000} {
-		tree, requests := table(b, n)
-		for _, r := range requests {
-			b.Run(fmt.Sprintf("routes=%d/%s", n, r.name), func(b *testing.B) {
-				b.ReportAllocs()
-				vars := make([]string, 0, 8)
-				for b.Loop() {
-					got, captured, ok := tree.MatchPath(r.verb, r.path, r.segs, struct{}{}, vars[:0])
-					if !ok || got != r.want {
-						b.Fatalf("wanted %d, found %d, %v", r.want, got, ok)
-					}
-					vars = captured
-				}
-			})
+	for _, n := range []int{10, 100, 1000, 10_000} {
+		tree, hot := table(b, n)
+		var apart []int
+		for i := range min(n, 4096) {
+			apart = append(apart, i*7919%n)
 		}
-		b.Run(fmt.Sprintf("routes=%d/spread", n), func(b *testing.B) {
-			// Every call asks for another route, far away in memory.
-			b.ReportAllocs()
-			var spread []benchRequest
-			for i := range min(n, 4096) {
-				spread = append(spread, request(b, i*7919%n))
-			}
-			vars := make([]string, 0, 8)
-			for i := 0; b.Loop(); i++ {
-				r := &spread[i%len(spread)]
-				got, captured, ok := tree.MatchPath(r.verb, r.path, r.segs, struct{}{}, vars[:0])
-				if !ok || got != r.want {
-					b.Fatalf("wanted %d, found %d, %v", r.want, got, ok)
-				}
-				vars = captured
-			}
-		})
+		b.Run(fmt.Sprintf("routes=%d/hot", n), func(b *testing.B) { benchmarkMatch(b, tree, hot) })
+		b.Run(fmt.Sprintf("routes=%d/in_turn", n), func(b *testing.B) { benchmarkMatch(b, tree, requests(b, apart)) })
 		b.Run(fmt.Sprintf("routes=%d/none", n), func(b *testing.B) {
 			b.ReportAllocs()
 			segs := []string{"v1", "projects", "1", "unknown", "7"}
@@ -92,6 +86,32 @@ func BenchmarkMatch(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkShapes is BenchmarkMatch by the shape of the template.
+func BenchmarkShapes(b *testing.B) {
+	tree, hot := table(b, 10_000)
+	for i := range hot {
+		b.Run(hot[i].name, func(b *testing.B) { benchmarkMatch(b, tree, hot[i:i+1]) })
+	}
+}
+
+func benchmarkMatch(b *testing.B, tree *Tree[int, struct{}], requests []benchRequest) {
+	b.Helper()
+	b.ReportAllocs()
+	vars := make([]string, 0, 8)
+	i := 0
+	for b.Loop() {
+		r := &requests[i]
+		if i++; i == len(requests) {
+			i = 0
+		}
+		got, captured, ok := tree.MatchPath(r.verb, r.path, r.segs, struct{}{}, vars[:0])
+		if !ok || got != r.want {
+			b.Fatalf("wanted %d, found %d, %v", r.want, got, ok)
+		}
+		vars = captured
 	}
 }
 

@@ -80,7 +80,7 @@ func Compile(m *schema.Method, r *annotations.HttpRule) ([]*Binding, error) {
 
 // Default is the binding of a method without a rule: POST /package.Service/Method with the whole message as body.
 func Default(m *schema.Method) *Binding {
-	t := &Template{}
+	t := &Template{keep: reserveSlash}
 	for part := range strings.SplitSeq(fullName(m), "/") {
 		t.segs = append(t.segs, segment{text: part})
 	}

@@ -18,8 +18,11 @@ func naiveFits(tmpl *Template, segs []string) (vars []string, ok bool) {
 			return nil, false
 		}
 		last := segs[len(segs)-1]
-		i := strings.LastIndexByte(last, ':')
-		if i < 0 || decoded(last[i+1:], false) != tmpl.verb || naiveRefuses("/"+last[:i]) || i == 0 {
+		i := len(last) - 1
+		for i > 0 && (last[i] != ':' || decoded(last[i+1:], reserveNone) != tmpl.verb) {
+			i--
+		}
+		if i <= 0 || naiveRefuses("/"+last[:i]) {
 			return nil, false
 		}
 		segs = append(slices.Clone(segs[:len(segs)-1]), last[:i])
@@ -48,8 +51,8 @@ func naiveFits(tmpl *Template, segs []string) (vars []string, ok bool) {
 			texts = append(texts, parts[i]...)
 		}
 		for i, text := range texts {
-			if text = decoded(text, false); v.Multi {
-				text = strings.ReplaceAll(decoded(strings.NewReplacer("%2F", "\x00", "%2f", "\x01").Replace(texts[i]), false), "\x00", "%2F")
+			if text = decoded(text, reserveNone); v.Multi {
+				text = strings.ReplaceAll(decoded(strings.NewReplacer("%2F", "\x00", "%2f", "\x01").Replace(texts[i]), reserveNone), "\x00", "%2F")
 				text = strings.ReplaceAll(text, "\x01", "%2f")
 			}
 			texts[i] = text
@@ -58,7 +61,7 @@ func naiveFits(tmpl *Template, segs []string) (vars []string, ok bool) {
 	}
 	for i, s := range tmpl.segs {
 		for _, p := range parts[i] {
-			text := decoded(p, false)
+			text := decoded(p, reserveNone)
 			if s.kind == literal && text != s.text || (s.kind == literal || !captured[i]) && strings.Contains(text, "/") {
 				return nil, false
 			}
@@ -67,10 +70,23 @@ func naiveFits(tmpl *Template, segs []string) (vars []string, ok bool) {
 	return vars, true
 }
 
+// verbRank says how well a value under one HTTP verb answers another: the less the better, -1 not at all.
+func verbRank(has, asked string) int {
+	switch {
+	case has == asked:
+		return 0
+	case has == "GET" && asked == "HEAD":
+		return 1
+	case has == "*":
+		return 2
+	}
+	return -1
+}
+
 // preference orders two templates that fit the same path.
 func preference(a, b *Template) int {
-	if (a.verb != "") != (b.verb != "") {
-		return cmp.Compare(len(b.verb), len(a.verb))
+	if a.verb != b.verb {
+		return cmp.Compare(len(b.verb), len(a.verb)) // both end the path, so one ends the other
 	}
 	for i := range min(len(a.segs), len(b.segs)) {
 		if c := cmp.Compare(a.segs[i].kind, b.segs[i].kind); c != 0 {
@@ -92,6 +108,10 @@ func FuzzMatch(f *testing.F) {
 	f.Add("GET /\nGET /**\n* /\nGET /{x=**/*/*}", "GET /")
 	f.Add("GET /a/*/c/d\nGET /*/b/*/d\nGET /a/**/d\nGET /**/c/*\n* /a/b/*/*", "GET /a/b/c/e")
 	f.Add("GET /b/**/a\nGET /b/**/*/a\nGET /b/**\nGET /b/*/**", "GET /b/%61/a")
+	f.Add("GET /{x}:a\nGET /{x}:a:b\nGET /{x=**}:b\nGET /{x}:b\nHEAD /{x}:a:b", "HEAD /x:a:b")
+	f.Add("GET /{x}:a:b\nGET /{x}:b\nGET /a:a:b", "GET /a:a%3Ab")
+	f.Add("GET /{x}:a:b:c\nGET /{x}:c", "GET /a:a:a:b:c")
+	f.Add("GET /a\nHEAD /{x}\n* /a\nHEAD /**", "HEAD /a")
 	f.Fuzz(checkMatch)
 }
 
@@ -105,9 +125,14 @@ func TestMatchRandom(t *testing.T) {
 	for range rounds {
 		var table strings.Builder
 		for range 1 + w.IntN(12) {
-			table.WriteString(w.pick("GET ", "POST ", "* ") + w.template() + "\n")
+			table.WriteString(w.pick("GET ", "POST ", "* ", "HEAD ") + w.template() + "\n")
 		}
-		checkMatch(t, table.String(), w.pick("GET", "POST", "PUT")+" "+w.path())
+		path := w.path()
+		if lines := strings.Split(table.String(), "\n"); w.IntN(2) == 0 {
+			_, template, _ := strings.Cut(lines[0], " ")
+			path = w.fitting(template)
+		}
+		checkMatch(t, table.String(), w.pick("GET", "POST", "PUT", "HEAD")+" "+path)
 	}
 }
 
@@ -137,7 +162,7 @@ func (w words) template() string {
 	if inside {
 		b.WriteByte('}')
 	}
-	return b.String() + w.pick("", "", "", ":v", ":w")
+	return b.String() + w.pick("", "", "", "", ":v", ":w", ":v:v", ":v:w", ":v%3Av:w")
 }
 
 func (w words) path() string {
@@ -145,7 +170,26 @@ func (w words) path() string {
 	for range w.IntN(6) {
 		b.WriteString("/" + w.pick("a", "a", "b", "b", "c", "%61", "x", "x%2Fy", "%20", "a%25"))
 	}
-	return cmp.Or(b.String(), "/") + w.pick("", "", ":v", ":v", ":w", ":%76", "%3Av")
+	return cmp.Or(b.String(), "/") + w.pick("", "", ":v", ":v", ":w", ":%76", "%3Av", ":v:v", ":v:w", ":v:v:w", ":v%3av:w", ":v%3Av", "..:v:v", ".:v%3Aw")
+}
+
+// fitting makes a path that fits template if that is one, else any.
+func (w words) fitting(template string) string {
+	tmpl, err := Parse(template)
+	if err != nil {
+		return w.path()
+	}
+	var b strings.Builder
+	for _, s := range tmpl.segs {
+		n := 1
+		if s.kind == deep {
+			n = w.IntN(3)
+		}
+		for range n {
+			b.WriteString("/" + cmp.Or(s.text, w.pick("a", "b", "c", "x", "x%2Fy", "v:v")))
+		}
+	}
+	return cmp.Or(b.String(), "/") + strings.TrimSuffix(":"+tmpl.verb, ":")
 }
 
 // checkMatch holds a tree of the lines of table to a search through them in turn.
@@ -182,12 +226,15 @@ func checkMatch(t *testing.T, table, request string) {
 				continue
 			}
 			allow = append(allow, verbs[i])
-			if verbs[i] != verb && verbs[i] != "*" {
+			if verbs[i] == "GET" {
+				allow = append(allow, "HEAD")
+			}
+			rank := verbRank(verbs[i], verb)
+			if rank < 0 {
 				continue
 			}
 			if best >= 0 {
-				c := preference(tmpl, tmpls[best])
-				if c > 0 || c == 0 && (verbs[i] == verbs[best] || verbs[best] == verb) {
+				if c := preference(tmpl, tmpls[best]); c > 0 || c == 0 && rank >= verbRank(verbs[best], verb) {
 					continue
 				}
 			}

@@ -3,7 +3,6 @@ package httprule
 import (
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // Mismatch says why the template does not fit a path's segments, and how many segments from the left do fit; why is ""
@@ -18,7 +17,7 @@ func (t *Template) Mismatch(segs []string) (fits int, why string) {
 		if i >= len(segs) {
 			return fits, fmt.Sprintf("the path ends after %s, the template wants %d", count(len(segs)), len(t.segs))
 		}
-		if s.kind == literal && decoded(segs[i], false) != s.text {
+		if s.kind == literal && decoded(segs[i], reserveNone) != s.text {
 			return fits, fmt.Sprintf("segment %d: wanted %q, found %q", i+1, s.text, segs[i])
 		}
 		fits++
@@ -34,13 +33,13 @@ func (t *Template) Mismatch(segs []string) (fits int, why string) {
 		}
 		for i, s := range tail {
 			at := len(segs) - len(tail) + i
-			if s.kind == literal && decoded(segs[at], false) != s.text {
+			if s.kind == literal && decoded(segs[at], reserveNone) != s.text {
 				return fits, fmt.Sprintf("segment %d: wanted %q, found %q", at+1, s.text, segs[at])
 			}
 		}
 	}
 	for _, o := range t.open {
-		start, end := o.in(t, len(segs)-len(t.segs))
+		start, end := o.in(t.glob, len(segs)-len(t.segs))
 		for i := start; i < end; i++ {
 			if escapedSlash(segs[i]) >= 0 {
 				return i, fmt.Sprintf("segment %d: an encoded slash may stand only in what a variable captures, found %q", i+1, segs[i])
@@ -67,8 +66,13 @@ func (t *Template) cutVerb(segs []string) (rest []string, why string) {
 		return segs, fmt.Sprintf("wanted a path that ends in %q", ":"+t.verb)
 	}
 	last := segs[len(segs)-1]
-	i := strings.LastIndexByte(last, ':')
-	if i < 0 || decoded(last[i+1:], false) != t.verb {
+	i := len(last) - 1
+	for i >= 0 && (last[i] != ':' || decoded(last[i+1:], reserveNone) != t.verb) {
+		if i--; len(last)-i > 3*len(t.verb)+1 {
+			i = -1
+		}
+	}
+	if i < 0 {
 		return segs, fmt.Sprintf("wanted a path that ends in %q, found %q", ":"+t.verb, last)
 	}
 	if i == 0 {

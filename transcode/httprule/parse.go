@@ -38,7 +38,7 @@ func abridge(s string) string {
 // variables, a second "**", and literals that no request path can have. "**" may stand before other segments: while it
 // is the only one, it is plain which segments it stands for. The error is a *SyntaxError.
 func Parse(s string) (*Template, error) {
-	p := parser{s: s, t: &Template{text: s}}
+	p := parser{s: s, t: &Template{text: s, keep: reserveSlash}}
 	if err := p.template(); err != nil {
 		return nil, err
 	}
@@ -121,7 +121,8 @@ func (p *parser) wildcard() error {
 	return nil
 }
 
-// literal parses a literal segment. In the last one a colon begins the verb, and of several the last one does.
+// literal parses a literal segment. In the last one a colon begins the verb, and of several the last one does, as
+// grpc-gateway has it; behind a wildcard or a variable the first one does.
 func (p *parser) literal(inside bool) error {
 	start := p.pos
 	end := len(p.s)
@@ -165,7 +166,7 @@ func (p *parser) text(end int, noColon bool) (string, error) {
 	if i := escapedSlash(raw); i >= 0 {
 		return "", p.fail(start+i, "a literal that a request path can have", `an encoded "/"`)
 	}
-	return decoded(raw, false), nil
+	return decoded(raw, reserveNone), nil
 }
 
 func (p *parser) variable() error {
@@ -232,7 +233,7 @@ func (p *parser) verb() error {
 	if i := strings.IndexByte(p.s[p.pos:], '/'); i >= 0 {
 		return p.fail(p.pos+i, "the end after the verb", `"/"`)
 	}
-	text, err := p.text(len(p.s), true)
+	text, err := p.text(len(p.s), false)
 	p.t.verb = text
 	return err
 }

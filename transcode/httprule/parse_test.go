@@ -124,7 +124,7 @@ func TestParseErrors(t *testing.T) {
 		{"/:get", 2, `wanted a segment (a literal, "*", "**" or "{variable}"), found ":"`},
 		{"/a:", 4, `wanted a verb after ":", found the end`},
 		{"/*:get/x", 7, `wanted the end after the verb, found "/"`},
-		{"/*:a:b", 5, `wanted a literal, found ":" ("%3A" is a literal colon)`},
+		{"/{a}:b:c/d", 9, `wanted the end after the verb, found "/"`},
 		{"/***", 2, `wanted "*" or "**", found "***"`},
 		{"/*a", 3, `wanted "/", ":" or the end after a wildcard, found "a": a wildcard is a whole segment ("%2A" is a literal asterisk)`},
 		{"/a*", 3, `wanted a literal, found "*": a wildcard is a whole segment ("%2A" is a literal asterisk)`},
@@ -200,6 +200,12 @@ func TestCanonical(t *testing.T) {
 		{"/a%3ab", "/a%3Ab"},
 		{"/a:%62", "/a:b"},
 		{"/$metadata/(x)", "/$metadata/(x)"},
+		{"/{x}:custom:custom", "/{x}:custom:custom"},
+		{"/{x}:a%3ab", "/{x}:a:b"},
+		{"/{x=a/**}:b:c", "/{x=a/**}:b:c"},
+		{"/*:a:b", "/*:a%3Ab"},
+		{"/x:a:b", "/x%3Aa:b"},
+		{"/{x=a}/y:b%3Ac", "/{x=a}/y:b%3Ac"},
 	} {
 		tmpl := mustParse(t, c.template)
 		if got := tmpl.String(); got != c.want {
@@ -207,6 +213,27 @@ func TestCanonical(t *testing.T) {
 		}
 		if again := mustParse(t, tmpl.String()); !cmp.Equal(tmpl, again, cmp.AllowUnexported(Template{}, Variable{}, segment{}, span{})) {
 			t.Errorf("%s: parsed again it differs: %+v, %+v", c.template, tmpl, again)
+		}
+	}
+}
+
+// TestVerb: which colon begins the verb.
+func TestVerb(t *testing.T) {
+	for _, c := range []struct{ template, last, verb string }{
+		{"/v1/example/a_bit_of_everything/{uuid}:custom:custom", "*", "custom:custom"},
+		{"/{x}:a:b:c", "*", "a:b:c"},
+		{"/*:a:b", "*", "a:b"},
+		{"/**:a:b", "**", "a:b"},
+		{"/{x=y}:a:b", "y", "a:b"},
+		{"/y:a:b", "y:a", "b"},
+		{"/y%3Aa:b", "y:a", "b"},
+		{"/y:a%3Ab", "y", "a:b"},
+		{"/{x}::", "*", ":"},
+		{"/{x}:a:", "*", "a:"},
+	} {
+		tmpl := mustParse(t, c.template)
+		if last := tmpl.segs[len(tmpl.segs)-1].String(); last != c.last || tmpl.verb != c.verb {
+			t.Errorf("%s: wanted %q with verb %q, found %q with %q", c.template, c.last, c.verb, last, tmpl.verb)
 		}
 	}
 }

@@ -116,12 +116,32 @@ func refuse(s string) (cause string, at int) {
 	return "", 0
 }
 
-// appendDecoded appends s percent-decoded; with keepSlash an encoded slash stays as it is. s has been let in by refuse.
-func appendDecoded(dst []byte, s string, keepSlash bool) []byte {
+// reserve are characters that stay encoded.
+type reserve uint8
+
+const (
+	reserveNone  reserve = iota
+	reserveSlash         // "/"
+	reserve6570          // the reserved characters of RFC 6570, section 1.5 (those of RFC 3986, section 2.2); "/" is one
+)
+
+func (r reserve) has(c byte) bool {
+	switch r {
+	case reserveSlash:
+		return c == '/'
+	case reserve6570:
+		return strings.IndexByte(":/?#[]@!$&'()*+,;=", c) >= 0
+	case reserveNone:
+	}
+	return false
+}
+
+// appendDecoded appends s percent-decoded, but for what is kept. s has been let in by refuse.
+func appendDecoded(dst []byte, s string, keep reserve) []byte {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		if c == '%' && i+2 < len(s) {
-			if d := unhex(s[i+1])<<4 | unhex(s[i+2]); d != '/' || !keepSlash {
+			if d := unhex(s[i+1])<<4 | unhex(s[i+2]); !keep.has(d) {
 				c = d
 				i += 2
 			}
@@ -132,7 +152,7 @@ func appendDecoded(dst []byte, s string, keepSlash bool) []byte {
 }
 
 // writeDecoded is appendDecoded for a builder.
-func writeDecoded(b *strings.Builder, s string, keepSlash bool) {
+func writeDecoded(b *strings.Builder, s string, keep reserve) {
 	for {
 		i := strings.IndexByte(s, '%')
 		if i < 0 || i+2 >= len(s) {
@@ -140,7 +160,7 @@ func writeDecoded(b *strings.Builder, s string, keepSlash bool) {
 			return
 		}
 		b.WriteString(s[:i])
-		if c := unhex(s[i+1])<<4 | unhex(s[i+2]); c != '/' || !keepSlash {
+		if c := unhex(s[i+1])<<4 | unhex(s[i+2]); !keep.has(c) {
 			b.WriteByte(c)
 		} else {
 			b.WriteString(s[i : i+3])

@@ -168,7 +168,7 @@ func FuzzSegments(f *testing.F) {
 		}
 		for _, seg := range segs {
 			want, err := url.PathUnescape(seg)
-			if got := decoded(seg, false); err != nil || got != want {
+			if got := decoded(seg, reserveNone); err != nil || got != want {
 				t.Errorf("%q: wanted %q decoded, found %q, %v", seg, want, got, err)
 			}
 			if (escapedSlash(seg) >= 0) != strings.Contains(want, "/") {

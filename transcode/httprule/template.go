@@ -17,13 +17,19 @@ import (
 //	Verb     = ":" LITERAL ;
 //
 // "/" alone is the template of the root. A LITERAL is one or more of RFC 3986's pchar, percent-encoding included.
+//
+// A LITERAL may have colons. Behind a wildcard or a variable the first colon begins the verb: that of "/{id}:a:b" is
+// "a:b". In a last segment that is a literal the last colon does: "/x:a:b" is the literal "x:a" with the verb "b". A
+// colon that is to be neither is written %3A. A path fits if it ends in a raw colon and the verb; when several verbs
+// that are known end the same path, the longest goes first (see Tree.Match).
 type Template struct {
 	segs []segment
 	verb string // decoded, without the colon
 	vars []Variable
 	// open are the wildcards that no variable captures.
 	open []span
-	glob int // index in segs of "**", or -1
+	glob int     // index in segs of "**", or -1
+	keep reserve // what stays encoded in variables of several segments
 	text string
 }
 
@@ -51,13 +57,14 @@ type segment struct {
 // span is a half-open range of a template's segments.
 type span struct{ start, end int }
 
-// in returns the range of a path's segments that s stands for, when the path has extra segments more than the template.
-func (s span) in(t *Template, extra int) (start, end int) {
+// in returns the range of a path's segments that s stands for, when the path has extra segments more than the template,
+// whose "**" is at glob (-1: there is none, and no segment is extra).
+func (s span) in(glob, extra int) (start, end int) {
 	start, end = s.start, s.end
-	if start > t.glob {
+	if start > glob {
 		start += extra
 	}
-	if end > t.glob {
+	if end > glob {
 		end += extra
 	}
 	return start, end
@@ -120,9 +127,23 @@ func (t *Template) canonical() string {
 	}
 	if t.verb != "" {
 		b.WriteByte(':')
-		segment{literal, t.verb}.write(&b)
+		t.writeVerb(&b, t.verb)
 	}
 	return b.String()
+}
+
+// writeVerb writes a verb's text. Its colons may stand raw behind a variable only: elsewhere other implementations take
+// the last one for the verb's beginning.
+func (t *Template) writeVerb(b *strings.Builder, verb string) {
+	behindVariable := len(t.vars) > 0 && t.vars[len(t.vars)-1].span.end == len(t.segs)
+	for i, part := range strings.Split(verb, ":") {
+		if i > 0 && behindVariable {
+			b.WriteByte(':')
+		} else if i > 0 {
+			b.WriteString("%3A")
+		}
+		segment{literal, part}.write(b)
+	}
 }
 
 func (s segment) write(b *strings.Builder) {

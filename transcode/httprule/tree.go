@@ -1,7 +1,9 @@
 package httprule
 
 import (
+	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -17,104 +19,122 @@ type Tree[T, Q any] struct {
 	admit func(T, Q) bool
 	root  *node[T]
 	// verbs are the tries of the templates with a verb (":cancel"), by verb.
-	verbs map[string]*node[T]
-	// longest is the length of the longest literal: a longer segment needs no look-up.
+	verbs literals[T]
+	// colons is the most colons that a known verb has inside it.
+	colons int
+	// longest is the length of the longest literal or verb: longer text needs no look-up.
 	longest int
-}
-
-// node is laid out so that a search touches little memory: most nodes have one literal below them or none.
-type node[T any] struct {
-	first kid[T]   // a literal; its node is nil when there is none
-	more  *many[T] // the other literals
-	star  *node[T]
-	tails []tail[T]  // what follows "**", the longest tail first
-	ends  []entry[T] // what ends here, in the order added
-}
-
-type kid[T any] struct {
-	text string
-	node *node[T]
-}
-
-// many are literals: one by one, which is cheaper, until there are more than a few.
-type many[T any] struct {
-	kids  []kid[T]
-	index map[string]*node[T]
-}
-
-const few = 6
-
-type tail[T any] struct {
-	length int
-	node   *node[T]
-}
-
-type entry[T any] struct {
-	verb  string
-	tmpl  *Template
-	value T
+	// forms and rests are those in use, each once.
+	forms map[string]*form
+	rests map[string][]segment
+	key   []byte
 }
 
 // NewTree returns an empty tree. Match asks admit whether a value whose template fits is to be taken; admit must be safe
 // for concurrent use.
 func NewTree[T, Q any](admit func(T, Q) bool) *Tree[T, Q] {
-	return &Tree[T, Q]{admit: admit, root: &node[T]{}}
+	return &Tree[T, Q]{admit: admit, root: &node[T]{}, forms: map[string]*form{}, rests: map[string][]segment{}}
 }
 
 // Add adds v under an HTTP verb ("*" for any) and a template.
 func (t *Tree[T, Q]) Add(verb string, tmpl *Template, v T) {
 	n := t.root
 	if tmpl.verb != "" {
-		if n = t.verbs[tmpl.verb]; n == nil {
-			if t.verbs == nil {
-				t.verbs = map[string]*node[T]{}
-			}
-			n = &node[T]{}
-			t.verbs[tmpl.verb] = n
+		t.colons = max(t.colons, strings.Count(tmpl.verb, ":"))
+		t.longest = max(t.longest, len(tmpl.verb))
+		if n = t.verbs.find(tmpl.verb); n == nil {
+			n = &node[T]{text: tmpl.verb}
+			t.verbs.add(n)
 		}
 	}
-	for i, s := range tmpl.segs {
-		switch s.kind {
-		case literal:
-			t.longest = max(t.longest, len(s.text))
-			n = n.addLiteral(s.text)
-		case star:
-			if n.star == nil {
-				n.star = &node[T]{}
-			}
-			n = n.star
-		case deep:
-			n = n.addTail(len(tmpl.segs) - i - 1)
+	for _, s := range tmpl.segs {
+		t.longest = max(t.longest, len(s.text))
+	}
+	e := entry[T]{verb: verb, form: t.form(tmpl), value: v}
+	for rest := tmpl.segs; ; {
+		switch {
+		case n.empty():
+			n.rest = t.rest(rest)
+			n.append(e)
+			return
+		case n.branch == nil && slices.Equal(n.rest, rest):
+			n.append(e)
+			return
+		case n.branch == nil && len(n.rest) > 0:
+			// A second shape: what is here moves one segment down.
+			down := n.below(n.rest[0], len(n.rest)-1)
+			down.rest, down.first = t.rest(n.rest[1:]), n.first
+			n.rest, n.first = nil, entry[T]{}
+		case len(rest) == 0:
+			n.append(e)
+			return
+		default:
+			n, rest = n.below(rest[0], len(rest)-1), rest[1:]
 		}
 	}
-	n.ends = append(n.ends, entry[T]{verb, tmpl, v})
+}
+
+// rest is the one value of the tree for segments like these.
+func (t *Tree[T, Q]) rest(segs []segment) []segment {
+	t.key = t.key[:0]
+	for _, s := range segs {
+		t.key = append(t.key, '/', '0'+byte(s.kind))
+		t.key = append(t.key, s.text...)
+	}
+	one, ok := t.rests[string(t.key)]
+	if !ok {
+		one = slices.Clone(segs)
+		t.rests[string(t.key)] = one
+	}
+	return one
+}
+
+// form is the one value of the tree for templates like this.
+func (t *Tree[T, Q]) form(tmpl *Template) *form {
+	f := form{segs: len(tmpl.segs), glob: tmpl.glob, open: tmpl.open}
+	t.key = strconv.AppendInt(t.key[:0], int64(f.segs), 10)
+	t.key = strconv.AppendInt(append(t.key, ' '), int64(f.glob), 10)
+	for _, v := range tmpl.vars {
+		c := capture{v.span, reserveNone}
+		if v.Multi {
+			c.keep = tmpl.keep
+		}
+		f.vars = append(f.vars, c)
+		t.key = append(t.key, " v"...)
+		t.key = strconv.AppendInt(t.key, int64(c.span.start), 10)
+		t.key = strconv.AppendInt(append(t.key, '-'), int64(c.span.end), 10)
+		t.key = append(t.key, '/', '0'+byte(c.keep))
+	}
+	// The open wildcards are part of it: which of the segments are literals is not.
+	for _, o := range tmpl.open {
+		t.key = strconv.AppendInt(append(t.key, " o"...), int64(o.start), 10)
+	}
+	one, ok := t.forms[string(t.key)]
+	if !ok {
+		one = &f
+		t.forms[string(t.key)] = one
+	}
+	return one
 }
 
 // Same are the values added under the HTTP verb and a template of the same shape: one that differs at most in what its
-// variables are called and capture, so that both fit the same paths.
+// variables are called and capture, so that both fit the same paths. A value for "*" is not the same as one for a named
+// verb, which goes before it, and a value for GET is not the same as one for HEAD, which it answers only where there is
+// none.
 func (t *Tree[T, Q]) Same(verb string, tmpl *Template) []T {
 	n := t.root
 	if tmpl.verb != "" {
-		n = t.verbs[tmpl.verb]
+		n = t.verbs.find(tmpl.verb)
 	}
-	for i, s := range tmpl.segs {
-		if n == nil {
-			return nil
-		}
-		switch s.kind {
-		case literal:
-			n = n.literal(s.text)
-		case star:
-			n = n.star
-		case deep:
-			n = n.tail(len(tmpl.segs) - i - 1)
-		}
+	rest := tmpl.segs
+	for n != nil && n.branch != nil && len(rest) > 0 {
+		n, rest = n.behind(rest[0], len(rest)-1), rest[1:]
 	}
-	if n == nil {
+	if n == nil || n.first.form == nil || !slices.Equal(n.rest, rest) {
 		return nil
 	}
 	var same []T
-	for _, e := range n.ends {
+	for e := &n.first; e != nil; e = e.next {
 		if e.verb == verb {
 			same = append(same, e.value)
 		}
@@ -123,13 +143,14 @@ func (t *Tree[T, Q]) Same(verb string, tmpl *Template) []T {
 }
 
 // Match finds the value of the most specific template that fits: at the leftmost segment where two differ, a literal
-// goes before "*" and "*" before "**"; templates with a verb (":cancel") go before all others. What is not admitted for
-// q is passed over. Of several values under one shape those of the very HTTP verb go before those of "*", and otherwise
-// the one added first.
+// goes before "*" and "*" before "**"; templates with a verb (":cancel") go before all others, and among them the longer
+// verb first. What is not admitted for q is passed over. Of several values under one shape those of the very HTTP verb
+// go before those of "*", and otherwise the one added first. HEAD finds what GET would, and at each shape a value for
+// HEAD itself first.
 //
 // The segments are those of AppendSegments. What the template's variables capture is appended to vars, in its order and
-// decoded; only an encoded slash stays encoded in a variable of several segments. A segment with an encoded slash fits
-// nothing but a variable's wildcard.
+// decoded; only an encoded slash stays encoded in a variable of several segments (see Decoding). A segment with an
+// encoded slash fits nothing but a variable's wildcard.
 //
 // Match allocates for captures with percent-encoding, and for those that join several segments (see MatchPath).
 func (t *Tree[T, Q]) Match(verb string, segs []string, q Q, vars []string) (T, []string, bool) {
@@ -141,131 +162,90 @@ func (t *Tree[T, Q]) Match(verb string, segs []string, q Q, vars []string) (T, [
 func (t *Tree[T, Q]) MatchPath(verb, path string, segs []string, q Q, vars []string) (T, []string, bool) {
 	s := search[T, Q]{tree: t, verb: verb, segs: segs, q: q}
 	if len(segs) > 0 {
-		s.last = segs[len(segs)-1]
-		if n, rest := t.custom(s.last); n != nil {
-			whole := s.last
-			s.last = rest
-			if e := s.find(n, 0); e != nil {
-				return e.value, s.capture(e.tmpl, path, vars), true
+		last := segs[len(segs)-1]
+		for i := t.firstColon(last); i > 0; i = nextColon(last, i) {
+			if n := t.custom(last, i); n != nil {
+				s.last = last[:i]
+				if e := s.find(n, 0); e != nil {
+					return e.value, s.capture(e.form, path, vars), true
+				}
 			}
-			s.last = whole
 		}
+		s.last = last
 	}
 	if e := s.find(t.root, 0); e != nil {
-		return e.value, s.capture(e.tmpl, path, vars), true
+		return e.value, s.capture(e.form, path, vars), true
 	}
 	var none T
 	return none, vars, false
 }
 
-// Verbs are the HTTP verbs, sorted, under which a Match of the same segments and q would have found a value. "*" is
-// among them if a value for every verb is.
+// Verbs are the HTTP verbs, sorted, under which a Match of the same segments and q would have found a value: HEAD is
+// among them wherever GET is. "*" is among them if a value for every verb is.
 func (t *Tree[T, Q]) Verbs(segs []string, q Q) []string {
 	s := search[T, Q]{tree: t, segs: segs, q: q}
 	var verbs []string
 	if len(segs) > 0 {
-		s.last = segs[len(segs)-1]
-		if n, rest := t.custom(s.last); n != nil {
-			whole := s.last
-			s.last = rest
-			verbs = s.collect(n, 0, verbs)
-			s.last = whole
+		last := segs[len(segs)-1]
+		for i := t.firstColon(last); i > 0; i = nextColon(last, i) {
+			if n := t.custom(last, i); n != nil {
+				s.last = last[:i]
+				verbs = s.collect(n, 0, verbs)
+			}
 		}
+		s.last = last
 	}
 	verbs = s.collect(t.root, 0, verbs)
+	if slices.Contains(verbs, http.MethodGet) && !slices.Contains(verbs, http.MethodHead) {
+		verbs = append(verbs, http.MethodHead)
+	}
 	slices.Sort(verbs)
 	return verbs
 }
 
-// custom splits a verb off the last segment, if templates with that verb are known: it gives their trie and the segment
-// without the verb. What is left must be a segment that AppendSegments lets in.
-func (t *Tree[T, Q]) custom(last string) (*node[T], string) {
-	if len(t.verbs) == 0 {
-		return nil, ""
+// firstColon is where in a path's last segment the longest verb can begin, or not above 0. A verb has at most t.colons
+// colons inside, so there are as many places to try, whatever is sent.
+func (t *Tree[T, Q]) firstColon(last string) int {
+	if t.verbs.count == 0 {
+		return -1
 	}
-	i := strings.LastIndexByte(last, ':')
-	if i <= 0 {
-		return nil, ""
+	at := -1
+	for i, left := len(last), t.colons+1; left > 0; left-- {
+		if i = strings.LastIndexByte(last[:i], ':'); i <= 0 {
+			break
+		}
+		at = i
 	}
+	return at
+}
+
+// nextColon is where in last the first colon after i is, or -1.
+func nextColon(last string, i int) int {
+	if j := strings.IndexByte(last[i+1:], ':'); j >= 0 {
+		return i + 1 + j
+	}
+	return -1
+}
+
+// custom finds the trie of the verb that follows the colon at i, or nil. What is left must be a segment that
+// AppendSegments lets in.
+func (t *Tree[T, Q]) custom(last string, i int) *node[T] {
 	verb := last[i+1:]
-	n := t.verbs[verb]
+	if len(verb) > 3*t.longest {
+		return nil
+	}
+	n := t.verbs.find(verb)
 	if n == nil && strings.IndexByte(verb, '%') >= 0 {
-		n = t.verbs[string(appendDecoded(nil, verb, true))]
+		var buf [128]byte
+		n = t.verbs.find(string(appendDecoded(buf[:0], verb, reserveSlash)))
 	}
 	if n == nil {
-		return nil, ""
+		return nil
 	}
 	if last[0] == '.' || last[0] == '%' {
 		if cause, _ := refuse(last[:i]); cause != "" {
-			return nil, ""
+			return nil
 		}
 	}
-	return n, last[:i]
-}
-
-func (n *node[T]) addLiteral(text string) *node[T] {
-	if next := n.literal(text); next != nil {
-		return next
-	}
-	k := kid[T]{text, &node[T]{}}
-	if n.first.node == nil {
-		n.first = k
-		return k.node
-	}
-	if n.more == nil {
-		n.more = &many[T]{}
-	}
-	switch m := n.more; {
-	case m.index != nil:
-		m.index[text] = k.node
-	case len(m.kids) < few:
-		m.kids = append(m.kids, k)
-	default:
-		m.index = make(map[string]*node[T], 2*few)
-		for _, k := range append(m.kids, k) {
-			m.index[k.text] = k.node
-		}
-		m.kids = nil
-	}
-	return k.node
-}
-
-func (n *node[T]) addTail(length int) *node[T] {
-	if next := n.tail(length); next != nil {
-		return next
-	}
-	i := 0
-	for i < len(n.tails) && n.tails[i].length > length {
-		i++
-	}
-	n.tails = slices.Insert(n.tails, i, tail[T]{length, &node[T]{}})
-	return n.tails[i].node
-}
-
-// literal finds the node below n for a decoded literal, or nil.
-func (n *node[T]) literal(text string) *node[T] {
-	if n.first.text == text {
-		return n.first.node
-	}
-	if n.more == nil {
-		return nil
-	}
-	if n.more.index != nil {
-		return n.more.index[text]
-	}
-	for i := range n.more.kids {
-		if n.more.kids[i].text == text {
-			return n.more.kids[i].node
-		}
-	}
-	return nil
-}
-
-func (n *node[T]) tail(length int) *node[T] {
-	for _, t := range n.tails {
-		if t.length == length {
-			return t.node
-		}
-	}
-	return nil
+	return n
 }

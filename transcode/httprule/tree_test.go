@@ -163,6 +163,88 @@ func TestPreference(t *testing.T) {
 	}
 }
 
+// TestLongestVerb: a verb may have colons inside; of several known ones the longest that ends the path goes first.
+func TestLongestVerb(t *testing.T) {
+	tree := routes(t,
+		"GET /v1/{id}:custom:custom", "GET /v1/{id}:custom", "POST /v1/{id}:custom", "GET /v1/{id}", "PUT /v1/{id}:a:b:c", "GET /v1/x:y:z", "GET /*/*:deep:er", "GET /v2/{name=a/**}:b:c")
+	for _, c := range []struct {
+		request, want string
+		vars          []string
+	}{
+		{"GET /v1/7:custom:custom", "GET /v1/{id}:custom:custom", []string{"7"}},
+		{"GET /v1/7:custom%3Acustom", "GET /v1/{id}:custom:custom", []string{"7"}}, // inside the verb it may be encoded
+		{"GET /v1/7%3Acustom:custom", "GET /v1/{id}:custom", []string{"7:custom"}}, // the one that begins it may not
+		{"GET /v1/7:custom:custom:custom", "GET /v1/{id}:custom:custom", []string{"7:custom"}},
+		{"POST /v1/7:custom:custom", "POST /v1/{id}:custom", []string{"7:custom"}},
+		{"GET /v1/7:custom", "GET /v1/{id}:custom", []string{"7"}},
+		{"GET /v1/7:other:custom", "GET /v1/{id}:custom", []string{"7:other"}},
+		{"GET /v1/7:custom:other", "GET /v1/{id}", []string{"7:custom:other"}},
+		{"GET /v1/:custom:custom", "GET /v1/{id}:custom", []string{":custom"}},     // nothing stands before the longest
+		{"GET /v1/..:custom:custom", "GET /v1/{id}:custom", []string{"..:custom"}}, // nor may a dot segment
+		{"GET /v1/..:custom", "GET /v1/{id}", []string{"..:custom"}},
+		{"PUT /v1/7:a:b:c", "PUT /v1/{id}:a:b:c", []string{"7"}},
+		{"PUT /v1/7:b:c", "", nil},
+		{"GET /v1/x:y:z", "GET /v1/x:y:z", nil},
+		{"GET /a/b:deep:er", "GET /*/*:deep:er", nil},
+		{"GET /v2/a/b/c:b:c", "GET /v2/{name=a/**}:b:c", []string{"a/b/c"}},
+	} {
+		got, vars := ask(t, tree, c.request)
+		if got != c.want || !slices.Equal(vars, c.vars) {
+			t.Errorf("%s: wanted %q %q, found %q %q", c.request, c.want, c.vars, got, vars)
+		}
+	}
+	// However many colons are sent, only as many verbs are looked for as the longest known one allows.
+	if got, _ := ask(t, tree, "PUT /v1/"+strings.Repeat(":", 100_000)+":a:b:c"); got != "PUT /v1/{id}:a:b:c" {
+		t.Errorf("found %q", got)
+	}
+	last := strings.Repeat("x:", 1000) + "custom"
+	tried := 0
+	for i := tree.firstColon(last); i > 0; i = nextColon(last, i) {
+		tried++
+	}
+	if tried != 3 {
+		t.Errorf("wanted 3 colons tried, for the longest verb has 2 inside, found %d", tried)
+	}
+}
+
+// TestHead: HEAD finds what GET would, unless the same shape has a value of its own for HEAD.
+func TestHead(t *testing.T) {
+	tree := routes(t,
+		"GET /a", "HEAD /{x}", "GET /{x}", "GET /b", "HEAD /b", "* /b", "* /c", "GET /c", "POST /d", "* /e", "GET /f/{x}:v", "GET /f/**", "POST /f/*")
+	for _, c := range []struct {
+		path, want string
+		vars       []string
+	}{
+		{"/a", "GET /a", nil}, // as GET /a is answered, though a less specific template has HEAD
+		{"/b", "HEAD /b", nil},
+		{"/c", "GET /c", nil}, // a named verb goes before "*"
+		{"/d", "HEAD /{x}", []string{"d"}},
+		{"/e", "* /e", nil},
+		{"/other", "HEAD /{x}", []string{"other"}},
+		{"/f/7:v", "GET /f/{x}:v", []string{"7"}},
+		{"/f/7", "GET /f/**", nil}, // the more specific one takes POST alone
+		{"/g/h", "", nil},
+	} {
+		got, vars := ask(t, tree, "HEAD "+c.path)
+		if got != c.want || !slices.Equal(vars, c.vars) {
+			t.Errorf("%s: wanted %q %q, found %q %q", c.path, c.want, c.vars, got, vars)
+		}
+	}
+	// A value for GET that is not admitted does not answer HEAD either.
+	picky := NewTree(func(v string, _ struct{}) bool { return v != "no" })
+	for _, e := range [][2]string{{"GET", "no"}, {"*", "any"}, {"GET", "yes"}} {
+		picky.Add(e[0], mustParse(t, "/a"), e[1])
+	}
+	if got, _, _ := picky.Match("HEAD", []string{"a"}, struct{}{}, nil); got != "yes" {
+		t.Errorf("wanted yes, found %q", got)
+	}
+	segs := []string{"f", "7"}
+	vars := make([]string, 0, 4)
+	if n := testing.AllocsPerRun(100, func() { _, vars, _ = tree.MatchPath("HEAD", "/f/7", segs, struct{}{}, vars[:0]) }); n > 0 && !raceEnabled {
+		t.Errorf("wanted no allocation, found %v", n)
+	}
+}
+
 // TestAdmit: values refused are passed over, down to less specific templates; within a template the order added counts.
 func TestAdmit(t *testing.T) {
 	tree := NewTree(func(v, q string) bool { return strings.Contains(v, q) })
@@ -188,7 +270,7 @@ func TestAdmit(t *testing.T) {
 			t.Errorf("%s at %s: wanted %q %q, found %q %q %v", c.verb, c.host, c.want, c.vars, got, vars, ok)
 		}
 	}
-	if got := tree.Verbs([]string{"a", "b"}, "h1"); !slices.Equal(got, []string{"GET", "POST"}) {
+	if got := tree.Verbs([]string{"a", "b"}, "h1"); !slices.Equal(got, []string{"GET", "HEAD", "POST"}) {
 		t.Errorf("found verbs %q", got)
 	}
 }
@@ -201,13 +283,13 @@ func TestVerbs(t *testing.T) {
 		path string
 		want []string
 	}{
-		{"/v1/orders/7", []string{"DELETE", "GET", "PATCH", "PUT"}},
-		{"/v1/orders/7:cancel", []string{"DELETE", "GET", "PATCH", "POST"}},
-		{"/v1/orders/a%2Fb", []string{"DELETE", "GET", "PATCH"}},
+		{"/v1/orders/7", []string{"DELETE", "GET", "HEAD", "PATCH", "PUT"}},
+		{"/v1/orders/7:cancel", []string{"DELETE", "GET", "HEAD", "PATCH", "POST"}},
+		{"/v1/orders/a%2Fb", []string{"DELETE", "GET", "HEAD", "PATCH"}},
 		{"/v1/x%2Fy", nil},
-		{"/any/x", []string{"*", "GET"}},
+		{"/any/x", []string{"*", "GET", "HEAD"}},
 		{"/nothing", nil},
-		{"/tail", []string{"GET"}},
+		{"/tail", []string{"GET", "HEAD"}},
 		{"/", nil},
 	} {
 		segs, err := AppendSegments(nil, c.path)
@@ -218,7 +300,7 @@ func TestVerbs(t *testing.T) {
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: wanted %q, found %q", c.path, c.want, got)
 		}
-		for _, verb := range []string{"GET", "PUT", "POST", "PATCH", "DELETE"} {
+		for _, verb := range []string{"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"} {
 			found, _ := ask(t, tree, verb+" "+c.path)
 			if want := slices.Contains(got, verb) || slices.Contains(got, "*"); want != (found != "") {
 				t.Errorf("%s %s: Verbs gave %q, Match %q", verb, c.path, got, found)
@@ -230,7 +312,7 @@ func TestVerbs(t *testing.T) {
 // TestSame is how a caller detects collisions.
 func TestSame(t *testing.T) {
 	tree := routes(t,
-		"GET /v1/{name=orders/*}", "GET /v1/orders/{id}", "POST /v1/orders/{id}", "GET /v1/orders/{id}:watch", "GET /a/{p=**}/z", "GET /", "* /v1/orders/*", "GET /x%2Dy")
+		"GET /v1/{name=orders/*}", "GET /v1/orders/{id}", "POST /v1/orders/{id}", "GET /v1/orders/{id}:watch", "GET /a/{p=**}/z", "GET /", "* /v1/orders/*", "GET /x%2Dy", "GET /{y=*}:a:b", "GET /*/b/{x=*/d}")
 	for _, c := range []struct {
 		verb, template string
 		want           []string
@@ -252,6 +334,19 @@ func TestSame(t *testing.T) {
 		{"GET", "/", []string{"GET /"}},
 		{"GET", "/x-y", []string{"GET /x%2Dy"}},
 		{"GET", "/X-y", nil},
+		// What only answers another verb where there is nothing better is no collision.
+		{"HEAD", "/v1/orders/*", nil},
+		{"POST", "/v1/orders/*", []string{"POST /v1/orders/{id}"}},
+		{"*", "/v1/orders/{id}:watch", nil},
+		{"GET", "/{x}:a:b", []string{"GET /{y=*}:a:b"}},
+		{"GET", "/{x}:a%3ab", []string{"GET /{y=*}:a:b"}},
+		{"GET", "/{x}:b", nil},
+		{"GET", "/{x=z}:a:b", nil},
+		{"GET", "/*/b/*/d", []string{"GET /*/b/{x=*/d}"}},
+		{"GET", "/*/b/*/e", nil},
+		{"GET", "/*/b/*", nil},
+		{"GET", "/*/b", nil},
+		{"GET", "/*/*/*/d", nil},
 	} {
 		if got := tree.Same(c.verb, mustParse(t, c.template)); !slices.Equal(got, c.want) {
 			t.Errorf("%s %s: wanted %q, found %q", c.verb, c.template, c.want, got)
