@@ -1,0 +1,7 @@
+//go:build !unix
+
+package http2
+
+const rawWrites = false
+
+func rawWrite(uintptr, []byte) (int, bool, error) { return 0, true, nil }

@@ -1,0 +1,241 @@
+package http2
+
+import (
+	"net"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// writer combines what many goroutines send on one connection into few writes. Its lock is the connection's lock: who
+// sends holds it while stream ids are given out, windows are charged and frames are appended, so frames stand in that
+// order in the batch. The first one to find nobody writing yields once, so that others may append, and writes for all.
+//
+// Where the connection can be written to without waiting (plain TCP), the caller writes itself, and what the kernel does
+// not take at once is left to a goroutine; else (TLS) a goroutine writes from the start. So nobody's deadline waits for a
+// peer that does not read.
+type writer struct {
+	mu       sync.Mutex
+	conn     net.Conn
+	raw      *rawWriter // nil where the connection has no way to be written to without waiting
+	batch    []byte     // appended to under mu
+	spare    []byte
+	taken    int64 // bytes taken out of the batch so far, to be written
+	flushing bool  // somebody writes
+	ending   bool  // close the connection when everything is written
+	err      error // why nothing is written any more
+	// onRoom is called under mu when the batch was taken after room has said no.
+	onRoom  func()
+	refused bool
+	// onError is called once, without mu, when a write failed.
+	onError func(error)
+}
+
+func (w *writer) init(c net.Conn, onRoom func(), onError func(error)) {
+	w.conn, w.onRoom, w.onError = c, onRoom, onError
+	w.raw = newRawWriter(c)
+}
+
+// position is how many bytes were appended so far. With mu held.
+func (w *writer) position() int64 { return w.taken + int64(len(w.batch)) }
+
+// attempted tells whether any byte from position p on may have gone out. With mu held.
+func (w *writer) attempted(p int64) bool { return p < w.taken }
+
+// room tells whether HEADERS and DATA may be appended; if not, onRoom will be called. With mu held.
+func (w *writer) room() bool {
+	if len(w.batch) < batchHigh {
+		return true
+	}
+	w.refused = true
+	return false
+}
+
+// flooded tells whether even what cannot wait has no room: the peer has us answer and does not read. With mu held.
+func (w *writer) flooded() bool { return len(w.batch) > batchMax }
+
+// claim tells whether the caller has to see to it that the batch is written. With mu held.
+func (w *writer) claim() bool {
+	if w.flushing || w.err != nil || len(w.batch) == 0 && !w.ending {
+		return false
+	}
+	w.flushing = true
+	return true
+}
+
+// unlockFlush unlocks mu and writes the batch unless somebody is at it.
+func (w *writer) unlockFlush() {
+	mine := w.claim()
+	w.mu.Unlock()
+	switch {
+	case !mine:
+	case w.raw != nil:
+		w.flush()
+	default:
+		go w.drain(nil)
+	}
+}
+
+// unlockKick unlocks mu and has the batch written by another goroutine: for the one that reads.
+func (w *writer) unlockKick() {
+	mine := w.claim()
+	w.mu.Unlock()
+	if mine {
+		go w.drain(nil)
+	}
+}
+
+// finish closes the connection once everything is written, within a second. With mu held; unlocks it.
+func (w *writer) finish() {
+	w.ending = true
+	_ = w.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	w.unlockKick()
+}
+
+// rounds is how often one caller writes for others before it goes about its own business.
+const rounds = 4
+
+// flush writes batches in the caller's goroutine, without waiting for the network.
+func (w *writer) flush() {
+	for range rounds {
+		runtime.Gosched()
+		out := w.take()
+		if out == nil {
+			return
+		}
+		n, err := w.raw.write(out)
+		if err != nil {
+			w.fail(err)
+			return
+		}
+		if n < len(out) {
+			go w.drain(out[n:])
+			return
+		}
+		w.give(out)
+	}
+	go w.drain(nil)
+}
+
+// drain writes what is left of a batch, and further batches until there are none, in a goroutine of its own.
+func (w *writer) drain(left []byte) {
+	for {
+		if left == nil {
+			runtime.Gosched()
+			if left = w.take(); left == nil {
+				return
+			}
+		}
+		if _, err := w.conn.Write(left); err != nil {
+			w.fail(err)
+			return
+		}
+		w.give(left[:0])
+		left = nil
+	}
+}
+
+// take takes the batch; nil: there is none, and the claim is given up.
+func (w *writer) take() []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.batch) == 0 || w.err != nil {
+		w.flushing = false
+		if w.ending && w.err == nil {
+			w.err = net.ErrClosed
+			_ = w.conn.Close()
+		}
+		return nil
+	}
+	out := w.batch
+	w.taken += int64(len(out))
+	w.batch, w.spare = w.spare, nil
+	if w.refused {
+		w.refused = false
+		w.onRoom()
+	}
+	return out
+}
+
+// give keeps a batch that was written for the one after next.
+func (w *writer) give(out []byte) {
+	if cap(out) > batchKept {
+		return
+	}
+	w.mu.Lock()
+	if cap(out) > cap(w.spare) {
+		w.spare = out[:0]
+	}
+	w.mu.Unlock()
+}
+
+// fail ends writing.
+func (w *writer) fail(err error) {
+	w.mu.Lock()
+	first := w.err == nil
+	if first {
+		w.err = err
+	}
+	w.flushing = false
+	w.batch, w.spare = nil, nil
+	w.mu.Unlock()
+	if first {
+		w.onError(err)
+	}
+}
+
+// rawWriter writes to a socket what the kernel takes at once.
+type rawWriter struct {
+	rc  syscall.RawConn
+	try func(fd uintptr) bool // made once: a closure per write would be an allocation
+	p   []byte
+	n   int
+	err error
+}
+
+func newRawWriter(c net.Conn) *rawWriter {
+	switch c.(type) {
+	case *net.TCPConn, *net.UnixConn:
+	default:
+		return nil
+	}
+	sc, ok := c.(syscall.Conn)
+	if !ok || !rawWrites {
+		return nil
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	r := &rawWriter{rc: rc}
+	r.try = r.attempt
+	return r
+}
+
+// write returns how much of p was taken; less than all of it is no error.
+func (r *rawWriter) write(p []byte) (int, error) {
+	r.p, r.n, r.err = p, 0, nil
+	err := r.rc.Write(r.try)
+	n := r.n
+	if err == nil {
+		err = r.err
+	}
+	r.p = nil
+	return n, err
+}
+
+func (r *rawWriter) attempt(fd uintptr) bool {
+	for r.n < len(r.p) {
+		n, again, err := rawWrite(fd, r.p[r.n:])
+		if err != nil {
+			r.err = err
+			break
+		}
+		if again {
+			break
+		}
+		r.n += n
+	}
+	return true
+}
