@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
 
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
@@ -24,7 +23,6 @@ import (
 	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
-	"github.com/causeway-gateway/causeway/transcode/httprule"
 	"github.com/causeway-gateway/causeway/transcode/jsonwire"
 	"github.com/causeway-gateway/causeway/transcode/schema"
 	"github.com/causeway-gateway/causeway/transcode/source"
@@ -39,6 +37,7 @@ type builder struct {
 	store      *source.Store
 	candidates map[string]*source.Set // pushed schemas under check
 	panics     counter
+	budget     *rpc.Budget
 	log        *slog.Logger
 
 	snap   *Snapshot
@@ -65,6 +64,7 @@ func (b *builder) build(ctx context.Context) (*Snapshot, error) {
 	b.services()
 	global := b.pluginsOf("plugins", "", b.doc.Config.GetPlugins())
 	b.snap.nobody = &route{finish: finishersOf(global)}
+	b.snap.lenient = b.doc.Config.GetDefaults().GetRest().GetCompatibility() == configv1.Compatibility_COMPATIBILITY_GRPC_GATEWAY
 	b.routes(global)
 	if len(b.faults) > 0 {
 		for _, undo := range b.made {
@@ -269,12 +269,6 @@ func (b *builder) newRoute(sv *service, plugins []named) *route {
 // defaultPriority is below that of every configured route.
 const defaultPriority = math.MinInt64
 
-// Defaults of a service's methods that no route selects; the same as config gives a route.
-const (
-	defaultTimeout = 15 * time.Second
-	defaultMaxBody = 4 << 20
-)
-
 func (b *builder) routes(global []named) {
 	r := router{b: b, levels: map[int64]*level{}}
 	selected := map[*schema.Method]bool{}
@@ -294,7 +288,7 @@ func (b *builder) routes(global []named) {
 		rt.Timeout = conf.GetTimeout().AsDuration()
 		rt.MaxBody = int(conf.GetMaxBody())
 		rt.Request, rt.Response = lower(conf.GetRequestHeaders()), lower(conf.GetResponseHeaders())
-		rt.JSON = jsonOptions(conf.GetJson())
+		b.reading(rt, conf.GetJson(), conf.GetRest())
 		rt.priority = int64(conf.GetPriority())
 		rt.hosts = lower(conf.GetHosts())
 		rt.conditions = b.conditions(at, conf.GetHeaders())
@@ -328,7 +322,10 @@ func (b *builder) routes(global []named) {
 		}
 		rt := b.newRoute(sv, global)
 		rt.path = fmt.Sprintf("services[%d]", i)
-		rt.Route, rt.Timeout, rt.MaxBody, rt.JSON = sv.name, defaultTimeout, defaultMaxBody, &jsonwire.Options{}
+		all := b.doc.Config.GetDefaults()
+		rt.Route, rt.Timeout, rt.MaxBody = sv.name, all.GetTimeout().AsDuration(), int(all.GetMaxBody())
+		rt.Request, rt.Response = lower(all.GetRequestHeaders()), lower(all.GetResponseHeaders())
+		b.reading(rt, all.GetJson(), all.GetRest())
 		rt.priority = defaultPriority
 		for _, m := range sv.methods("*") {
 			if selected[m] {
@@ -378,72 +375,6 @@ func globMatch(pattern, name string) bool {
 	return strings.HasSuffix(name, parts[len(parts)-1])
 }
 
-// bindings are a method's HTTP rules, or the one it has without any.
-func (b *builder) bindings(at string, m *schema.Method) []*httprule.Binding {
-	rule := httprule.Rule(m)
-	if rule == nil {
-		return []*httprule.Binding{httprule.Default(m)}
-	}
-	bindings, err := httprule.Compile(m, rule)
-	if err != nil {
-		b.fault(at, "%s", err).WithFix("mend the rule in " + declared(m) + ", or give the method a route with an `http` rule of its own")
-	}
-	return bindings
-}
-
-// declared is where a method stands, as far as the descriptors say.
-func declared(m *schema.Method) string {
-	file := m.Desc.ParentFile()
-	if at := file.SourceLocations().ByDescriptor(m.Desc); at.EndLine > 0 {
-		return fmt.Sprintf("%s:%d", file.Path(), at.StartLine+1)
-	}
-	return file.Path()
-}
-
-// ownRule compiles a route's own HTTP rule.
-func (b *builder) ownRule(at string, sv *service, conf *configv1.HTTPRule) []*httprule.Binding {
-	methods := sv.methods(conf.GetMethod())
-	if len(methods) != 1 || strings.Contains(conf.GetMethod(), "*") {
-		if len(sv.schema.schema.Services()) > 0 {
-			b.fault(at+".http.method", "service %q serves no method %q%s", sv.name, conf.GetMethod(), schema.DidYouMean(conf.GetMethod(), methodNames(sv.methods("*"))))
-		}
-		return nil
-	}
-	if !b.streams(at+".http.method", methods[0]) {
-		return nil
-	}
-	rule := &annotations.HttpRule{Body: conf.GetBody(), ResponseBody: conf.GetResponseBody()}
-	switch p := conf.GetPattern().(type) {
-	case *configv1.HTTPRule_Get:
-		rule.Pattern = &annotations.HttpRule_Get{Get: p.Get}
-	case *configv1.HTTPRule_Put:
-		rule.Pattern = &annotations.HttpRule_Put{Put: p.Put}
-	case *configv1.HTTPRule_Post:
-		rule.Pattern = &annotations.HttpRule_Post{Post: p.Post}
-	case *configv1.HTTPRule_Delete:
-		rule.Pattern = &annotations.HttpRule_Delete{Delete: p.Delete}
-	case *configv1.HTTPRule_Patch:
-		rule.Pattern = &annotations.HttpRule_Patch{Patch: p.Patch}
-	case *configv1.HTTPRule_Custom:
-		rule.Pattern = &annotations.HttpRule_Custom{Custom: &annotations.CustomHttpPattern{Kind: p.Custom.GetKind(), Path: p.Custom.GetPath()}}
-	}
-	bindings, err := httprule.Compile(methods[0], rule)
-	if err != nil {
-		b.fault(at+".http", "%s", err)
-	}
-	return bindings
-}
-
-// streams refuses a method that a route names and that cannot be served; one that a glob happens to select answers so
-// itself.
-func (b *builder) streams(at string, m *schema.Method) bool {
-	if m.Kind == schema.Unary {
-		return true
-	}
-	b.fault(at, "%s is a %s method, and those are not served so far", m.Name[1:], m.Kind).WithFix("leave it out")
-	return false
-}
-
 func (b *builder) conditions(at string, confs []*configv1.HeaderCondition) []condition {
 	var out []condition
 	for i, conf := range confs {
@@ -471,13 +402,33 @@ func (b *builder) conditions(at string, confs []*configv1.HeaderCondition) []con
 	return out
 }
 
-func jsonOptions(o *configv1.JSONOptions) *jsonwire.Options {
-	return &jsonwire.Options{
-		EmitUnpopulated: o.GetEmitUnpopulated(),
-		ProtoNames:      o.GetProtoNames(),
-		EnumNumbers:     o.GetEnumNumbers(),
-		Int64Numbers:    o.GetInt64Numbers(),
-		IgnoreUnknown:   o.GetIgnoreUnknown(),
+// reading sets how a route's requests are read and its answers written.
+func (b *builder) reading(rt *route, json *configv1.JSONOptions, rest *configv1.RESTOptions) {
+	rt.Budget = b.budget
+	rt.JSON = &jsonwire.Options{
+		EmitUnpopulated: json.GetEmitUnpopulated(),
+		ProtoNames:      json.GetProtoNames(),
+		EnumNumbers:     json.GetEnumNumbers(),
+		Int64Numbers:    json.GetInt64Numbers(),
+		IgnoreUnknown:   json.GetIgnoreUnknown(),
+	}
+	rt.REST = rpcadapters.REST{
+		Override:    rest.GetPathConflict() == configv1.PathConflict_PATH_CONFLICT_OVERRIDE,
+		Capture:     rest.GetCaptureQuery(),
+		GRPCGateway: rest.GetCompatibility() == configv1.Compatibility_COMPATIBILITY_GRPC_GATEWAY,
+	}
+	switch rest.GetUnknownQuery() {
+	case configv1.UnknownQuery_UNKNOWN_QUERY_IGNORE:
+		rt.REST.Unknown = jsonwire.IgnoreUnknown
+	case configv1.UnknownQuery_UNKNOWN_QUERY_CAPTURE:
+		rt.REST.Unknown = jsonwire.CaptureUnknown
+	case configv1.UnknownQuery_UNKNOWN_QUERY_REFUSE, configv1.UnknownQuery_UNKNOWN_QUERY_UNSPECIFIED:
+	}
+	if rt.REST.GRPCGateway {
+		rt.JSON.EmitUnpopulated, rt.JSON.EmitNull, rt.JSON.IgnoreUnknown = true, true, true
+		if rt.REST.Unknown == jsonwire.RefuseUnknown {
+			rt.REST.Unknown = jsonwire.IgnoreUnknown
+		}
 	}
 }
 

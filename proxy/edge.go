@@ -64,7 +64,7 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 		refusal, rt := invalid, snap.nobody
 		if refusal == nil {
 			var ok bool
-			if t, v.Vars, ok = snap.match(x, v.vars[:0]); ok {
+			if t, v.Vars, ok = snap.find(x, v.vars[:0]); ok {
 				rt = t.route
 			} else {
 				refusal = snap.unmatched(x)
@@ -83,7 +83,7 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 			g.refuse(x, v, face, refusal)
 			return
 		}
-		v.Method, v.Options, v.Binding, v.Finish = t.binding.Method, &t.route.Options, t.binding, v
+		v.Method, v.Options, v.Rule, v.Finish = t.rule.Method, &t.route.Options, t.rule, v
 		face.Serve(ctx, x, &v.Matched, t.route.handler)
 		return
 	}
@@ -144,7 +144,11 @@ func (g *Gateway) refuse(x *wire.Exchange, v *visit, face rpcadapters.Face, err 
 
 // unmatched is the error of a request that no route takes: 405 where another verb would do, else 404.
 func (s *Snapshot) unmatched(x *wire.Exchange) *rpc.Error {
-	if verbs := s.verbs(x); len(verbs) > 0 {
+	verbs := s.verbs(x)
+	if s.lenient {
+		return unmatchedLeniently(len(verbs) > 0)
+	}
+	if len(verbs) > 0 {
 		allow := strings.Join(verbs, ", ")
 		e := rpc.Refuse(codes.Unimplemented, "METHOD_NOT_ALLOWED", "%s is not served at this path: it takes %s", x.HTTP.Method, allow).WithStatus(405)
 		e.Header.Add("allow", allow)

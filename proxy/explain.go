@@ -82,14 +82,14 @@ func (s *Snapshot) Explain(q Question) Explanation {
 		e.Fault = err.Error()
 		return e
 	}
-	t, vars, ok := s.match(x, nil)
+	t, vars, ok := s.find(x, nil)
 	if ok {
 		e.Taken = s.taken(x, t, vars)
 	} else {
 		e.Fault = s.unmatched(x).Message
 	}
 	for _, p := range s.targets {
-		if t != nil && p.binding == t.binding && p.route == t.route {
+		if t != nil && p.rule == t.rule && p.route == t.route {
 			continue
 		}
 		e.Others = append(e.Others, other(p, x, t))
@@ -131,7 +131,7 @@ func question(q Question) (*wire.Exchange, Explanation) {
 }
 
 func (s *Snapshot) taken(x *wire.Exchange, t *target, vars []string) *Taken {
-	b := t.binding
+	b := t.rule
 	out := &Taken{
 		Route:   t.route.label(),
 		Rule:    b.Verb + " " + b.Template.String(),
@@ -150,6 +150,12 @@ func (s *Snapshot) taken(x *wire.Exchange, t *target, vars []string) *Taken {
 	case httprule.FieldBody:
 		out.Body = "field " + b.BodyField.String()
 	}
+	if b.RawBody {
+		out.Body += ", of any type"
+	}
+	if b.Mask != nil {
+		out.Body += "; " + b.Mask.String() + " lists what it gives"
+	}
 	if b.ResponseBody != nil {
 		out.Response = "field " + b.ResponseBody.String()
 	}
@@ -157,7 +163,11 @@ func (s *Snapshot) taken(x *wire.Exchange, t *target, vars []string) *Taken {
 		out.Bound = append(out.Bound, Bound{p.String(), vars[i], "path"})
 	}
 	if x.HTTP.Query != "" && b.Body != httprule.WholeBody {
-		params, err := jsonwire.AppendQuery(nil, b.Method.Input, x.HTTP.Query, t.route.JSON)
+		var q jsonwire.QueryOptions
+		if t.route.JSON.IgnoreUnknown {
+			q.Unknown = jsonwire.IgnoreUnknown
+		}
+		params, err := jsonwire.AppendQuery(nil, b.Method.Input, x.HTTP.Query, t.route.JSON, &q)
 		if err != nil {
 			out.Fault = err.Error()
 		}
@@ -176,16 +186,16 @@ func (s *Snapshot) taken(x *wire.Exchange, t *target, vars []string) *Taken {
 
 // other says why a target does not take the request; the rank is how near it came.
 func other(p placed, x *wire.Exchange, taken *target) Other {
-	o := Other{Route: p.route.label(), Rule: p.binding.String()}
-	fits, why := p.binding.Template.Mismatch(x.Segments)
+	o := Other{Route: p.route.label(), Rule: p.rule.String()}
+	fits, why := p.rule.Template.Mismatch(x.Segments)
 	o.rank = fits
 	const near = 1 << 16 // a path that fits outranks one that does not
 	switch {
 	case why != "":
 		o.Why = why
-	case p.binding.Verb != x.HTTP.Method && p.binding.Verb != "*":
+	case p.rule.Verb != x.HTTP.Method && p.rule.Verb != "*":
 		o.rank += near
-		o.Why = fmt.Sprintf("it takes %s, not %s", p.binding.Verb, x.HTTP.Method)
+		o.Why = fmt.Sprintf("it takes %s, not %s", p.rule.Verb, x.HTTP.Method)
 	case !hostFits(p.host, x.HTTP.Host):
 		o.rank += 2 * near
 		o.Why = fmt.Sprintf("it answers for host %s, not %q", p.host, x.HTTP.Host)
@@ -223,7 +233,7 @@ func (s *Snapshot) RoutesOf(schemaName string) []string {
 	var out []string
 	for _, p := range s.targets {
 		if p.route.service.schema.name == schemaName {
-			out = append(out, p.host+p.binding.String())
+			out = append(out, p.host+p.rule.String())
 		}
 	}
 	slices.Sort(out)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/transcode/source"
 )
 
@@ -36,6 +38,7 @@ type Gateway struct {
 	snap   atomic.Pointer[Snapshot]
 	log    *slog.Logger
 	panics counter
+	budget *rpc.Budget
 	gauges gauges
 
 	draining atomic.Bool
@@ -68,18 +71,19 @@ type gauges struct {
 	revision    *telemetry.Gauge
 	connections *telemetry.GaugeVec
 	accepted    *telemetry.CounterVec
+	translation *telemetry.Gauge
 }
 
 // New makes a gateway that serves nothing yet: Start loads its configuration.
 func New(o Options) (*Gateway, error) {
-	g := &Gateway{opts: o, faces: o.Standard.Faces, log: o.Log}
+	g := &Gateway{opts: o, faces: o.Standard.Faces, log: o.Log, budget: rpc.NewBudget(math.MaxInt64)}
 	g.life, g.end = context.WithCancel(context.Background())
 	panics, err := o.Meter.Counter("causeway_panics_total", "", "Panics that were caught; each is a defect to report.")
 	if err != nil {
 		return nil, err
 	}
 	g.panics = panics.With()
-	var errs [5]error
+	var errs [6]error
 	g.gauges.reloads, errs[0] = o.Meter.Counter("causeway_config_reloads_total", "", "Configurations tried, by result.", "result")
 	success, err := o.Meter.Gauge("causeway_config_last_reload_success", "", "1 when the last configuration tried is in force.")
 	errs[1] = err
@@ -87,10 +91,12 @@ func New(o Options) (*Gateway, error) {
 	errs[2] = err
 	g.gauges.connections, errs[3] = o.Meter.Gauge("causeway_connections", "", "Open connections of callers.", "listener")
 	g.gauges.accepted, errs[4] = o.Meter.Counter("causeway_connections_accepted_total", "", "Connections of callers since the start.", "listener")
+	translation, err := o.Meter.Gauge("causeway_translation_bytes", "By", "Bytes of bodies and messages that are being received and translated.")
+	errs[5] = err
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
-	g.gauges.success, g.gauges.revision = success.With(), revision.With()
+	g.gauges.success, g.gauges.revision, g.gauges.translation = success.With(), revision.With(), translation.With()
 	return g, nil
 }
 
@@ -168,6 +174,7 @@ func (g *Gateway) install(next *Snapshot) error {
 		g.discard(next)
 		return err
 	}
+	g.budget.SetLimit(next.Doc.Config.GetLimits().GetTranslationBytes())
 	g.snap.Store(next)
 	g.gauges.revision.Set(next.Revision)
 	g.keepSeries(next)
@@ -202,7 +209,7 @@ func (g *Gateway) awaitInstances(ctx context.Context, next *Snapshot) {
 func (g *Gateway) keepSeries(next *Snapshot) {
 	routes, services, methods := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, p := range next.targets {
-		routes[p.route.Route], services[p.route.Service], methods[p.binding.Method.Name[1:]] = true, true, true
+		routes[p.route.Route], services[p.route.Service], methods[p.rule.Method.Name[1:]] = true, true, true
 	}
 	g.opts.Meter.Keep("route", func(v string) bool { return routes[v] })
 	g.opts.Meter.Keep("service", func(v string) bool { return services[v] })
@@ -219,6 +226,7 @@ func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[s
 		store:      g.opts.Store,
 		candidates: candidates,
 		panics:     g.panics,
+		budget:     g.budget,
 		log:        g.log,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/transcode/httprule"
 )
 
@@ -23,12 +24,17 @@ type placed struct {
 
 // add takes one binding of a route for each of the route's hosts.
 func (r *router) add(rt *route, binding *httprule.Binding) {
+	rule, err := rpcadapters.NewRule(binding, &rt.REST)
+	if err != nil {
+		r.b.fault(rt.path, "%s", err)
+		return
+	}
 	hosts := rt.hosts
 	if len(hosts) == 0 {
 		hosts = []string{""}
 	}
 	for _, h := range hosts {
-		r.targets = append(r.targets, placed{&target{route: rt, binding: binding, order: len(r.targets)}, h})
+		r.targets = append(r.targets, placed{&target{route: rt, rule: rule, order: len(r.targets)}, h})
 	}
 }
 
@@ -57,17 +63,17 @@ func (r *router) place(p placed) {
 		r.levels[p.route.priority] = l
 	}
 	t := l.tree(p.host)
-	for _, other := range t.Same(p.binding.Verb, p.binding.Template) {
+	for _, other := range t.Same(p.rule.Verb, p.rule.Template) {
 		if conditionsKey(other.route) != conditionsKey(p.route) {
 			continue
 		}
-		if other.route == p.route && other.binding.Method == p.binding.Method {
+		if other.route == p.route && other.rule.Method == p.rule.Method {
 			return // selected twice by the same route: two globs that overlap
 		}
 		r.collision(p, other)
 		return
 	}
-	t.Add(p.binding.Verb, p.binding.Template, p.target)
+	t.Add(p.rule.Verb, p.rule.Template, p.target)
 }
 
 func (r *router) collision(p placed, other *target) {
@@ -76,7 +82,7 @@ func (r *router) collision(p placed, other *target) {
 		where = "host " + p.host
 	}
 	fix := "leave one of the methods out with `serves` or `methods`, or tell the routes apart by hosts, headers or priority"
-	r.b.fault(p.route.path, "%s of %s and %s of %s both take %s %s on %s", p.binding.Method.Name[1:], p.route.label(), other.binding.Method.Name[1:], other.route.label(), p.binding.Verb, p.binding.Template, where).WithFix(fix)
+	r.b.fault(p.route.path, "%s of %s and %s of %s both take %s %s on %s", p.rule.Method.Name[1:], p.route.label(), other.rule.Method.Name[1:], other.route.label(), p.rule.Verb, p.rule.Template, where).WithFix(fix)
 }
 
 // label names a route for people.

@@ -32,6 +32,7 @@ type Snapshot struct {
 	levels   []*level // by falling priority
 	targets  []placed // all of them, as the configuration has them
 	nobody   *route   // what a request without a route passes: the global plugins' ends
+	lenient  bool     // requests find their route as with grpc-gateway
 }
 
 // service is one upstream with what it was made of.
@@ -57,11 +58,11 @@ type route struct {
 	path       string // of the route in the document, for faults: "routes[2]"
 }
 
-// target is what a match leads to: one binding on one route.
+// target is what a match leads to: one rule on one route.
 type target struct {
-	route   *route
-	binding *httprule.Binding
-	order   int
+	route *route
+	rule  *rpcadapters.Rule
+	order int
 }
 
 // level holds the targets of one priority.
@@ -84,12 +85,20 @@ func admit(t *target, x *wire.Exchange) bool {
 	return true
 }
 
-// match finds the target of a request; what the template captured is appended to vars.
-func (s *Snapshot) match(x *wire.Exchange, vars []string) (*target, []string, bool) {
+// find finds the target of a request; what the template captured is appended to vars.
+func (s *Snapshot) find(x *wire.Exchange, vars []string) (*target, []string, bool) {
+	if s.lenient {
+		return s.findLeniently(x, vars)
+	}
+	return s.match(x, x.HTTP.Method, x.HTTP.Path, vars)
+}
+
+// match finds the target for a verb and the path that x.Segments are of.
+func (s *Snapshot) match(x *wire.Exchange, verb, path string, vars []string) (*target, []string, bool) {
 	for _, l := range s.levels {
 		if len(l.exact) > 0 {
 			if t := l.exact[x.HTTP.Host]; t != nil {
-				if v, vars, ok := t.MatchPath(x.HTTP.Method, x.HTTP.Path, x.Segments, x, vars); ok {
+				if v, vars, ok := t.MatchPath(verb, path, x.Segments, x, vars); ok {
 					return v, vars, true
 				}
 			}
@@ -101,7 +110,7 @@ func (s *Snapshot) match(x *wire.Exchange, vars []string) (*target, []string, bo
 					break
 				}
 				if t := l.suffix[host[i:]]; t != nil {
-					if v, vars, ok := t.MatchPath(x.HTTP.Method, x.HTTP.Path, x.Segments, x, vars); ok {
+					if v, vars, ok := t.MatchPath(verb, path, x.Segments, x, vars); ok {
 						return v, vars, true
 					}
 				}
@@ -109,7 +118,7 @@ func (s *Snapshot) match(x *wire.Exchange, vars []string) (*target, []string, bo
 			}
 		}
 		if l.any != nil {
-			if v, vars, ok := l.any.MatchPath(x.HTTP.Method, x.HTTP.Path, x.Segments, x, vars); ok {
+			if v, vars, ok := l.any.MatchPath(verb, path, x.Segments, x, vars); ok {
 				return v, vars, true
 			}
 		}

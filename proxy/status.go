@@ -102,6 +102,7 @@ func (s *Snapshot) serviceStatus() []ServiceStatus {
 func (g *Gateway) Sample() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.gauges.translation.Set(g.budget.Used())
 	for _, l := range g.listeners {
 		address := l.conf.GetAddress()
 		g.gauges.connections.With(address).Set(l.server.Conns())

@@ -9,7 +9,6 @@ import (
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
-	"github.com/causeway-gateway/causeway/transcode/httprule"
 	"github.com/causeway-gateway/causeway/transcode/jsonwire"
 	"github.com/causeway-gateway/causeway/transcode/schema"
 )
@@ -58,9 +57,9 @@ type Face interface {
 // Matched is what the edge found for an exchange.
 type Matched struct {
 	Method  *schema.Method
-	Options *Options          // of the route; shared by its calls and read-only
-	Binding *httprule.Binding // the HTTP rule that matched; nil where the path named the method
-	Vars    []string          // what the binding's template captured, in its order; valid until Serve returns
+	Options *Options // of the route; shared by its calls and read-only
+	Rule    *Rule    // the HTTP rule that matched; nil where the path named the method
+	Vars    []string // what the rule's template captured, in its order; valid until Serve returns
 	Finish  rpc.Finisher
 }
 
@@ -73,4 +72,15 @@ type Options struct {
 	// Request and Response are the header names (lower case) that pass beside the standard ones.
 	Request, Response []string
 	JSON              *jsonwire.Options
+	REST              REST
+	// Budget is what the bytes of bodies and messages in translation are taken from; shared by all routes, nil: no bound.
+	Budget *rpc.Budget
+}
+
+// REST says how requests of REST callers are read.
+type REST struct {
+	Override    bool                   // the path wins over a body that gives the same field another value
+	Unknown     jsonwire.UnknownPolicy // what becomes of query parameters that name no field
+	Capture     string                 // the field that takes them
+	GRPCGateway bool                   // its conventions hold
 }

@@ -128,6 +128,10 @@ func TestRequestMetadataRefuses(t *testing.T) {
 		if e := rpc.AsError(err); err == nil || e.Code != codes.InvalidArgument || !strings.Contains(e.Message, h.Key) {
 			t.Errorf("%q: want INVALID_ARGUMENT naming the header, found %v", h, err)
 		}
+		md, err := AppendRequestMetadata(nil, rpc.Metadata{h}, nil, PassCarried)
+		if binary := strings.HasSuffix(h.Key, "-bin"); len(md) > 0 || (err != nil) != binary {
+			t.Errorf("%q: want it to stay behind, and bad base64 refused, found %v %v", h, md, err)
+		}
 	}
 }
 

@@ -15,10 +15,12 @@ import (
 // HeaderPolicy says which headers of a request become metadata.
 type HeaderPolicy uint8
 
-// PassListed passes the standard headers of a REST call, those the route lists, and Grpc-Metadata-X as x. PassAll, for the
-// gRPC family, passes everything that is not forbidden.
+// PassListed passes the standard headers of a REST call, those the route lists, and Grpc-Metadata-X as x; what metadata
+// cannot carry is refused. With PassCarried that stays behind. PassAll, for the gRPC family, passes everything that is not
+// forbidden.
 const (
 	PassListed HeaderPolicy = iota
+	PassCarried
 	PassAll
 )
 
@@ -35,7 +37,7 @@ func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy He
 		}
 		switch headerClass(key) {
 		case never:
-			if policy != PassListed || !strings.HasPrefix(key, metadataPrefix) {
+			if policy == PassAll || !strings.HasPrefix(key, metadataPrefix) {
 				continue
 			}
 			// Grpc-Metadata-X is x only where x itself might have come in: the prefix is no way around the rule.
@@ -51,13 +53,16 @@ func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy He
 				continue
 			}
 		case ordinary:
-			if policy == PassListed && !slices.Contains(listed, key) {
+			if policy != PassAll && !slices.Contains(listed, key) {
 				continue
 			}
 		case standard:
 			if !printable(value) {
 				continue // nobody chose it as metadata: a name in a user agent is no reason to refuse
 			}
+		}
+		if policy == PassCarried && (!metadataKey(key) || !strings.HasSuffix(key, "-bin") && !printable(value)) {
+			continue
 		}
 		if !metadataKey(key) {
 			return dst, rpc.Refuse(codes.InvalidArgument, "INVALID_METADATA", "header %q cannot be metadata: want letters, digits, - _ and . only", headers[i].Key)

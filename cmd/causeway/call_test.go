@@ -328,8 +328,8 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	if n := backend.Calls.Load(); n != 0 {
 		t.Errorf("want the service not reached, it was %d times", n)
 	}
-	if a := g.call("DELETE", "/v1/wait", ""); a.header.Get("Allow") != "GET" {
-		t.Errorf("Allow: want GET, found %q", a.header.Get("Allow"))
+	if a := g.call("DELETE", "/v1/wait", ""); a.header.Get("Allow") != "GET, HEAD" {
+		t.Errorf("Allow: want GET and HEAD, found %q", a.header.Get("Allow"))
 	}
 	waitFor(t, "the access log to have every call", func() bool {
 		raw, err := os.ReadFile(filepath.Join(filepath.Dir(g.file), "access.log"))

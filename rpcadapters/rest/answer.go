@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"strconv"
+	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -59,10 +60,44 @@ func (f *Face) answer(c *call, err error) rpc.Sent {
 		s.Err = werr
 		return s
 	}
-	header := rpcadapters.AppendResponseHeaders(c.header[:0], c.Reply.Header, c.m.Options.Response, metadataPrefix)
-	header = rpcadapters.AppendResponseHeaders(header, c.Reply.Trailer, c.m.Options.Response, trailerPrefix)
-	c.header = header
-	return f.refuse(c.x, rpc.AsError(err), c.Method.Schema, header)
+	header, trailer := c.metadata(c.header[:0])
+	return f.refuse(c.x, rpc.AsError(err), refusal{types: c.Method.Schema, header: header, trailer: trailer, rest: &c.m.Options.REST})
+}
+
+// metadata appends what the service sent beside its answer: headers, and trailers, which go as headers too, or, to a
+// caller of grpc-gateway's kind who asked for them, as trailers.
+func (c *call) metadata(header rpc.Metadata) (_, trailer rpc.Metadata) {
+	o := c.m.Options
+	header = rpcadapters.AppendResponseHeaders(header, c.Reply.Header, o.Response, metadataPrefix)
+	if o.REST.GRPCGateway && len(c.Reply.Trailer) > 0 && wantsTrailers(c.x) {
+		return header, rpcadapters.AppendResponseHeaders(nil, c.Reply.Trailer, o.Response, trailerPrefix)
+	}
+	return rpcadapters.AppendResponseHeaders(header, c.Reply.Trailer, o.Response, trailerPrefix), nil
+}
+
+// wantsTrailers tells whether the caller takes trailers (RFC 9110 section 10.1.4) and the engine can send them.
+func wantsTrailers(x *wire.Exchange) bool {
+	_, able := x.Engine().(wire.Streamer)
+	return able && strings.Contains(strings.ToLower(x.HTTP.Header.Get("te")), "trailers")
+}
+
+// respond writes an answer, with trailers if there are any.
+func respond(x *wire.Exchange, status int, header, trailer rpc.Metadata, body []byte) error {
+	if len(trailer) == 0 || x.Status() != 0 {
+		return x.Respond(status, header, body)
+	}
+	for i, t := range trailer {
+		if !trailer[:i].Has(t.Key) {
+			header = append(header, rpc.Pair{Key: "trailer", Value: t.Key})
+		}
+	}
+	if err := x.WriteHead(status, header); err != nil {
+		return err
+	}
+	if err := x.Write(body); err != nil {
+		return err
+	}
+	return x.End(trailer)
 }
 
 const (
@@ -70,26 +105,26 @@ const (
 	trailerPrefix  = "grpc-trailer-"
 )
 
-// success writes the reply as JSON. An error means that nothing was written.
+// success writes the reply as JSON, or a google.api.HttpBody as what it carries. An error means that nothing was written.
 func (f *Face) success(c *call) error {
-	buf := rpc.GetBuffer()
-	var err error
-	if b := c.m.Binding; b.ResponseBody != nil {
-		buf.B, err = jsonwire.AppendFieldJSON(buf.B, c.Reply.Message.Data, c.Method.Output, b.ResponseBody, c.m.Options.JSON)
-	} else {
-		buf.B, err = jsonwire.AppendJSON(buf.B, c.Reply.Message.Data, c.Method.Output, c.m.Options.JSON)
+	if !c.hold(len(c.Reply.Message.Data)) {
+		return overloaded()
 	}
+	buf := rpc.GetBuffer()
+	typ, body, err := c.content(buf)
 	if err != nil {
 		buf.Free()
 		return rpc.Refuse(codes.Internal, "INVALID_ANSWER", "the service's answer is not a valid %s", c.Method.Output.Name).WithStatus(502).WithCause(err)
 	}
-	header := append(c.header[:0],
-		rpc.Pair{Key: "content-type", Value: "application/json"},
-		rpc.Pair{Key: "x-request-id", Value: c.ID})
-	header = rpcadapters.AppendResponseHeaders(header, c.Reply.Header, c.m.Options.Response, metadataPrefix)
-	header = rpcadapters.AppendResponseHeaders(header, c.Reply.Trailer, c.m.Options.Response, trailerPrefix)
+	if !c.hold(len(buf.B)) {
+		buf.Free()
+		return overloaded()
+	}
+	header, trailer := c.metadata(append(c.header[:0],
+		rpc.Pair{Key: "content-type", Value: typ},
+		rpc.Pair{Key: "x-request-id", Value: c.ID}))
 	c.header = header
-	if err := c.x.Respond(200, header, buf.B); err != nil {
+	if err := respond(c.x, 200, header, trailer, body); err != nil {
 		// The buffer is left to the collector: after a failed write an engine may still look at it.
 		return rpc.Refuse(codes.Canceled, "CLIENT_GONE", "the caller left before the answer was written").WithCause(err)
 	}
@@ -97,24 +132,66 @@ func (f *Face) success(c *call) error {
 	return nil
 }
 
-// Refuse answers a request that has no route, or that broke before it had one.
-func (f *Face) Refuse(x *wire.Exchange, err *rpc.Error) rpc.Sent {
-	return f.refuse(x, err, nil, nil)
+const jsonType = "application/json"
+
+// octets is the type of a google.api.HttpBody that has none (RFC 9110 section 8.3).
+var octets = []byte("application/octet-stream")
+
+// content is the body of the answer and its type; buf holds what had to be made.
+func (c *call) content(buf *rpc.Buffer) (typ string, body []byte, err error) {
+	rule, wire := c.m.Rule, c.Reply.Message.Data
+	switch {
+	case rule.RawAnswer:
+		typ, data, err := jsonwire.SplitHTTPBody(wire, rule.ResponseBody)
+		if len(typ) == 0 {
+			typ = octets
+		}
+		return string(typ), data, err
+	case rule.ResponseBody != nil:
+		buf.B, err = jsonwire.AppendFieldJSON(buf.B, wire, c.Method.Output, rule.ResponseBody, c.m.Options.JSON)
+	default:
+		buf.B, err = jsonwire.AppendJSON(buf.B, wire, c.Method.Output, c.m.Options.JSON)
+	}
+	return jsonType, buf.B, err
 }
 
-func (f *Face) refuse(x *wire.Exchange, e *rpc.Error, types *schema.Schema, header rpc.Metadata) rpc.Sent {
+// Refuse answers a request that has no route, or that broke before it had one.
+func (f *Face) Refuse(x *wire.Exchange, err *rpc.Error) rpc.Sent {
+	return f.refuse(x, err, refusal{})
+}
+
+// refusal is what an error is answered with; all of it may be missing.
+type refusal struct {
+	types           *schema.Schema // to decode details with
+	header, trailer rpc.Metadata
+	rest            *rpcadapters.REST
+}
+
+func (f *Face) refuse(x *wire.Exchange, e *rpc.Error, r refusal) rpc.Sent {
 	status := e.Status
 	if status == 0 {
 		status = rpcadapters.HTTPStatus(e.Code)
 	}
-	header = append(header,
-		rpc.Pair{Key: "content-type", Value: "application/json"},
+	bare := e.Bare
+	header := append(r.header,
+		rpc.Pair{Key: "content-type", Value: jsonType},
 		rpc.Pair{Key: "x-request-id", Value: x.ID})
 	header = append(header, e.Header...)
+	if status == 429 || status == 503 {
+		if after := retryAfter(e.Details); after != "" && !e.Header.Has("retry-after") {
+			header = append(header, rpc.Pair{Key: "retry-after", Value: after})
+		}
+	}
+	if r.rest != nil && r.rest.GRPCGateway {
+		bare = true
+		if e.Code == codes.Unauthenticated && !header.Has("www-authenticate") {
+			header = append(header, rpc.Pair{Key: "www-authenticate", Value: printable(e.Message)})
+		}
+	}
 	buf := rpc.GetBuffer()
-	buf.B = f.appendStatus(buf.B, e, types)
+	buf.B = f.appendStatus(buf.B, e, r.types, bare)
 	already := x.Status() != 0
-	err := x.Respond(status, header, buf.B)
+	err := respond(x, status, header, r.trailer, buf.B)
 	if err == nil {
 		buf.Free() // else it is left to the collector, as in success
 	}
@@ -129,9 +206,94 @@ func (f *Face) refuse(x *wire.Exchange, e *rpc.Error, types *schema.Schema, head
 	return s
 }
 
+// printable is text with what a header cannot carry replaced.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// retryAfter is the delay of the first google.rpc.RetryInfo among encoded details, in whole seconds rounded up as the
+// header has it (RFC 9110 section 10.2.3); "" when there is none.
+func retryAfter(details [][]byte) string {
+	for _, d := range details {
+		url, value := splitAny(d)
+		if !strings.HasSuffix(url, "/google.rpc.RetryInfo") {
+			continue
+		}
+		seconds, nanos := delay(field(value, 1))
+		if nanos > 0 {
+			seconds++
+		}
+		if seconds >= 0 && seconds <= maxRetryAfter {
+			return strconv.FormatInt(seconds, 10)
+		}
+	}
+	return ""
+}
+
+// maxRetryAfter is the longest delay that is passed on, in seconds: a longer one is a mistake of units.
+const maxRetryAfter = 30 * 24 * 3600
+
+// delay reads a google.protobuf.Duration.
+func delay(b []byte) (seconds, nanos int64) {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return seconds, nanos
+		}
+		b = b[n:]
+		if typ == protowire.VarintType && num <= 2 {
+			v, n := protowire.ConsumeVarint(b)
+			if n < 0 {
+				return seconds, nanos
+			}
+			b = b[n:]
+			if num == 1 {
+				seconds = int64(v) //nolint:gosec // two's complement, as protobuf has it
+			} else {
+				nanos = int64(v) //nolint:gosec // as above
+			}
+			continue
+		}
+		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+			return seconds, nanos
+		}
+		b = b[n:]
+	}
+	return seconds, nanos
+}
+
+// field is the last value of a length-delimited field; broken bytes give what came before the break.
+func field(b []byte, want protowire.Number) (value []byte) {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return value
+		}
+		b = b[n:]
+		if num == want && typ == protowire.BytesType {
+			v, n := protowire.ConsumeBytes(b)
+			if n < 0 {
+				return value
+			}
+			value, b = v, b[n:]
+			continue
+		}
+		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+			return value
+		}
+		b = b[n:]
+	}
+	return value
+}
+
 // appendStatus writes google.rpc.Status as JSON, its details decoded with the schema's types, else with the standard
-// ones; an unknown type keeps its bytes as base64.
-func (f *Face) appendStatus(dst []byte, e *rpc.Error, types *schema.Schema) []byte {
+// ones; an unknown type keeps its bytes as base64. bare: without the details that the gateway would add itself.
+func (f *Face) appendStatus(dst []byte, e *rpc.Error, types *schema.Schema, bare bool) []byte {
 	dst = append(dst, `{"code":`...)
 	dst = strconv.AppendInt(dst, int64(e.Code), 10)
 	dst = append(dst, `,"message":`...)
@@ -143,6 +305,9 @@ func (f *Face) appendStatus(dst []byte, e *rpc.Error, types *schema.Schema) []by
 			dst = append(dst, ',')
 		}
 		dst = f.appendDetail(dst, d, types)
+	}
+	if bare {
+		return append(dst, `]}`...)
 	}
 	if e.Reason != "" {
 		if len(dst) > start {
@@ -194,30 +359,5 @@ func (f *Face) appendDetail(dst, detail []byte, types *schema.Schema) []byte {
 
 // splitAny reads the two fields of an encoded google.protobuf.Any; broken bytes give what came before the break.
 func splitAny(b []byte) (url string, value []byte) {
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return url, value
-		}
-		b = b[n:]
-		if typ != protowire.BytesType {
-			if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
-				return url, value
-			}
-			b = b[n:]
-			continue
-		}
-		v, n := protowire.ConsumeBytes(b)
-		if n < 0 {
-			return url, value
-		}
-		b = b[n:]
-		switch num {
-		case 1:
-			url = string(v)
-		case 2:
-			value = v
-		}
-	}
-	return url, value
+	return string(field(b, 1)), field(b, 2)
 }

@@ -69,7 +69,7 @@ func TestErrorBody(t *testing.T) {
 		{"text that is not UTF-8", &rpc.Error{Code: codes.Unknown, Message: "a\xffb"}, "{\"code\":2,\"message\":\"a\uFFFDb\",\"details\":[]}"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, string(f.appendStatus(nil, tc.err, nil))); diff != "" {
+			if diff := cmp.Diff(tc.want, string(f.appendStatus(nil, tc.err, nil, false))); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -84,7 +84,7 @@ func FuzzErrorBody(f *testing.F) {
 	f.Add([]byte{0x0a, 0x02, 0xff, 0xfe, 0x12, 0x01, 0x00}, "")
 	f.Fuzz(func(t *testing.T, detail []byte, message string) {
 		var got struct{ Code int }
-		raw := face.appendStatus(nil, &rpc.Error{Code: codes.Aborted, Message: message, Details: [][]byte{detail, detail}}, nil)
+		raw := face.appendStatus(nil, &rpc.Error{Code: codes.Aborted, Message: message, Details: [][]byte{detail, detail}}, nil, false)
 		if err := json.Unmarshal(raw, &got); err != nil || got.Code != int(codes.Aborted) {
 			t.Errorf("want JSON with code 10, found %v: %s", err, raw)
 		}

@@ -3,6 +3,7 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -57,6 +58,7 @@ type call struct {
 	typ    *schema.Message // of msg
 	params []jsonwire.Param
 	header rpc.Metadata // backing of the answer's headers
+	held   int          // bytes of the budget
 }
 
 // Serve makes a call of the exchange, has h handle it and writes the answer.
@@ -74,7 +76,11 @@ func (f *Face) Serve(ctx context.Context, x *wire.Exchange, m *rpcadapters.Match
 
 func (f *Face) handle(ctx context.Context, c *call, h rpc.Handler) error {
 	var err error
-	c.Call.Header, err = rpcadapters.AppendRequestMetadata(c.Call.Header[:0], c.x.HTTP.Header, c.m.Options.Request, rpcadapters.PassListed)
+	policy := rpcadapters.PassListed
+	if c.m.Options.REST.GRPCGateway {
+		policy = rpcadapters.PassCarried
+	}
+	c.Call.Header, err = rpcadapters.AppendRequestMetadata(c.Call.Header[:0], c.x.HTTP.Header, c.m.Options.Request, policy)
 	if err != nil {
 		return err
 	}
@@ -125,6 +131,9 @@ func (c *call) receive(ctx context.Context) error {
 		n, err := c.x.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
 		c.raw.B = b
+		if !c.hold(n) {
+			return overloaded()
+		}
 		if len(b) > limit {
 			return tooLarge(limit)
 		}
@@ -164,75 +173,152 @@ func (c *call) Message(ctx context.Context, m *schema.Message) (*rpc.Message, er
 	if c.typ == m {
 		return &c.msg, nil
 	}
-	binding := c.m.Binding
-	req := jsonwire.Request{Message: m, Params: c.params[:0]}
-	if binding.Body != httprule.NoBody {
-		if err := c.checkContent(); err != nil {
-			return nil, err
-		}
-		body, err := c.Raw(ctx)
-		if err != nil {
-			return nil, err
-		}
-		req.Body = body
-		req.BodyField = binding.BodyField
-	} else if c.x.ContentLength != 0 {
-		// Nobody asked for this body; it is read all the same, for the caller's departure is seen behind it only.
-		if _, err := c.Raw(ctx); err != nil {
-			return nil, err
-		}
+	rule, o := c.m.Rule, c.m.Options
+	req := jsonwire.Request{Message: m, Params: c.params[:0], BodyField: rule.BodyField, Override: o.REST.Override || o.REST.GRPCGateway, Mask: rule.Mask}
+	if err := c.body(ctx, &req); err != nil {
+		return nil, err
 	}
 	var err error
-	if c.x.HTTP.Query != "" && binding.Body != httprule.WholeBody {
-		req.Params, err = jsonwire.AppendQuery(req.Params, m, c.x.HTTP.Query, c.m.Options.JSON)
-		if err != nil {
+	if c.x.HTTP.Query != "" {
+		if req.Params, err = jsonwire.AppendQuery(req.Params, m, c.x.HTTP.Query, o.JSON, &rule.Query); err != nil {
 			return nil, badRequest(err)
 		}
-	} else if c.x.HTTP.Query != "" && !c.m.Options.JSON.IgnoreUnknown {
-		return nil, rpc.Refuse(codes.InvalidArgument, "INVALID_REQUEST", "the body is the whole message here, so query parameters bind to nothing: found %q", firstName(c.x.HTTP.Query))
 	}
-	for i, path := range binding.Vars {
-		req.Params = append(req.Params, jsonwire.Param{Field: path, Value: c.m.Vars[i], From: jsonwire.FromPath})
+	for i, path := range rule.Vars {
+		req.Params = jsonwire.AppendPath(req.Params, path, c.m.Vars[i], &rule.Query)
 	}
 	c.params = req.Params
 	buf := rpc.GetBuffer()
-	buf.B, err = jsonwire.AppendRequest(buf.B, &req, c.m.Options.JSON)
+	buf.B, err = jsonwire.AppendRequest(buf.B, &req, o.JSON)
 	if err != nil {
 		buf.Free()
 		return nil, badRequest(err)
+	}
+	if !c.hold(len(buf.B)) {
+		buf.Free()
+		return nil, overloaded()
 	}
 	c.msg.Own(buf)
 	c.typ = m
 	return &c.msg, nil
 }
 
-// checkContent accepts JSON. A form content type is taken for JSON when the body starts like it, since that is what curl
-// -d sends; any other type, and any content encoding, is refused rather than misread.
-func (c *call) checkContent() error {
+// body puts the request's body into req as the rule has it: JSON, a form, or the content of a google.api.HttpBody.
+func (c *call) body(ctx context.Context, req *jsonwire.Request) error {
+	rule, gateway := c.m.Rule, c.m.Options.REST.GRPCGateway
+	if rule.Body == httprule.NoBody {
+		return c.noBody(ctx, req)
+	}
+	kind := jsonContent
+	if rule.RawBody {
+		req.Raw, req.ContentType = true, c.x.HTTP.Header.Get("content-type")
+	} else {
+		var err error
+		if kind, err = c.contentKind(gateway); err != nil {
+			return err
+		}
+	}
+	body, err := c.Raw(ctx)
+	if err != nil {
+		return err
+	}
+	if kind == formContent && !req.Raw && !looksLikeJSON(body) {
+		return c.form(req, body)
+	}
+	req.Body = body
+	return nil
+}
+
+// noBody is for a rule without a body. It is read all the same, for the caller's departure is seen behind it only; one
+// that says something is refused, since nobody would hear it.
+func (c *call) noBody(ctx context.Context, req *jsonwire.Request) error {
+	if c.x.ContentLength == 0 {
+		return nil
+	}
+	body, err := c.Raw(ctx)
+	if err != nil {
+		return err
+	}
+	if c.m.Options.REST.GRPCGateway {
+		if kind, err := c.contentKind(true); err == nil && kind == formContent && !looksLikeJSON(body) {
+			return c.form(req, body)
+		}
+		return nil
+	}
+	if c.m.Options.JSON.IgnoreUnknown || saysNothing(body) {
+		return nil
+	}
+	return rpc.Refuse(codes.InvalidArgument, "INVALID_REQUEST", "%s takes no body, found one of %d bytes: put its fields into the query", c.m.Rule.Verb+" "+c.m.Rule.Template.String(), len(body))
+}
+
+// saysNothing tells a body that is empty or an empty object, as clients send one for form's sake.
+func saysNothing(body []byte) bool {
+	b := bytes.TrimSpace(body)
+	return len(b) == 0 || len(b) >= 2 && b[0] == '{' && b[len(b)-1] == '}' && len(bytes.TrimSpace(b[1:len(b)-1])) == 0
+}
+
+// form reads a form body; its pairs are those of a query.
+func (c *call) form(req *jsonwire.Request, body []byte) error {
+	var err error
+	req.Params, err = jsonwire.AppendForm(req.Params, req.Message, body, c.m.Rule.BodyField, c.m.Options.JSON, &c.m.Rule.Query)
+	if err != nil {
+		return badRequest(err)
+	}
+	return nil
+}
+
+// looksLikeJSON tells JSON from a form where the content type says form: that is what curl -d sends, whatever it is given.
+func looksLikeJSON(body []byte) bool {
+	b := bytes.TrimLeft(body, " \t\r\n")
+	return len(b) > 0 && (b[0] == '{' || b[0] == '[' || b[0] == '"')
+}
+
+type contentKind uint8
+
+const (
+	jsonContent contentKind = iota
+	formContent
+)
+
+// contentKind accepts JSON and forms; any other type, and any content encoding, is refused rather than misread. Callers of
+// grpc-gateway's kind may call JSON what they like.
+func (c *call) contentKind(gateway bool) (contentKind, error) {
 	if e := c.x.HTTP.Header.Get("content-encoding"); e != "" && e != "identity" {
-		return rpc.Refuse(codes.InvalidArgument, "UNSUPPORTED_ENCODING", "content-encoding %q is not served here: send the body as it is", e).WithStatus(415)
+		return 0, rpc.Refuse(codes.InvalidArgument, "UNSUPPORTED_ENCODING", "content-encoding %q is not served here: send the body as it is", e).WithStatus(415)
 	}
 	full := c.x.HTTP.Header.Get("content-type")
 	typ, _, _ := strings.Cut(full, ";")
 	typ = strings.TrimSpace(typ)
-	if typ == "" || typ == "application/json" || typ == "application/x-www-form-urlencoded" ||
-		strings.EqualFold(typ, "application/json") || strings.HasSuffix(typ, "+json") {
-		return nil
+	switch {
+	case typ == "", typ == jsonType, strings.EqualFold(typ, jsonType), strings.HasSuffix(typ, "+json"):
+		return jsonContent, nil
+	case strings.EqualFold(typ, "application/x-www-form-urlencoded"):
+		return formContent, nil
+	case gateway:
+		return jsonContent, nil
 	}
-	return rpc.Refuse(codes.InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", "content-type %q is not served here: send application/json", full).WithStatus(415)
+	return 0, rpc.Refuse(codes.InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", "content-type %q is not served here: send application/json", full).WithStatus(415)
 }
 
-func firstName(query string) string {
-	name, _, _ := strings.Cut(query, "&")
-	name, _, _ = strings.Cut(name, "=")
-	return name
+// hold takes n bytes of the budget until the call's end.
+func (c *call) hold(n int) bool {
+	if !c.m.Options.Budget.Take(n) {
+		return false
+	}
+	c.held += n
+	return true
+}
+
+func overloaded() *rpc.Error {
+	e := rpc.Refuse(codes.Unavailable, "TRANSLATION_BUDGET", "the gateway is translating as much as it may at one moment: try again")
+	e.Header.Add("retry-after", "1")
+	return e
 }
 
 // badRequest makes the caller's error of a fault in JSON or in a parameter.
 func badRequest(err error) *rpc.Error {
 	e := rpc.Refuse(codes.InvalidArgument, "INVALID_REQUEST", "%s", err)
-	var je *jsonwire.Error
-	if errors.As(err, &je) && je.Path != "" {
+	if je, ok := errors.AsType[*jsonwire.Error](err); ok {
 		e.Fields = []rpc.FieldViolation{{Field: je.Path, Description: je.Message}}
 	}
 	return e
@@ -240,6 +326,7 @@ func badRequest(err error) *rpc.Error {
 
 // release gives back what the call holds and makes it ready for the next.
 func (c *call) release() {
+	c.m.Options.Budget.Give(c.held)
 	c.msg.Free()
 	c.Reply.Reset()
 	if c.raw != nil {

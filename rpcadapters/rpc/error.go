@@ -23,6 +23,7 @@ type Error struct {
 	Status   int    // HTTP status where it differs from the code's (413, 404, ...); 0: by the table
 	Fields   []FieldViolation
 	Header   Metadata // HTTP headers that go with the answer: Allow, Retry-After
+	Bare     bool     // the caller is told code and message alone
 	cause    error
 }
 

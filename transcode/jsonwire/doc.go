@@ -14,6 +14,7 @@ import (
 // Options are a route's choices in the JSON mapping. The zero value is protobuf's default.
 type Options struct {
 	EmitUnpopulated bool // write fields without presence also when they are zero
+	EmitNull        bool // with EmitUnpopulated, write unset fields with presence that are in no oneof, as null
 	ProtoNames      bool // write declared names instead of lowerCamelCase
 	EnumNumbers     bool // write enums as numbers
 	Int64Numbers    bool // write 64-bit integers as numbers, which JavaScript rounds

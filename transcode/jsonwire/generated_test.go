@@ -210,6 +210,7 @@ func TestGenerated(t *testing.T) {
 	}{
 		{jsonwire.Options{}, protojson.MarshalOptions{Resolver: w.types}},
 		{jsonwire.Options{EmitUnpopulated: true}, protojson.MarshalOptions{Resolver: w.types, EmitDefaultValues: true}},
+		{jsonwire.Options{EmitUnpopulated: true, EmitNull: true}, protojson.MarshalOptions{Resolver: w.types, EmitUnpopulated: true}},
 		{jsonwire.Options{ProtoNames: true}, protojson.MarshalOptions{Resolver: w.types, UseProtoNames: true}},
 		{jsonwire.Options{EnumNumbers: true}, protojson.MarshalOptions{Resolver: w.types, UseEnumNumbers: true}},
 	}

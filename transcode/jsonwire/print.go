@@ -88,11 +88,13 @@ func (p *printer) lacks(m *schema.Message, base int) bool {
 	}))
 }
 
-// unpopulated writes the fields from index i up to end that have no presence, at their zero.
+// unpopulated writes the fields from index i up to end that have no presence, at their zero; with EmitNull also the others
+// that are in no oneof, as null.
 func (p *printer) unpopulated(m *schema.Message, i, end int, first bool) bool {
 	for ; i < end; i++ {
 		f := m.Fields[i]
-		if f.Presence || f.Desc.IsExtension() {
+		null := f.Presence
+		if f.Desc.IsExtension() || null && (!p.opts.EmitNull || f.Desc.ContainingOneof() != nil) {
 			continue
 		}
 		if !first {
@@ -104,7 +106,11 @@ func (p *printer) unpopulated(m *schema.Message, i, end int, first bool) bool {
 		} else {
 			p.out = append(p.out, f.JSONKey...)
 		}
-		p.zero(f)
+		if null {
+			p.raw("null")
+		} else {
+			p.zero(f)
+		}
 	}
 	return first
 }
