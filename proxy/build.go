@@ -104,6 +104,7 @@ func (b *builder) schemas(ctx context.Context) {
 			b.faults = append(b.faults, schemaFault(b.doc, i, conf, err))
 			continue
 		}
+		l.outside = b.outsideRules(fmt.Sprintf("schemas[%d]", i), conf.GetHttpRules(), l)
 		b.snap.schemas[conf.GetName()] = l
 	}
 }
@@ -293,7 +294,7 @@ func (b *builder) routes(global []named) {
 		rt.hosts = lower(conf.GetHosts())
 		rt.conditions = b.conditions(at, conf.GetHeaders())
 		if conf.GetHttp() != nil {
-			for _, binding := range b.ownRule(at, sv, conf.GetHttp()) {
+			for _, binding := range b.ownRule(rt, conf.GetHttp()) {
 				selected[binding.Method] = true
 				r.add(rt, binding)
 			}
@@ -309,7 +310,7 @@ func (b *builder) routes(global []named) {
 				if m.Name[1:] == glob && !b.streams(fmt.Sprintf("%s.methods[%d]", at, j), m) {
 					continue
 				}
-				for _, binding := range b.bindings(at, m) {
+				for _, binding := range b.bindings(rt, m) {
 					r.add(rt, binding)
 				}
 			}
@@ -331,7 +332,7 @@ func (b *builder) routes(global []named) {
 			if selected[m] {
 				continue
 			}
-			for _, binding := range b.bindings(rt.path, m) {
+			for _, binding := range b.bindings(rt, m) {
 				r.add(rt, binding)
 			}
 		}

@@ -193,7 +193,7 @@ func other(p placed, x *wire.Exchange, taken *target) Other {
 	switch {
 	case why != "":
 		o.Why = why
-	case p.rule.Verb != x.HTTP.Method && p.rule.Verb != "*":
+	case !p.rule.Takes(x.HTTP.Method):
 		o.rank += near
 		o.Why = fmt.Sprintf("it takes %s, not %s", p.rule.Verb, x.HTTP.Method)
 	case !hostFits(p.host, x.HTTP.Host):

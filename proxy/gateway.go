@@ -267,6 +267,7 @@ func (g *Gateway) Files() []string {
 			}
 			files = append(files, s.GetProto().GetPaths()...)
 			files = append(files, s.GetProto().GetImportRoots()...)
+			files = append(files, s.GetHttpRules()...)
 		}
 		files = append(files, authorities(doc)...)
 	}

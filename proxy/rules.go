@@ -1,25 +1,93 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/api/annotations"
 
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
+	"github.com/causeway-gateway/causeway/proxy/config"
 	"github.com/causeway-gateway/causeway/transcode/httprule"
 	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
-// bindings are a method's HTTP rules, or the one it has without any.
-func (b *builder) bindings(at string, m *schema.Method) []*httprule.Binding {
+// outside are the HTTP rules of one file kept outside the protos.
+type outside struct {
+	file  *config.Rules
+	rules *httprule.Rules
+}
+
+// outsideRules reads the files of a schema's rules, which serve with it.
+func (b *builder) outsideRules(at string, files []string, l *loaded) []outside {
+	var out []outside
+	for i, name := range files {
+		file, err := config.LoadRules(name)
+		if faults, ok := errors.AsType[config.Faults](err); ok {
+			if len(faults) == 1 && faults[0].Line == 0 { // the file as a whole: the place that names it is the better one
+				b.fault(fmt.Sprintf("%s.http_rules[%d]", at, i), "%s", faults[0].Summary()).WithFix(faults[0].Fix)
+			} else {
+				b.faults = append(b.faults, faults...)
+			}
+			continue
+		}
+		rules, err := httprule.NewRules(file.HTTP)
+		if err != nil {
+			for _, f := range ruleFaults(err) {
+				b.faults = append(b.faults, file.Fault(f.Index, "%s", f.Message).WithFix("write the full name of a method: acme.v1.Orders.Get"))
+			}
+			continue
+		}
+		if len(l.schema.Services()) > 0 {
+			for _, f := range rules.Unused(l.schema) {
+				b.faults = append(b.faults, file.Fault(f.Index, "selector %q: %s", f.Selector, f.Message).WithFix("name a method of schema "+l.name+", or remove the rule"))
+			}
+		}
+		out = append(out, outside{file, rules})
+	}
+	return out
+}
+
+// ruleFaults takes the joined faults of rules apart.
+func ruleFaults(err error) []*httprule.RuleFault {
+	var faults []*httprule.RuleFault
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil
+	}
+	for _, e := range joined.Unwrap() {
+		if f, ok := errors.AsType[*httprule.RuleFault](e); ok {
+			faults = append(faults, f)
+		}
+	}
+	return faults
+}
+
+// bindings are the HTTP rules of a method on a route: those from outside the protos, else its own, or the one it has
+// without any.
+func (b *builder) bindings(rt *route, m *schema.Method) []*httprule.Binding {
+	o := httprule.Options{RepeatedInPath: rt.REST.GRPCGateway}
+	for _, out := range slices.Backward(rt.service.schema.outside) {
+		i := out.rules.Index(m)
+		if i < 0 {
+			continue
+		}
+		o.Decoding = out.rules.Decoding()
+		bindings, err := o.Compile(m, out.rules.For(m))
+		if err != nil {
+			b.faults = append(b.faults, out.file.Fault(i, "%s", err).WithFix("mend the rule"))
+		}
+		return bindings
+	}
 	rule := httprule.Rule(m)
 	if rule == nil {
 		return []*httprule.Binding{httprule.Default(m)}
 	}
-	bindings, err := httprule.Compile(m, rule)
+	bindings, err := o.Compile(m, rule)
 	if err != nil {
-		b.fault(at, "%s", err).WithFix("mend the rule in " + declared(m) + ", or give the method a route with an `http` rule of its own")
+		b.fault(rt.path, "%s", err).WithFix("mend the rule in " + declared(m) + ", or give the method a rule outside the proto (`http_rules`)")
 	}
 	return bindings
 }
@@ -34,7 +102,8 @@ func declared(m *schema.Method) string {
 }
 
 // ownRule compiles a route's own HTTP rule.
-func (b *builder) ownRule(at string, sv *service, conf *configv1.HTTPRule) []*httprule.Binding {
+func (b *builder) ownRule(rt *route, conf *configv1.HTTPRule) []*httprule.Binding {
+	at, sv := rt.path, rt.service
 	methods := sv.methods(conf.GetMethod())
 	if len(methods) != 1 || strings.Contains(conf.GetMethod(), "*") {
 		if len(sv.schema.schema.Services()) > 0 {
@@ -49,7 +118,7 @@ func (b *builder) ownRule(at string, sv *service, conf *configv1.HTTPRule) []*ht
 	for _, more := range conf.GetAdditionalBindings() {
 		rule.AdditionalBindings = append(rule.AdditionalBindings, httpRule(more))
 	}
-	bindings, err := httprule.Compile(methods[0], rule)
+	bindings, err := httprule.Options{RepeatedInPath: rt.REST.GRPCGateway}.Compile(methods[0], rule)
 	if err != nil {
 		b.fault(at+".http", "%s", err)
 	}

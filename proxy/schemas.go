@@ -26,8 +26,9 @@ type loaded struct {
 	version int    // of a pushed schema
 	pushed  bool
 	schema  *schema.Schema
-	watch   []string // files and folders it was read from
-	stale   error    // why the source could not be read again; the former descriptors serve on
+	watch   []string  // files and folders it was read from
+	stale   error     // why the source could not be read again; the former descriptors serve on
+	outside []outside // HTTP rules kept outside the protos, in the order of their files
 }
 
 // reflectTimeout bounds asking a live server for its descriptors.
