@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/api/annotations"
@@ -56,9 +57,36 @@ func Rule(m *schema.Method) *annotations.HttpRule {
 	return r
 }
 
+// Options are choices in how rules are read. The zero value is what google/api/http.proto says of HttpRule.
+type Options struct {
+	// RepeatedInPath lets a variable name a repeated field of scalars or enums, as grpc-gateway does: what is captured is
+	// a list divided by commas. http.proto forbids it.
+	RepeatedInPath bool
+	Decoding       Decoding
+}
+
+// Decoding says what stays percent-encoded in variables of several segments. Those of one segment are always decoded
+// whole.
+type Decoding uint8
+
+// The two texts of google/api/http.proto differ. HttpRule, "Path template syntax": the server "does the reverse
+// decoding, except "%2F" and "%2f" are left unchanged". Http, fully_decode_reserved_expansion: "The default behavior is
+// to not decode RFC 6570 reserved characters in multi segment matches", and set, they are decoded "except in cases of
+// single segment matches in reserved expansion, where "%2F" will be left encoded". Set, it is therefore the first text;
+// an encoded slash stays encoded behind "**" too, as in Envoy, or "a%2Fb" and "a/b" would be one name.
+const (
+	ExceptSlash    Decoding = iota // all is decoded but the slash
+	ExceptReserved                 // nor are the reserved characters :/?#[]@!$&'()*+,;=
+)
+
 // Compile resolves r and its additional bindings against m: the bindings in the rule's order, r's own first. The error
 // joins all faults, one line each; every one names the method, the binding and the part at fault.
 func Compile(m *schema.Method, r *annotations.HttpRule) ([]*Binding, error) {
+	return Options{}.Compile(m, r)
+}
+
+// Compile is the function Compile with the choices of o.
+func (o Options) Compile(m *schema.Method, r *annotations.HttpRule) ([]*Binding, error) {
 	rules := append([]*annotations.HttpRule{r}, r.GetAdditionalBindings()...)
 	if n := len(rules) - 1; n > maxAdditional {
 		return nil, fmt.Errorf("http rule of %s: wanted at most %d additional_bindings, found %d", fullName(m), maxAdditional, n)
@@ -66,8 +94,11 @@ func Compile(m *schema.Method, r *annotations.HttpRule) ([]*Binding, error) {
 	bindings := make([]*Binding, 0, len(rules))
 	var faults []error
 	for i, r := range rules {
-		c := compiler{method: m, rule: r, additional: i}
+		c := compiler{options: o, method: m, rule: r, additional: i}
 		if b := c.compile(); b != nil {
+			if other := sameRequests(bindings, b); other != nil {
+				c.fail("%s %s of the same rule takes the same requests", other.Verb, other.Template)
+			}
 			bindings = append(bindings, b)
 		}
 		faults = append(faults, c.faults...)
@@ -76,6 +107,16 @@ func Compile(m *schema.Method, r *annotations.HttpRule) ([]*Binding, error) {
 		return nil, err
 	}
 	return bindings, nil
+}
+
+// sameRequests is the one of bindings that takes the requests that b would take, or nil.
+func sameRequests(bindings []*Binding, b *Binding) *Binding {
+	for _, other := range bindings {
+		if other.Verb == b.Verb && other.Template.verb == b.Template.verb && slices.Equal(other.Template.segs, b.Template.segs) {
+			return other
+		}
+	}
+	return nil
 }
 
 // Default is the binding of a method without a rule: POST /package.Service/Method with the whole message as body.
@@ -88,6 +129,12 @@ func Default(m *schema.Method) *Binding {
 	return &Binding{Verb: http.MethodPost, Template: t, Method: m, Body: WholeBody}
 }
 
+// Takes says that b answers requests of an HTTP verb, as far as that goes: a binding for GET answers HEAD, too, where no
+// other does.
+func (b *Binding) Takes(verb string) bool {
+	return b.Verb == verb || b.Verb == "*" || verb == http.MethodHead && b.Verb == http.MethodGet
+}
+
 // String returns the binding in one line, as "GET /v1/{name=orders/*} -> demo.orders.v1.Orders/GetOrder".
 func (b *Binding) String() string {
 	return b.Verb + " " + b.Template.String() + " -> " + fullName(b.Method)
@@ -98,6 +145,7 @@ func fullName(m *schema.Method) string { return strings.TrimPrefix(m.Name, "/") 
 
 // compiler compiles one rule.
 type compiler struct {
+	options    Options
 	method     *schema.Method
 	rule       *annotations.HttpRule
 	additional int // 1 for the first additional binding
@@ -132,7 +180,7 @@ func (c *compiler) compile() *Binding {
 	b := &Binding{Verb: verb, Method: c.method}
 	c.template(b, path)
 	c.body(b)
-	if name := c.rule.GetResponseBody(); name != "" {
+	if name := c.rule.GetResponseBody(); name != "" && name != "*" {
 		field, err := c.method.Output.Path(name)
 		if err != nil {
 			c.fail("response_body %q: %v", abridge(name), err)
@@ -175,6 +223,9 @@ func (c *compiler) template(b *Binding, path string) {
 		c.fail("path column %d: wanted %s, found %s", syntax.Column, syntax.Want, syntax.Found)
 		return
 	}
+	if c.options.Decoding == ExceptReserved {
+		t.keep = reserve6570
+	}
 	b.Template = t
 	b.Vars = make([]schema.Path, len(t.vars)) // nil where there was a fault
 	for i, v := range t.vars {
@@ -183,7 +234,7 @@ func (c *compiler) template(b *Binding, path string) {
 			c.fail("variable {%s}: %v", abridge(v.Field), err)
 			continue
 		}
-		if last := path.Last(); !fromString(last) {
+		if last := path.Last(); !c.fromString(last) {
 			c.fail("variable {%s}: wanted a field that one string can set, found %s", v.Field, last.Shape())
 			continue
 		}
@@ -237,8 +288,11 @@ func within(p, outer schema.Path) bool {
 }
 
 // fromString says that one string can set f: no repeated field or map, and of messages only those whose JSON form is a
-// string, and the wrappers.
-func fromString(f *schema.Field) bool {
+// string, and the wrappers. By choice a repeated field of scalars or enums is one, too.
+func (c *compiler) fromString(f *schema.Field) bool {
+	if f.Cardinality == schema.Repeated && f.Message == nil {
+		return c.options.RepeatedInPath
+	}
 	if f.Cardinality != schema.Singular {
 		return false
 	}

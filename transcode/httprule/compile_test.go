@@ -47,6 +47,7 @@ message Book {
   string name = 1;
   string title = 2;
   repeated Author authors = 3;
+  Author editor = 4;
 }
 message Author {string name = 1;}
 message Request {
@@ -318,6 +319,16 @@ func TestCompile(t *testing.T) {
 		{rule("get", "/{orderId}", ""), []string{"GET /{orderId} -> lib.v1.Library/GetBook {order_id} body none"}},
 		{rule("get", "/{at.seconds}", ""), []string{"GET /{at.seconds} -> lib.v1.Library/GetBook {at.seconds} body none"}},
 		{response(rule("get", "/", ""), "authors"), []string{"GET / -> lib.v1.Library/GetBook body none response authors"}},
+		{response(rule("get", "/", ""), "editor.name"), []string{"GET / -> lib.v1.Library/GetBook body none response editor.name"}},
+		{response(rule("get", "/", ""), "*"), []string{"GET / -> lib.v1.Library/GetBook body none"}},
+		{rule("post", "/{book.editor.name}", "book.editor"), []string{"POST /{book.editor.name} -> lib.v1.Library/GetBook {book.editor.name} body field book.editor"}},
+		{rule("post", "/x", "book.authors"), []string{"POST /x -> lib.v1.Library/GetBook body field book.authors"}},
+		{rule("*", "/x", "*"), []string{"* /x -> lib.v1.Library/GetBook body whole"}},
+		{rule("PURGE", "/{id}:all:now", "*"), []string{"PURGE /{id}:all:now -> lib.v1.Library/GetBook {id} body whole"}},
+		{also(rule("get", "/{id}", ""), rule("put", "/{id}", ""), rule("*", "/{name}", ""), rule("HEAD", "/{id}", "")), []string{
+			"GET /{id} -> lib.v1.Library/GetBook {id} body none", "PUT /{id} -> lib.v1.Library/GetBook {id} body none",
+			"* /{name} -> lib.v1.Library/GetBook {name} body none", "HEAD /{id} -> lib.v1.Library/GetBook {id} body none",
+		}},
 	} {
 		bindings, err := Compile(m, c.rule)
 		if err != nil {
@@ -379,6 +390,11 @@ func TestCompileErrors(t *testing.T) {
 		{"nested", also(rule("get", "/a", ""), rule("get", "/b", ""), also(rule("get", "/c", ""), rule("get", "/d", ""))), []string{
 			`, additional binding 2, GET /c: an additional binding cannot have additional_bindings of its own; move them one level up`,
 		}},
+		{"same requests", also(rule("get", "/a/{id}:x", ""), rule("get", "/a/{id}", ""), rule("get", "/{name=a/*}:x", "")), []string{
+			`, additional binding 2, GET /{name=a/*}:x: GET /a/{id}:x of the same rule takes the same requests`,
+		}},
+		{"unknown below the response", response(rule("get", "/", ""), "authors.name"), []string{`, GET /: response_body "authors.name": field "authors" of lib.v1.Book is repeated message, so it has no field "name"`}},
+		{"body below a repeated field", rule("post", "/", "book.authors.name"), []string{`, POST /: body "book.authors.name": field "authors" of lib.v1.Book is repeated message, so it has no field "name"`}},
 		{"too many", many, []string{`: wanted at most 50 additional_bindings, found 51`}},
 		{"all at once", also(rule("get", "/{nam}/{id}", "*"), rule("", "", ""), rule("put", "/x/", "")), []string{
 			`, GET /{nam}/{id}: variable {nam}: lib.v1.Request has no field "nam"; did you mean "name"?`,

@@ -9,12 +9,13 @@ type Binding struct {
 	Verb     string // "GET", ..., a custom kind, or "*" for every verb
 	Template *Template
 	Method   *schema.Method
-	// Vars are the fields that the template's variables set, in the template's order.
+	// Vars are the fields that the template's variables set, in the template's order. One may be repeated if Options
+	// allowed that: its text is then a list divided by commas.
 	Vars []schema.Path
 	Body Body
 	// BodyField is the field that the body is read into when Body is FieldBody.
 	BodyField schema.Path
-	// ResponseBody is the field of the answer that is sent alone; nil: the whole message.
+	// ResponseBody is the field of the answer that is sent alone; nil: the whole message (`response_body: "*"`, too).
 	ResponseBody schema.Path
 }
 
