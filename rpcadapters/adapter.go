@@ -54,6 +54,14 @@ type Face interface {
 	Refuse(x *wire.Exchange, err *rpc.Error) rpc.Sent
 }
 
+// Named is a Face whose requests name the method by their path, /package.Service/Method. Its calls have no Rule. Looked up
+// once, when the gateway is made.
+type Named interface {
+	Face
+	// Named is there to tell such faces apart.
+	Named()
+}
+
 // Matched is what the edge found for an exchange.
 type Matched struct {
 	Method  *schema.Method

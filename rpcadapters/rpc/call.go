@@ -96,10 +96,18 @@ type Body interface {
 	Message(ctx context.Context, m *schema.Message) (*Message, error)
 }
 
-// Stream is the caller's half of a streaming call.
+// Stream is the caller's half of a streaming call. One goroutine may receive while another sends.
 type Stream interface {
-	Recv(m *Message) error // io.EOF after the last request
-	Send(m *Message) error
+	// Recv gives the next request in wire bytes; io.EOF after the last, else an *Error. The message is the receiver's, who
+	// frees it.
+	Recv(m *Message) error
+	// Start sends the head of the answer with Call.Reply.Header as it is then. The first Send does so if nobody did.
+	Start() error
+	// Send sends one answer; m is not held afterwards. It waits while the caller does not take bytes. more says that
+	// another follows at once, so that this one need not go out alone. The error is an *Error: the caller has gone.
+	Send(m *Message, more bool) error
+	// Stop ends a Recv that waits, and all later ones, with an error: the call is over and wants no more requests.
+	Stop()
 }
 
 // Handler handles a call: a plugin around the next one, or the forwarder at the end. It blocks until the call has its

@@ -54,6 +54,12 @@ type Streamer interface {
 	Abort()
 }
 
+// ReadStopper ends reading a body from outside. A Streamer whose body may be read in a goroutine of its own has it.
+type ReadStopper interface {
+	// StopRead makes a Read that waits, and all later ones, return an error. It may be called while another goroutine reads.
+	StopRead()
+}
+
 // Taker hands the connection over, with the bytes already read from it; the engine forgets it.
 type Taker interface {
 	TakeOver() (net.Conn, []byte, error)
@@ -98,6 +104,14 @@ func (x *Exchange) SetDeadline(t time.Time) {
 	x.Deadline = t
 	if x.ctx != nil {
 		x.ctx.SetDeadline(t)
+	}
+}
+
+// StopRead ends reading the body: a Read that waits, and all later ones, return an error. It may be called from another
+// goroutine than the one that reads.
+func (x *Exchange) StopRead() {
+	if s, ok := x.engine.(ReadStopper); ok {
+		s.StopRead()
 	}
 }
 
