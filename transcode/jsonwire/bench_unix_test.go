@@ -4,6 +4,7 @@ package jsonwire_test
 
 import (
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -90,5 +91,43 @@ func BenchmarkRatio(b *testing.B) {
 				b.ReportMetric(0, "ns/op")
 			})
 		}
+	}
+}
+
+// BenchmarkOrders compares the worst orders with the best, see TestLinear: processor time in order and out of order, and the
+// median of the ratios of its rounds.
+func BenchmarkOrders(b *testing.B) {
+	for _, o := range orders(b) {
+		b.Run(strings.ReplaceAll(o.name, " ", "_"), func(b *testing.B) {
+			var dst []byte
+			measure := func(in []byte) float64 {
+				const runs = 5
+				start := processorTime(b)
+				for range runs {
+					var err error
+					if o.json {
+						dst, err = jsonwire.AppendWire(dst[:0], in, o.m, nil)
+					} else {
+						dst, err = jsonwire.AppendJSON(dst[:0], in, o.m, nil)
+					}
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+				return float64(processorTime(b)-start) / runs
+			}
+			var best, worst, ratios []float64
+			for b.Loop() {
+				for range 7 {
+					x, y := measure(o.best), measure(o.worst)
+					best, worst, ratios = append(best, x), append(worst, y), append(ratios, y/x)
+				}
+			}
+			median := func(s []float64) float64 { slices.Sort(s); return s[len(s)/2] }
+			b.ReportMetric(median(best), "cpu-ns/ordered")
+			b.ReportMetric(median(worst), "cpu-ns/out-of-order")
+			b.ReportMetric(median(ratios), "times")
+			b.ReportMetric(0, "ns/op")
+		})
 	}
 }

@@ -306,7 +306,7 @@ func (p *parser) list(f *schema.Field) verdict {
 		}
 	}
 	if g >= 0 {
-		if len(p.out) == p.gaps[g].at+1 {
+		if p.nothingIn(g) {
 			p.dropLen(g, start)
 		} else {
 			p.closeLen(g)
@@ -329,8 +329,9 @@ func (p *parser) mapping(f *schema.Field) verdict {
 		return set
 	}
 	p.scope++
-	scope := p.scope
+	scope := p.names.open(p.scope, f.MapKey.Wire)
 	for more := true; more; {
+		p.elements++ // the key
 		if !p.element() {
 			return bad
 		}
@@ -347,7 +348,7 @@ func (p *parser) mapping(f *schema.Field) verdict {
 		if !p.mapKey(f.MapKey) {
 			return bad
 		}
-		if _, twice := p.keys.put(scope, p.out[key:], 0); twice {
+		if p.names.put(p.out, uint32(key), scope) {
 			p.failf(at, "map key %s is given twice", p.found(at))
 			return bad
 		}
@@ -359,7 +360,7 @@ func (p *parser) mapping(f *schema.Field) verdict {
 		case bad:
 			return bad
 		case dropped:
-			p.keys.dropLast()
+			p.names.drop(p.out, uint32(key), scope)
 			p.dropLen(g, start)
 		default:
 			p.closeLen(g)
@@ -369,18 +370,21 @@ func (p *parser) mapping(f *schema.Field) verdict {
 			return bad
 		}
 	}
+	p.names.close()
 	return set
 }
 
-// mapKey reads the key at pos and writes it without its tag.
+// mapKey reads the key at pos and writes it without its tag, with its length where it has one: nameSet reads it there.
 func (p *parser) mapKey(f *schema.Field) bool {
-	if f.Kind == protoreflect.StringKind {
-		return p.stringValue()
-	}
 	at := p.pos
 	raw, ok := p.str()
 	if !ok {
 		return false
+	}
+	if f.Kind == protoreflect.StringKind {
+		p.out = appendVarint(p.out, uint64(len(raw)))
+		p.out = append(p.out, raw...)
+		return true
 	}
 	if f.Kind == protoreflect.BoolKind {
 		if s := string(raw); s == "true" || s == "false" {

@@ -36,19 +36,15 @@ type anyIndex struct {
 	typeKey int         // of the Any being read: where its "@type" key stands
 }
 
+// anyObject is where an object stands, and its "@type" key. Offsets end below flagBit, see maxText.
 type anyObject struct {
-	at      int // of the brace
-	typeKey int // of the "@type" key, or -1
-	members int
-	twice   int // of a second "@type" key, or -1
+	at      uint32 // of the brace; with flagBit: the object has members
+	typeKey uint32 // of the "@type" key, or 0; with flagBit: of the second one
 }
 
-func (a *anyIndex) reset() {
-	if cap(a.objects)*32 > keepScratch {
-		a.objects = nil
-	}
-	a.objects, a.end, a.typeKey = a.objects[:0], 0, 0
-}
+const flagBit = 1 << 31
+
+func (a *anyIndex) reset() { a.objects, a.end, a.typeKey = a.objects[:0], 0, 0 }
 
 // anyObject reads a google.protobuf.Any: an object whose "@type" says what else is in it.
 func (p *parser) anyObject(types *schema.Schema) bool {
@@ -112,7 +108,7 @@ func (p *parser) anyObject(types *schema.Schema) bool {
 	p.keepZero = keep
 	p.partial--
 	p.anys.typeKey = outer
-	if len(p.out) == p.gaps[g].at+1 {
+	if p.nothingIn(g) {
 		p.dropLen(g, start)
 	} else {
 		p.closeLen(g)
@@ -187,18 +183,20 @@ func (p *parser) findType(open int) (int, bool) {
 		p.elements = elements // the same members are counted when they are read
 		p.anys.end = p.pos
 	}
-	i, ok := slices.BinarySearchFunc(p.anys.objects, open, func(o anyObject, at int) int { return o.at - at })
+	i, ok := slices.BinarySearchFunc(p.anys.objects, open, func(o anyObject, at int) int { return int(o.at&^flagBit) - at })
 	if !ok {
 		return 0, p.fail(open, "wanted an object")
 	}
 	o := p.anys.objects[i]
 	switch {
-	case o.twice >= 0:
-		return 0, p.fail(o.twice, `"@type" is given twice`)
-	case o.typeKey < 0 && o.members > 0 && !p.opts.IgnoreUnknown:
+	case o.typeKey&flagBit != 0:
+		return 0, p.fail(int(o.typeKey&^flagBit), `"@type" is given twice`)
+	case o.typeKey == 0 && o.at&flagBit != 0 && !p.opts.IgnoreUnknown:
 		return 0, p.fail(open, `wanted "@type" in an Any, found an object without`)
+	case o.typeKey == 0:
+		return -1, true
 	}
-	return o.typeKey, true
+	return int(o.typeKey), true
 }
 
 // scanTypes passes over the value at pos and notes the "@type" of every object in it.
@@ -216,7 +214,7 @@ func (p *parser) scanTypes() bool {
 	object := -1
 	if c == '{' {
 		object = len(p.anys.objects)
-		p.anys.objects = append(p.anys.objects, anyObject{at: p.pos, typeKey: -1, twice: -1})
+		p.anys.objects = append(p.anys.objects, anyObject{at: uint32(p.pos)})
 	}
 	p.pos++
 	closing := c + 2
@@ -248,12 +246,12 @@ func (p *parser) scanKey(object int) bool {
 		return false
 	}
 	o := &p.anys.objects[object]
-	o.members++
+	o.at |= flagBit
 	if string(name) == "@type" {
-		if o.typeKey >= 0 {
-			o.twice = at
+		if o.typeKey == 0 {
+			o.typeKey = uint32(at)
 		} else {
-			o.typeKey = at
+			o.typeKey = uint32(at) | flagBit
 		}
 	}
 	return p.want(':', `":" after a key`)

@@ -2,15 +2,11 @@ package jsonwire_test
 
 import (
 	"bytes"
-	"context"
-	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/bufbuild/protocompile"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/causeway-gateway/causeway/transcode/jsonwire"
 	"github.com/causeway-gateway/causeway/transcode/schema"
@@ -88,6 +84,13 @@ func TestElements(t *testing.T) {
 	list := func(name, element string, n int) []byte {
 		return []byte(`{"` + name + `":[` + strings.TrimSuffix(strings.Repeat(element+",", n), ",") + `]}`)
 	}
+	labels := func(n int) []byte {
+		b := []byte(`{"labels":{"":""`)
+		for i := range n - 1 {
+			b = append(strconv.AppendInt(append(b, `,"`...), int64(i), 10), `":""`...)
+		}
+		return append(b, `}}`...)
+	}
 	for name, c := range map[string]struct {
 		m    *schema.Message
 		in   func(n int) []byte
@@ -96,14 +99,15 @@ func TestElements(t *testing.T) {
 		"numbers":  {scalars, func(n int) []byte { return list("rInt32", "7", n) }, most - 1},
 		"strings":  {scalars, func(n int) []byte { return list("rString", `""`, n) }, most - 1},
 		"messages": {tree, func(n int) []byte { return list("kids", `{}`, n) }, most - 1},
-		"values":   {w.message(t, "google.protobuf.Value"), func(n int) []byte { return list("a", `[]`, n) }, most - 1},
+		"values":   {w.message(t, "google.protobuf.Value"), func(n int) []byte { return list("a", `[]`, n) }, most - 2}, // a map entry is two
+		"map":      {w.message(t, "test.three.Request"), labels, most/2 - 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			wire, err := jsonwire.AppendWire(nil, c.in(c.most), c.m, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if name != "values" { // which have more fields on the wire than elements in JSON
+			if name != "values" && name != "map" { // which have more fields on the wire than elements in JSON
 				if _, err := jsonwire.AppendJSON(nil, wire, c.m, nil); err != nil {
 					t.Fatal(err)
 				}
@@ -122,136 +126,4 @@ func TestElements(t *testing.T) {
 	if _, err := jsonwire.AppendWire(nil, []byte(`{"left":{}}`), tree, &jsonwire.Options{MaxDepth: 1}); err == nil {
 		t.Error("MaxDepth is not kept")
 	}
-}
-
-// wideMessage has as many repeated fields as are asked for, plus one plain one.
-func wideMessage(t *testing.T, fields int) *schema.Message {
-	t.Helper()
-	var b strings.Builder
-	b.WriteString("syntax = \"proto3\";\npackage wide;\nmessage Wide {\n")
-	for i := range fields {
-		fmt.Fprintf(&b, "  repeated bool f%d = %d [packed = false];\n", i, i+1)
-	}
-	fmt.Fprintf(&b, "  Wide wide = %d;\n}\n", fields+1)
-	c := protocompile.Compiler{Resolver: &protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{"wide.proto": b.String()})}}
-	files, err := c.Compile(context.Background(), "wide.proto")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd, err := protodesc.NewFile(protodesc.ToFileDescriptorProto(files[0]), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var reg protoregistry.Files
-	if err := reg.RegisterFile(fd); err != nil {
-		t.Fatal(err)
-	}
-	s, err := schema.New(&reg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, _ := s.Message("wide.Wide")
-	return m
-}
-
-// TestLinear counts what is looked at: input in its worst order may cost three times the best, and no more.
-func TestLinear(t *testing.T) {
-	w := theWorld(t)
-	tree, two := w.message(t, "test.three.Tree"), w.message(t, "test.two.Two")
-	wide := wideMessage(t, 1000)
-	field := func(n protowire.Number, content []byte) []byte {
-		return protowire.AppendBytes(protowire.AppendTag(nil, n, protowire.BytesType), content)
-	}
-	flag := func(n protowire.Number) []byte {
-		return protowire.AppendVarint(protowire.AppendTag(nil, n, protowire.VarintType), 1)
-	}
-	var ordered, interleaved []byte
-	for f := range 1000 {
-		for range 90 {
-			ordered = append(ordered, flag(protowire.Number(f+1))...)
-		}
-	}
-	for range 90 {
-		for f := range 1000 {
-			interleaved = append(interleaved, flag(protowire.Number(1000-f))...)
-		}
-	}
-	var inOrder, outOfOrder []byte
-	for range 98 {
-		var head []byte
-		for f := range 500 {
-			head = append(head, flag(protowire.Number(f+1))...)
-		}
-		inOrder = append(head, field(1001, inOrder)...)
-		var tail []byte
-		for f := range 500 {
-			tail = append(tail, flag(protowire.Number(500-f))...)
-		}
-		outOfOrder = append(field(1001, outOfOrder), tail...)
-	}
-	const parts = 10_000
-	one, many := field(3, bytes.Repeat(field(4, nil), parts)), bytes.Repeat(field(3, field(4, nil)), parts)
-	group := func(inner []byte) []byte {
-		b := protowire.AppendTag(nil, 6, protowire.StartGroupType)
-		b = protowire.AppendTag(b, 2, protowire.StartGroupType)
-		b = append(b, field(3, inner)...)
-		b = protowire.AppendTag(b, 2, protowire.EndGroupType)
-		return protowire.AppendTag(b, 6, protowire.EndGroupType)
-	}
-	content := bytes.Repeat(flag(4), 50_000)
-	shallow, deep := group(content), content
-	for range 33 {
-		deep = group(deep)
-	}
-	chain := content // groups directly in groups, unknown to the message
-	for range 98 {
-		chain = append(append(protowire.AppendTag(nil, 90, protowire.StartGroupType), chain...), protowire.AppendTag(nil, 90, protowire.EndGroupType)...)
-	}
-	for _, c := range []struct {
-		name        string
-		m           *schema.Message
-		best, worst []byte
-	}{
-		{"interleaved", wide, ordered, interleaved},
-		{"levels out of order", wide, inOrder, outOfOrder},
-		{"split", tree, one, many},
-		{"groups", two, shallow, deep},
-		{"unknown groups", two, content, chain},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			best, err := jsonwire.StepsToJSON(c.best, c.m)
-			if err != nil {
-				t.Fatal(err)
-			}
-			worst, err := jsonwire.StepsToJSON(c.worst, c.m)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Logf("%d steps in order, %d out of order", best, worst)
-			if best < len(c.best)/20 || worst > 3*best {
-				t.Errorf("%d steps in order, %d out of order", best, worst)
-			}
-		})
-	}
-	t.Run("type last", func(t *testing.T) {
-		const typ = `"@type":"type.googleapis.com/test.three.Known"`
-		inner := `{"rNull":[` + strings.TrimSuffix(strings.Repeat("null,", 20_000), ",") + `],` + typ + `}`
-		first, last := inner, inner
-		for range 48 {
-			first = `{` + typ + `,"any":` + first + `}`
-			last = `{"any":` + last + `,` + typ + `}`
-		}
-		best, err := jsonwire.StepsToWire([]byte(first), w.message(t, "google.protobuf.Any"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		worst, err := jsonwire.StepsToWire([]byte(last), w.message(t, "google.protobuf.Any"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("%d steps with the type first, %d with it last", best, worst)
-		if best < 20_000 || worst > 3*best {
-			t.Errorf("%d steps with the type first, %d with it last", best, worst)
-		}
-	})
 }

@@ -2,9 +2,8 @@ package jsonwire
 
 import "hash/maphash"
 
-// keySet is a hash table from (scope, bytes) to a number: the keys of open maps, the fields given by parameters, the ends
-// of groups. It is emptied in time linear in what was put in, and its seed is its own, so that no input can be made to
-// collide.
+// keySet is a hash table from (scope, bytes) to a number: the fields given by parameters, and the keys of maps among them. It
+// is emptied in time linear in what was put in, and its seed is its own, so that no input can be made to collide.
 type keySet struct {
 	seed  maphash.Seed
 	slots []uint32 // index in items plus one; a power of two
@@ -77,21 +76,6 @@ func (s *keySet) get(scope uint32, key []byte) (uint32, bool) {
 		}
 	}
 	return 0, false
-}
-
-// dropLast forgets the key that was put in last. No open chain leads over its slot to another key, because every other
-// key was put in before it.
-func (s *keySet) dropLast() {
-	n := uint32(len(s.items))
-	it := s.items[n-1]
-	mask := uint64(len(s.slots) - 1)
-	i := it.hash & mask
-	for s.slots[i] != n {
-		i = (i + 1) & mask
-	}
-	s.slots[i] = 0
-	s.items = s.items[:n-1]
-	s.bytes = s.bytes[:it.off]
 }
 
 func (s *keySet) grow() {

@@ -3,7 +3,6 @@ package jsonwire
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 	"unicode/utf16"
@@ -35,14 +34,16 @@ type parser struct {
 	depth       int
 	elements    int
 	steps       int // elements looked at, also those looked at twice: what a parse costs
+	moved       int // bytes that spread has moved
 	maxDepth    int
 	maxElements int
 	partial     int  // above 0: required fields are not checked
 	keepZero    bool // also write zeros of fields without presence, since what comes later must override or see them
 
 	seen  []uint64 // bit sets of the open messages whose tables do not fit one word
-	keys  keySet
-	scope uint32 // number of maps begun: the scope of their keys
+	keys  keySet   // of parameters
+	names nameSet  // of the maps in JSON
+	scope uint32   // number of maps begun
 	tmp   []byte
 	anys  anyIndex
 
@@ -54,9 +55,9 @@ type parser struct {
 
 // gap is the place of a length.
 type gap struct {
-	at     int // of the reserved byte in out
-	before int // parser.extra when it was opened
-	size   int // the length, once closed
+	at     uint32 // of the reserved byte in out
+	before uint32 // parser.extra when it was opened
+	size   uint32 // the length, once closed
 }
 
 var parsers = sync.Pool{New: func() any { return new(parser) }}
@@ -77,15 +78,22 @@ func newParser(dst, in []byte, o *Options) *parser {
 func (p *parser) release() {
 	p.in, p.out = nil, nil
 	p.gaps, p.extra = p.gaps[:0], 0
-	p.depth, p.elements, p.steps, p.partial, p.keepZero, p.scope = 0, 0, 0, 0, false, 0
+	p.depth, p.elements, p.steps, p.moved, p.partial, p.keepZero, p.scope = 0, 0, 0, 0, 0, false, 0
 	p.seen = p.seen[:0]
 	p.keys.reset()
+	p.names.reset()
 	p.anys.reset()
 	p.failed, p.failMsg, p.cause = false, "", nil
-	if cap(p.tmp)+cap(p.gaps)*24 > keepScratch {
-		p.tmp, p.gaps = nil, nil
+	if p.scratch()+cap(p.tmp) > keepScratch {
+		p.tmp, p.gaps, p.names, p.anys, p.seen = nil, nil, nameSet{}, anyIndex{}, nil
 	}
 	parsers.Put(p)
+}
+
+// scratch is the memory in bytes that p holds for a body besides input and output: at most 16 bytes for each element that
+// it counts, and what depth and schema account for. An escaped string that is looked at, such as a key, has p.tmp besides.
+func (p *parser) scratch() int {
+	return cap(p.gaps)*12 + p.names.scratch() + cap(p.anys.objects)*8 + cap(p.seen)*8
 }
 
 func (o *Options) limits() (depth, elements int) {
@@ -117,33 +125,39 @@ func (p *parser) fault(above string) *Error {
 	return &Error{Path: joinPath(above, path), Line: line, Column: column, Message: p.failMsg, cause: p.cause}
 }
 
+// maxText is the largest text in bytes whose output, which may be several times as large, has offsets that fit the tables.
+const maxText = 256 << 20
+
 // fits refuses a text whose offsets do not fit the tables.
 func (p *parser) fits() bool {
-	return uint64(len(p.in)) <= math.MaxUint32 || p.fail(0, "wanted a body below 4 GiB, found a larger one")
+	return len(p.in) <= maxText && len(p.out) <= maxText || p.fail(0, "wanted a body of at most 256 MiB, found a larger one")
 }
 
 // openLen reserves the length of what follows; closeLen(g) ends it.
 func (p *parser) openLen() int {
-	p.gaps = append(p.gaps, gap{at: len(p.out), before: p.extra})
+	p.gaps = append(p.gaps, gap{at: uint32(len(p.out)), before: uint32(p.extra)})
 	p.out = append(p.out, 0)
 	return len(p.gaps) - 1
 }
 
 func (p *parser) closeLen(g int) {
 	o := &p.gaps[g]
-	n := len(p.out) - o.at - 1 + p.extra - o.before
+	n := len(p.out) - int(o.at) - 1 + p.extra - int(o.before)
 	if n < 0x80 { // then nothing inside needs a gap either: g is the last
 		p.out[o.at] = byte(n)
 		p.gaps = p.gaps[:g]
 		return
 	}
-	o.size = n
+	o.size = uint32(n)
 	p.extra += varintLen(uint64(n)) - 1
 }
 
+// nothingIn says that nothing was written since openLen gave g.
+func (p *parser) nothingIn(g int) bool { return len(p.out) == int(p.gaps[g].at)+1 }
+
 // dropLen takes back everything since openLen gave g, and the start bytes of out.
 func (p *parser) dropLen(g, start int) {
-	p.extra = p.gaps[g].before
+	p.extra = int(p.gaps[g].before)
 	p.gaps = p.gaps[:g]
 	p.out = p.out[:start]
 }
@@ -155,10 +169,12 @@ func (p *parser) spread() {
 		p.out = slices.Grow(p.out, p.extra)[:end+p.extra]
 		shift := p.extra
 		for _, g := range slices.Backward(p.gaps) {
-			copy(p.out[g.at+1+shift:], p.out[g.at+1:end])
+			at := int(g.at)
+			p.moved += end - at - 1
+			copy(p.out[at+1+shift:], p.out[at+1:end])
 			shift -= varintLen(uint64(g.size)) - 1
-			putVarint(p.out[g.at+shift:], uint64(g.size))
-			end = g.at
+			putVarint(p.out[at+shift:], uint64(g.size))
+			end = at
 		}
 	}
 	p.gaps, p.extra = p.gaps[:0], 0

@@ -184,8 +184,8 @@ func (p *printer) list(f *schema.Field, i, j int) bool {
 		if o.typ() == protowire.BytesType && f.PackedTag != 0 {
 			at, end := p.span(o)
 			for at < end {
-				if p.elements++; p.elements > p.maxElements {
-					return p.failf("more than %d fields and elements in one message", p.maxElements)
+				if !p.element() {
+					return false
 				}
 				v, next := number(p.in, at, end, f.Wire)
 				if next < 0 {

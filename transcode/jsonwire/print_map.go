@@ -23,6 +23,11 @@ type mapKey struct {
 // mapping writes the entries of the run occs[i:j], sorted by key; of several with one key the last.
 func (p *printer) mapping(f *schema.Field, i, j int) bool {
 	base := len(p.keys)
+	if n := base + j - i; n > cap(p.keys) {
+		keys := make([]mapKey, base, max(n, cap(p.keys)+cap(p.keys)/8))
+		copy(keys, p.keys)
+		p.keys = keys
+	}
 	for ; i < j; i++ {
 		k, ok := p.entryKey(f, p.occs[i])
 		if !ok {
@@ -188,18 +193,24 @@ func (p *printer) key(f *schema.Field, k uint64) bool {
 	return true
 }
 
-// entryValue appends the occurrences of the value in a map entry.
+// entryValue appends the occurrences of the value in a map entry. The entry counts for its key and its value, whether they
+// are written or not, besides what it counts as a field.
 func (p *printer) entryValue(f *schema.Field, entry occurrence) bool {
 	i, end := p.span(entry)
+	p.elements++ // the key
+	if !p.element() {
+		return false
+	}
+	extra := -2
 	for i < end {
 		num, typ, next := p.tag(i, end)
 		i = p.skip(num, typ, next, end)
 		p.steps++
-		if p.elements++; p.elements > p.maxElements {
-			return p.failf("more than %d fields and elements in one message", p.maxElements)
+		if extra++; extra > 0 && !p.element() {
+			return false
 		}
 		if num == f.MapValue.Number && typ == f.MapValue.Wire {
-			p.occs = append(p.occs, occurrence{pos: uint32(next), info: uint32(typ)})
+			p.push(occurrence{pos: uint32(next), info: uint32(typ)})
 		}
 	}
 	return true

@@ -215,8 +215,8 @@ func (p *printer) any(types *schema.Schema, lo, hi int) bool {
 				return p.fail("wanted the wire form of google.protobuf.Any, found bytes that are not")
 			}
 			p.steps++
-			if p.elements++; p.elements > p.maxElements {
-				return p.failf("more than %d fields and elements in one message", p.maxElements)
+			if !p.element() {
+				return false
 			}
 			o := occurrence{pos: uint32(next), info: uint32(typ)}
 			switch {
@@ -247,7 +247,7 @@ func (p *printer) any(types *schema.Schema, lo, hi int) bool {
 	p.out, _ = appendString(p.out, p.in[start:end])
 	base := len(p.occs)
 	if val.info != 0 {
-		p.occs = append(p.occs, val)
+		p.push(val)
 	}
 	p.partial++
 	var ok bool

@@ -1,9 +1,9 @@
 package jsonwire
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -21,10 +21,10 @@ type printer struct {
 	out []byte
 
 	occs   []occurrence // of the open messages, outermost first
-	spare  []occurrence // the other half of the radix sort
+	places []uint32     // where the sort puts each occurrence
 	cuts   []cut
 	keys   []mapKey
-	groups keySet   // offset of a group's content -> offset of its end tag
+	groups groupEnds
 	stack  []uint32 // numbers and offsets of the groups being passed over
 
 	opts        Options
@@ -70,10 +70,16 @@ func (p *printer) release() {
 	p.occs, p.cuts, p.keys, p.stack = p.occs[:0], p.cuts[:0], p.keys[:0], p.stack[:0]
 	p.depth, p.elements, p.steps, p.partial, p.demand = 0, 0, 0, 0, false
 	p.groups.reset()
-	if (cap(p.occs)+cap(p.spare))*8+cap(p.keys)*16+cap(p.stack)*4 > keepScratch {
-		p.occs, p.spare, p.keys, p.stack = nil, nil, nil, nil
+	if p.scratch() > keepScratch {
+		p.occs, p.places, p.keys, p.stack, p.cuts, p.groups = nil, nil, nil, nil, nil, groupEnds{}
 	}
 	printers.Put(p)
+}
+
+// scratch is the memory in bytes that p holds besides input and output: at most 16 bytes for each element that it counts,
+// and what depth and schema account for.
+func (p *printer) scratch() int {
+	return cap(p.occs)*8 + cap(p.places)*4 + cap(p.keys)*16 + cap(p.groups.slots)*8 + cap(p.stack)*4 + cap(p.cuts)*16
 }
 
 // AppendJSON appends to dst the JSON form of the message m whose wire form is given. Fields stand in the order of
@@ -152,9 +158,7 @@ func (p *printer) span(o occurrence) (start, end int) {
 		n, at := varint(p.in, int(o.pos), len(p.in))
 		return at, at + int(n)
 	case protowire.StartGroupType:
-		var key [4]byte
-		binary.LittleEndian.PutUint32(key[:], o.pos)
-		e, _ := p.groups.get(0, key[:])
+		e, _ := p.groups.get(o.pos)
 		return int(o.pos), int(e)
 	default:
 		return int(o.pos), p.end
@@ -204,9 +208,7 @@ func (p *printer) skip(num protowire.Number, typ protowire.Type, i, end int) int
 // skipGroup passes over the group num whose content begins at i. It notes where this group and those inside it end, so
 // that a chain of groups is gone over once and not once per level.
 func (p *printer) skipGroup(num protowire.Number, i, end int) int {
-	var key [4]byte
-	binary.LittleEndian.PutUint32(key[:], uint32(i))
-	if e, ok := p.groups.get(0, key[:]); ok {
+	if e, ok := p.groups.get(uint32(i)); ok {
 		_, next := varint(p.in, int(e), end)
 		return next
 	}
@@ -232,8 +234,10 @@ func (p *printer) skipGroup(num protowire.Number, i, end int) int {
 			if p.stack[top] != uint32(n) {
 				return -1
 			}
-			binary.LittleEndian.PutUint32(key[:], p.stack[top+1])
-			p.groups.put(0, key[:], uint32(at))
+			if !p.element() {
+				return -1
+			}
+			p.groups.put(p.stack[top+1], uint32(at))
 			p.stack = p.stack[:top]
 		default:
 			if i = p.skip(n, typ, i, end); i < 0 {
@@ -263,8 +267,8 @@ func (p *printer) index(m *schema.Message, lo, hi int) bool {
 				return p.broken(m)
 			}
 			p.steps++
-			if p.elements++; p.elements > p.maxElements {
-				return p.failf("more than %d fields and elements in one message", p.maxElements)
+			if !p.element() {
+				return false
 			}
 			i = next
 			if typ == protowire.BytesType && i < end && in[i] < 0x80 {
@@ -288,6 +292,9 @@ func (p *printer) index(m *schema.Message, lo, hi int) bool {
 				clash = clash || oneofs&bit != 0
 				oneofs |= bit
 			}
+			if len(p.occs) == cap(p.occs) {
+				p.room(i, end, part, hi)
+			}
 			p.occs = append(p.occs, occurrence{pos: uint32(next), info: uint32(f.Index)<<3 | uint32(typ)})
 		}
 	}
@@ -298,6 +305,52 @@ func (p *printer) index(m *schema.Message, lo, hi int) bool {
 		p.sort(base, len(m.Fields))
 	}
 	return true
+}
+
+// element counts one field, list element or map entry.
+func (p *printer) element() bool {
+	if p.elements++; p.elements > p.maxElements {
+		return p.failf("more than %d fields and elements in one message", p.maxElements)
+	}
+	return true
+}
+
+// room makes p.occs large enough for one occurrence and for all fields that follow it, at in[i:end] and in the parts
+// behind the one at hand. Counting them first costs less than growing by doubling, in time and in memory.
+func (p *printer) room(i, end, part, hi int) {
+	const least = 64
+	n := least
+	for {
+		for i >= 0 && i < end {
+			num, typ, next := p.tag(i, end)
+			if next < 0 || p.err != nil {
+				break // the walk will find the fault
+			}
+			p.steps++
+			n++
+			i = p.skip(num, typ, next, end)
+		}
+		if part++; part >= hi || n > p.maxElements {
+			break
+		}
+		i, end = p.span(p.occs[part])
+	}
+	p.grow(min(n, p.maxElements+least))
+}
+
+// grow makes room for n more occurrences, or for an eighth of those that are there.
+func (p *printer) grow(n int) {
+	occs := make([]occurrence, len(p.occs), len(p.occs)+max(n, len(p.occs)/8))
+	copy(occs, p.occs)
+	p.occs = occs
+}
+
+// push adds one occurrence.
+func (p *printer) push(o occurrence) {
+	if len(p.occs) == cap(p.occs) {
+		p.grow(64)
+	}
+	p.occs = append(p.occs, o)
 }
 
 func (p *printer) broken(m *schema.Message) bool {
@@ -321,14 +374,14 @@ func (p *printer) sort(base, fields int) {
 		}
 		return
 	}
-	if cap(p.spare) < len(occs) {
-		p.spare = make([]occurrence, max(len(occs), cap(p.occs)))
+	if cap(p.places) < len(occs) {
+		p.places = make([]uint32, len(occs))
 	}
-	from, to := occs, p.spare[:len(occs)]
+	places := p.places[:len(occs)]
 	for shift := 3; (fields-1)>>(shift-3) > 0; shift += 8 {
-		p.steps += len(from)
+		p.steps += len(occs)
 		var counts [256]uint32
-		for _, o := range from {
+		for _, o := range occs {
 			counts[o.info>>shift&0xFF]++
 		}
 		sum := uint32(0)
@@ -336,15 +389,17 @@ func (p *printer) sort(base, fields int) {
 			counts[i] = sum
 			sum += c
 		}
-		for _, o := range from {
+		for i, o := range occs {
 			d := o.info >> shift & 0xFF
-			to[counts[d]] = o
+			places[i] = counts[d]
 			counts[d]++
 		}
-		from, to = to, from
-	}
-	if &from[0] != &occs[0] {
-		copy(occs, from)
+		for i := range occs {
+			for j := places[i]; j != uint32(i); j = places[i] {
+				occs[i], occs[j] = occs[j], occs[i]
+				places[i], places[j] = places[j], j
+			}
+		}
 	}
 }
 
@@ -359,8 +414,11 @@ type cut struct {
 // first: a decoder would have read them.
 func (p *printer) settle(m *schema.Message, base int) bool {
 	first := len(p.cuts)
-	for range m.Oneofs {
-		p.cuts = append(p.cuts, cut{})
+	p.cuts = slices.Grow(p.cuts, len(m.Oneofs))[:first+len(m.Oneofs)]
+	for _, o := range p.occs[base:] { // those that are not in the message stay as some other message left them
+		if f := m.Fields[o.index()]; f.Oneof >= 0 {
+			p.cuts[first+f.Oneof].set = false
+		}
 	}
 	for _, o := range p.occs[base:] {
 		if f := m.Fields[o.index()]; f.Oneof >= 0 {
