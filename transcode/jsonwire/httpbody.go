@@ -122,7 +122,7 @@ func checkContentType(s string) *Error {
 	}
 	for _, r := range s {
 		if unicode.IsControl(r) {
-			return &Error{Message: fmt.Sprintf("wanted a content type without control characters, found %s", quoteText(s))}
+			return &Error{Message: "wanted a content type without control characters, found " + quoteText(s)}
 		}
 	}
 	return nil

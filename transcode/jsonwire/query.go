@@ -3,6 +3,7 @@ package jsonwire
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -196,7 +197,7 @@ func (s *pairs) field(name string, q *QueryOptions) (Param, *unfit) {
 // param is the parameter for a field below the message that is read.
 func (s *pairs) param(path schema.Path, key string) Param {
 	if len(s.above) > 0 {
-		path = append(s.above[:len(s.above):len(s.above)], path...)
+		path = append(slices.Clip(s.above), path...)
 	}
 	return Param{Field: path, Key: key}
 }

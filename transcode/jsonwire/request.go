@@ -300,7 +300,7 @@ func (g *merge) admitAll(r *Request, from Source, scope uint32, bodyGiven bool) 
 		if a.From != from {
 			continue
 		}
-		against := ""
+		var against string
 		switch g.elements++; {
 		case g.elements > g.maxElements:
 			against = fmt.Sprintf("more than %d fields and elements in one message", g.maxElements)

@@ -97,7 +97,7 @@ func (g *merge) isGiven(path schema.Path) bool {
 // settle holds the body, which is all of out from start on, against the parameters. It takes out of it what the path
 // gives too, so that nothing is joined.
 func (g *merge) settle(r *Request) error {
-	if err := g.walk(r, 0, r.Message, g.start, len(g.out)); err != nil {
+	if _, err := g.walk(r, 0, r.Message, g.start, len(g.out)); err != nil {
 		return err
 	}
 	if len(g.cuts) == 0 {
@@ -111,62 +111,66 @@ func (g *merge) settle(r *Request) error {
 	return nil
 }
 
-// walk goes over the fields of a message in out[i:end] that a node of the tree has fields below.
-func (g *merge) walk(r *Request, node uint32, m *schema.Message, i, end int) error {
+// walk goes over the fields of a message in out[i:end] that a node of the tree has fields below. A group ends at its end
+// tag, so that groups in groups are not measured over and over; next is behind it.
+func (g *merge) walk(r *Request, node uint32, m *schema.Message, i, end int) (next int, err error) {
 	for i < end {
+		g.steps++
 		num, typ, n := protowire.ConsumeTag(g.out[i:])
-		value := i + n
-		next := value + protowire.ConsumeFieldValue(num, typ, g.out[value:end])
+		if typ == protowire.EndGroupType {
+			return i + n, nil
+		}
 		if g.nodes[node].below>>(num&63)&1 != 0 {
 			if f := m.ByNumber(num); f != nil {
-				if err := g.meet(r, node, f, span{i, next}, value, end); err != nil {
-					return err
+				if i, err = g.meet(r, node, f, typ, span{i, i + n}, end); err != nil {
+					return 0, err
 				}
+				continue
 			}
 		}
-		i = next
+		i += n + protowire.ConsumeFieldValue(num, typ, g.out[i+n:end])
 	}
-	return nil
+	return i, nil
 }
 
-// meet decides on one field of the body that may be given by a parameter, or be in a oneof with one that is. It stands in
-// out at the span; its value begins behind the tag.
-func (g *merge) meet(r *Request, node uint32, f *schema.Field, at span, value, end int) error {
+// meet decides on one field of the body that may be given by a parameter, or be in a oneof with one that is. Its tag
+// stands in out at a span; next is behind its value.
+func (g *merge) meet(r *Request, node uint32, f *schema.Field, typ protowire.Type, tag span, end int) (next int, err error) {
+	at, value := tag.from, tag.to
 	child, ok := g.keys.get(scopeParams, g.edge(edgeField, node, uint32(f.Number)))
+	if ok && !g.nodes[child].whole && !g.nodes[child].taken {
+		if f.Kind == protoreflect.GroupKind {
+			return g.walk(r, child, f.Message, value, end)
+		}
+		size, n := protowire.ConsumeVarint(g.out[value:end])
+		return g.walk(r, child, f.Message, value+n, value+n+int(size))
+	}
+	next = value + protowire.ConsumeFieldValue(f.Number, typ, g.out[value:end])
 	if !ok {
 		if f.Oneof < 0 {
-			return nil
+			return next, nil
 		}
 		member, ok := g.keys.get(scopeParams, g.edge(edgeOneof, node, uint32(f.Oneof)))
 		if !ok {
-			return nil
+			return next, nil
 		}
 		child, _ = g.keys.get(scopeParams, g.edge(edgeField, node, member>>2))
-		return g.otherMember(r, &g.nodes[child], f, at)
+		return next, g.otherMember(r, &g.nodes[child], f, span{at, next})
 	}
 	n := &g.nodes[child]
 	a := &r.Params[n.param]
 	switch {
-	case !n.whole && !n.taken:
-		content := span{value, at.to}
-		if f.Kind == protoreflect.GroupKind {
-			content.to -= varintLen(f.EndTag)
-		} else {
-			_, size := protowire.ConsumeVarint(g.out[value:end])
-			content.from += size
-		}
-		return g.walk(r, child, f.Message, content.from, content.to)
 	case a.From != FromPath:
-		return refused(a, "the body gives it")
-	case r.Override || n.same || f.Cardinality == schema.Singular && !f.Presence && isZero(f, g.out[value:at.to]):
+		return next, refused(a, "the body gives it")
+	case r.Override || n.same || f.Cardinality == schema.Singular && !f.Presence && isZero(f, g.out[value:next]):
 	default:
-		if err := g.compare(r, n, at); err != nil {
-			return err
+		if err := g.compare(r, n, span{at, next}); err != nil {
+			return next, err
 		}
 		n.same = true
 	}
-	g.cuts = append(g.cuts, at)
-	return nil
+	g.cuts = append(g.cuts, span{at, next})
+	return next, nil
 }
 
 // otherMember decides on field f of the body where a parameter gives another member of its oneof.
@@ -210,7 +214,7 @@ func (g *merge) compare(r *Request, n *given, at span) error {
 	field := r.Params[n.param].Field
 	for i := range r.Params {
 		a := &r.Params[i]
-		if a.From == FromPath && slices.Equal(a.Field, field) && !g.paramValue(field.Last(), a.Value, len(field)) {
+		if a.From == FromPath && slices.Equal(a.Field, field) && !g.paramValue(field.Last(), a.Value, field) {
 			return refused(a, g.failMsg)
 		}
 	}

@@ -47,7 +47,7 @@ func (g *merge) param(a *Param) bool {
 	case a.Captured:
 		ok = g.namedValue(a, f)
 	default:
-		ok = g.paramValue(f, a.Value, len(a.Field))
+		ok = g.paramValue(f, a.Value, a.Field)
 	}
 	if ok {
 		g.leave(a.Field, outer)
@@ -75,22 +75,22 @@ func (g *merge) entry(a *Param, f *schema.Field) bool {
 	if _, twice := g.keys.put(scopeKeys, g.prefix, 0); twice {
 		return g.fail(0, "it is given twice")
 	}
-	if !g.paramValue(f.MapValue, a.Value, len(a.Field)+1) {
+	if !g.paramValue(f.MapValue, a.Value, a.Field) {
 		return false
 	}
 	g.closeLen(l)
 	return true
 }
 
-// paramValue writes a parameter's text as one value of f, tag included; depth is the level of that value.
-func (p *parser) paramValue(f *schema.Field, text string, depth int) bool {
+// paramValue writes a parameter's text as one value of f, tag included: the field that ends the path, or its map's value.
+func (p *parser) paramValue(f *schema.Field, text string, path schema.Path) bool {
 	if f.Message == nil {
 		p.out = appendVarint(p.out, f.Tag)
 		return p.paramScalar(f, text)
 	}
 	kind := f.Message.WellKnown
 	if f.Kind == protoreflect.GroupKind || kind == schema.NotWellKnown || kind == schema.Any {
-		return p.fail(0, untold(f))
+		return p.fail(0, untold(f, path))
 	}
 	p.out = appendVarint(p.out, f.Tag)
 	g := p.openLen()
@@ -105,7 +105,7 @@ func (p *parser) paramValue(f *schema.Field, text string, depth int) bool {
 			return p.failf(0, "wanted nothing or {} for google.protobuf.Empty, found %s", quoteText(text))
 		}
 	case kind == schema.Struct || kind == schema.Value || kind == schema.ListValue:
-		if !p.jsonText(f.Message, text, depth) {
+		if !p.jsonText(f.Message, text, len(path)) {
 			return false
 		}
 	default:
@@ -128,17 +128,17 @@ func (p *parser) goDuration(text string) bool {
 }
 
 // untold says how to give a message that has no form as text.
-func untold(f *schema.Field) string {
+func untold(f *schema.Field, path schema.Path) string {
 	switch {
-	case f.Message.WellKnown == schema.Any || f.Parent == nil:
+	case f.Message.WellKnown == schema.Any || f != path.Last():
 		return f.Message.Name + " cannot be given as text, only in a JSON body"
-	case f.Cardinality == schema.Repeated || f.Parent.Desc.IsMapEntry():
-		return f.Message.Name + " cannot be given as text, and a list or map of them only in a JSON body"
+	case f.Cardinality == schema.Repeated:
+		return f.Message.Name + " cannot be given as text, and several of them only in a JSON body"
 	case len(f.Message.Fields) == 0:
 		return f.Message.Name + " cannot be given as text and has no fields: give {} in a JSON body"
 	default:
 		return fmt.Sprintf("wanted the fields of %s one by one, as in %s.%s=..., found a value for the whole",
-			f.Message.Name, f.Name, f.Message.Fields[0].Name)
+			f.Message.Name, path, f.Message.Fields[0].Name)
 	}
 }
 
@@ -156,7 +156,7 @@ func (p *parser) jsonText(m *schema.Message, text string, depth int) bool {
 
 // paramScalar writes text as a value of f's kind, without the tag.
 func (p *parser) paramScalar(f *schema.Field, text string) bool {
-	ok := true
+	var ok bool
 	switch f.Kind {
 	case protoreflect.StringKind:
 		return p.paramString(text)
