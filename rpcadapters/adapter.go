@@ -41,6 +41,34 @@ type Transport interface {
 	Close() error
 }
 
+// Streamer is the ability of a Transport to carry streaming calls.
+type Streamer interface {
+	// Open begins a call. It may return before the upstream has heard of it. ctx ends the stream. The error is an
+	// *rpc.Error; what is not executed may be tried elsewhere.
+	Open(ctx context.Context, c *rpc.Call) (ClientStream, error)
+}
+
+// ClientStream is a streaming call on an upstream. One goroutine may send while another receives. Whoever opened it calls
+// Close once nobody uses it any more.
+type ClientStream interface {
+	// Send sends a request and holds nothing of it afterwards. It waits while the upstream does not take bytes. io.EOF
+	// says that the upstream has ended the call: Recv tells how.
+	Send(m *rpc.Message) error
+	// CloseSend says that there are no more requests.
+	CloseSend() error
+	// Header waits for the head of the answer. The error is that of Recv.
+	Header() (rpc.Metadata, error)
+	// Recv gives the next answer; the message is the receiver's, who frees it. io.EOF after a clean end, else an
+	// *rpc.Error.
+	Recv(m *rpc.Message) error
+	// Ready tells whether the next Recv would not wait.
+	Ready() bool
+	// Trailer is complete once Recv has returned an error.
+	Trailer() rpc.Metadata
+	// Close ends the stream, cancelling it where it is not over: a Send or Recv that waits returns. It may be called twice.
+	Close()
+}
+
 // Face is one inbound protocol borne by HTTP.
 type Face interface {
 	// Name is the protocol's name in logs and metrics: "rest".
