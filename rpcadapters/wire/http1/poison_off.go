@@ -1,0 +1,5 @@
+//go:build !causeway_poison
+
+package http1
+
+func poison([]byte) {}
