@@ -81,7 +81,10 @@ func (g *merge) mask(r *Request, form bool) error {
 // comes twice. The path above is in g.prefix. skip is the field of the mask where m is the request.
 func (g *merge) maskObject(m *schema.Message, skip schema.Path, first int) bool {
 	above := len(g.prefix)
-	g.pos++
+	if g.pos++; g.peek() == '}' {
+		g.pos++
+		return true
+	}
 	for {
 		g.peek()
 		name, ok := g.str()
