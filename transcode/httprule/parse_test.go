@@ -34,6 +34,7 @@ type vectors struct {
 		Request string
 		Want    map[string]any `json:"expect_request_fields"`
 	} `json:"http_proto_examples"`
+	Prose []string `json:"prose_rules"`
 }
 
 func readVectors(t *testing.T) *vectors {
