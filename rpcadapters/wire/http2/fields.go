@@ -87,18 +87,20 @@ func (d *headerDecoder) decode(block []byte, kind blockKind, into *fields) error
 		return connFault(CompressionError, err.Error())
 	}
 	if into.fault == "" && !into.tooLarge {
-		into.fault = d.missing()
+		into.fault = d.missing(into)
 	}
 	return nil
 }
 
 // missing names what a whole block lacks.
-func (d *headerDecoder) missing() string {
+func (d *headerDecoder) missing(into *fields) string {
 	switch d.kind {
 	case requestBlock:
 		switch {
 		case d.seen&seenMethod == 0:
 			return "no :method"
+		case into.method == "CONNECT":
+			return "" // it has no :scheme and no :path (RFC 9113 section 8.5)
 		case d.seen&seenScheme == 0:
 			return "no :scheme"
 		case d.seen&seenPath == 0:

@@ -69,6 +69,10 @@ type frameReader struct {
 	maxContinuations int
 
 	reads atomic.Uint32 // counts reads that brought bytes: whoever looks twice knows whether the peer was heard
+	// begun is not 0 while a frame, DATA excepted, or a header block has come in part. It differs each time, so that
+	// whoever looks now and then can tell how long one takes.
+	begun  atomic.Uint32
+	begins uint32
 }
 
 // newFrameReader reads from src after what was read from it already, which is copied.
@@ -98,6 +102,9 @@ func (r *frameReader) shrink() {
 // again and goes on where it was.
 func (r *frameReader) next(f *inFrame) error {
 	if r.parts == 0 {
+		if r.begun.Load() != 0 {
+			r.begun.Store(0)
+		}
 		if err := r.one(f); err != nil {
 			return err
 		}
@@ -187,6 +194,12 @@ func (r *frameReader) fill(need int) error {
 		b := make([]byte, min(readBufferMax, max(need, 2*len(r.buf))))
 		r.end = copy(b, r.buf[r.start:r.end])
 		r.buf, r.start = b, 0
+	}
+	if r.parts > 0 || r.start < r.end && (r.end-r.start < frameHeaderLen || frameType(r.buf[r.start+3]) != frameData) {
+		if r.begun.Load() == 0 {
+			r.begins += 2
+			r.begun.Store(r.begins | 1)
+		}
 	}
 	n, err := r.src.Read(r.buf[r.end:])
 	if n > 0 {

@@ -30,6 +30,15 @@ type writer struct {
 	refused bool
 	// onError is called once, without mu, when a write failed.
 	onError func(error)
+
+	// Set by owners that want it, after init:
+	// spawn has another goroutine call drain; nil: a new one does.
+	spawn func()
+	// direct: callers of unlockFlush write themselves also where that may wait.
+	direct bool
+	// halfClose: of the connection, ending closes our side only.
+	halfClose bool
+	left      []byte // what drain begins with; belongs to who writes
 }
 
 func (w *writer) init(c net.Conn, onRoom func(), onError func(error)) {
@@ -72,9 +81,21 @@ func (w *writer) unlockFlush() {
 	case !mine:
 	case w.raw != nil:
 		w.flush()
+	case w.direct:
+		w.drain()
 	default:
-		go w.drain(nil)
+		w.hand(nil)
 	}
+}
+
+// hand has another goroutine write left and what comes after it.
+func (w *writer) hand(left []byte) {
+	w.left = left
+	if w.spawn != nil {
+		w.spawn()
+		return
+	}
+	go w.drain()
 }
 
 // unlockKick unlocks mu and has the batch written by another goroutine: for the one that reads.
@@ -82,15 +103,19 @@ func (w *writer) unlockKick() {
 	mine := w.claim()
 	w.mu.Unlock()
 	if mine {
-		go w.drain(nil)
+		w.hand(nil)
 	}
 }
 
 // finish closes the connection once everything is written, within a second. With mu held; unlocks it.
 func (w *writer) finish() {
 	w.ending = true
+	failed := w.err != nil
 	_ = w.conn.SetWriteDeadline(time.Now().Add(time.Second))
 	w.unlockKick()
+	if failed {
+		_ = w.conn.Close()
+	}
 }
 
 // rounds is how often one caller writes for others before it goes about its own business.
@@ -110,16 +135,18 @@ func (w *writer) flush() {
 			return
 		}
 		if n < len(out) {
-			go w.drain(out[n:])
+			w.hand(out[n:])
 			return
 		}
 		w.give(out)
 	}
-	go w.drain(nil)
+	w.hand(nil)
 }
 
-// drain writes what is left of a batch, and further batches until there are none, in a goroutine of its own.
-func (w *writer) drain(left []byte) {
+// drain writes what is left of a batch, and further batches until there are none, in a goroutine that may wait.
+func (w *writer) drain() {
+	left := w.left
+	w.left = nil
 	for {
 		if left == nil {
 			runtime.Gosched()
@@ -144,7 +171,7 @@ func (w *writer) take() []byte {
 		w.flushing = false
 		if w.ending && w.err == nil {
 			w.err = net.ErrClosed
-			_ = w.conn.Close()
+			w.close()
 		}
 		return nil
 	}
@@ -156,6 +183,15 @@ func (w *writer) take() []byte {
 		w.onRoom()
 	}
 	return out
+}
+
+// close closes the connection, or our side of it.
+func (w *writer) close() {
+	if hc, ok := w.conn.(interface{ CloseWrite() error }); ok && w.halfClose {
+		_ = hc.CloseWrite() // a client that has gone needs none
+		return
+	}
+	_ = w.conn.Close()
 }
 
 // give keeps a batch that was written for the one after next.

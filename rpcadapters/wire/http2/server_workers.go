@@ -1,0 +1,106 @@
+package http2
+
+import (
+	"sync"
+	"time"
+)
+
+// Idle workers: as many are kept, and for so long.
+const (
+	idleWorkers = 512
+	workerIdle  = 10 * time.Second
+)
+
+// task is what a worker runs. It recovers from its own panics.
+type task interface{ run() }
+
+// workers are goroutines that run tasks, kept with their grown stacks from one task to the next. Those that wait end when
+// they have waited long, and when the last connection has gone.
+type workers struct {
+	mu    sync.Mutex
+	idle  []*worker // the one that came last is taken first
+	conns int
+}
+
+type worker struct {
+	next  chan task // room for one: giving does not wait
+	since time.Time // of being idle
+}
+
+// run hands t to a worker; it does not wait.
+func (p *workers) run(t task) {
+	p.mu.Lock()
+	if n := len(p.idle); n > 0 {
+		w := p.idle[n-1]
+		p.idle[n-1] = nil
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		w.next <- t
+		return
+	}
+	p.mu.Unlock()
+	w := &worker{next: make(chan task, 1)}
+	go w.work(p, t)
+}
+
+func (w *worker) work(p *workers, t task) {
+	for t != nil {
+		t.run()
+		if !p.park(w) {
+			return
+		}
+		t = <-w.next // nil: it was closed
+	}
+}
+
+func (p *workers) park(w *worker) bool {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) >= idleWorkers || p.conns == 0 {
+		return false
+	}
+	w.since = now
+	p.idle = append(p.idle, w)
+	return true
+}
+
+// enter and leave count the connections that have tasks.
+func (p *workers) enter() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns++
+}
+
+func (p *workers) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns--
+	if p.conns == 0 {
+		p.end(len(p.idle))
+	}
+}
+
+// trim ends workers that have been idle for long.
+func (p *workers) trim(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for n < len(p.idle) && now.Sub(p.idle[n].since) > workerIdle {
+		n++
+	}
+	p.end(n)
+}
+
+// end ends the n workers that have been idle the longest. The lock is held.
+func (p *workers) end(n int) {
+	if n == 0 {
+		return
+	}
+	for _, w := range p.idle[:n] {
+		close(w.next)
+	}
+	rest := copy(p.idle, p.idle[n:])
+	clear(p.idle[rest:])
+	p.idle = p.idle[:rest]
+}
