@@ -41,15 +41,16 @@ const (
 // exampleCase is one case of grpc-gateway's integration tests.
 type exampleCase struct {
 	name string // as exampleCases has it
+	// convention says that grpc-gateway's conventions are needed.
+	convention bool
 	// run is the case ported: its request and what the gateway answers. nil: not run.
 	run func(x *exampleRun)
 	// note says why it is not run, or, for one that is, in what the request or the answer is not theirs.
 	note string
 }
 
-// exampleConfig is a gateway as their integration tests have one: JSON with zero values, unknown fields ignored. The
-// schema is all of their example protos, of which the server serves eight services; two methods have bindings that are
-// not google.api.http's and get rules of their own; the methods without bindings get those of standalone_echo_service.yaml.
+// exampleConfig is a gateway before the example server. The schema is all of their example protos, of which the server
+// serves eight services, and the rules that their gateway has for the one without.
 const exampleConfig = `listen:
   - address: 127.0.0.1:0
 schemas:
@@ -57,6 +58,7 @@ schemas:
     proto:
       paths: [MODULE/examples/internal/proto]
       import_roots: [MODULE]
+    http_rules: [MODULE/examples/internal/proto/examplepb/standalone_echo_service.yaml]
 services:
   - name: examples
     schema: examples
@@ -71,64 +73,48 @@ services:
       - PKG.ResponseBodyService
       - PKG.StreamService
       - PKG.UnannotatedEchoService
+`
+
+// conventions is what a gateway for grpc-gateway's clients needs besides: its conventions, and for one case, which has a
+// mux of its own, names as declared.
+const conventions = `defaults: {rest: {compatibility: grpc_gateway}}
 routes:
-  - name: everything
-    service: examples
-    json: {emit_unpopulated: true, ignore_unknown: true}
-    # All but DoubleColon and GetRepeatedQuery.
-    methods:
-      - PKG.ABitOfEverythingService/C*
-      - PKG.ABitOfEverythingService/De*
-      - PKG.ABitOfEverythingService/E*
-      - PKG.ABitOfEverythingService/GetMessageWithBody
-      - PKG.ABitOfEverythingService/GetQuery
-      - PKG.ABitOfEverythingService/Lookup
-      - PKG.ABitOfEverythingService/NoBindings
-      - PKG.ABitOfEverythingService/O*
-      - PKG.ABitOfEverythingService/P*
-      - PKG.ABitOfEverythingService/T*
-      - PKG.ABitOfEverythingService/U*
-  - name: others
-    service: examples
-    json: {emit_unpopulated: true, ignore_unknown: true}
-    methods: [PKG.EchoService/*, PKG.ExcessBodyService/*, PKG.FlowCombination/*, PKG.NonStandardService/*, PKG.ResponseBodyService/*, PKG.StreamService/*]
+  - {name: non-standard, service: examples, methods: [PKG.NonStandardService/*]}
   - name: proto-names
     hosts: [proto-names.test]
     service: examples
-    json: {emit_unpopulated: true, ignore_unknown: true, proto_names: true}
+    json: {proto_names: true}
     methods: [PKG.NonStandardService/*]
-  - name: double-colon
-    service: examples
-    http: {method: PKG.ABitOfEverythingService/DoubleColon, post: "/v1/example/a_bit_of_everything/{uuid}:custom%3Acustom"}
-  - name: repeated
-    service: examples
-    http: {method: PKG.ABitOfEverythingService/GetRepeatedQuery, get: /v1/example/a_bit_of_everything_repeated}
-  - {name: echo, service: examples, http: {method: PKG.UnannotatedEchoService/Echo, post: "/v2/example/echo/{id}"}}
-  - {name: echo-num, service: examples, http: {method: PKG.UnannotatedEchoService/Echo, get: "/v2/example/echo/{id}/{num}"}}
-  - {name: echo-lang, service: examples, http: {method: PKG.UnannotatedEchoService/Echo, get: "/v2/example/echo/{id}/{num}/{lang}"}}
-  - {name: echo-status, service: examples, http: {method: PKG.UnannotatedEchoService/Echo, get: "/v2/example/echo1/{id}/{line_num}/{status.note}"}}
-  - {name: echo-no, service: examples, http: {method: PKG.UnannotatedEchoService/Echo, get: "/v2/example/echo2/{no.note}"}}
-  - {name: echo-body, service: examples, http: {method: PKG.UnannotatedEchoService/EchoBody, post: /v2/example/echo_body, body: "*"}}
-  - {name: echo-delete, service: examples, http: {method: PKG.UnannotatedEchoService/EchoDelete, delete: /v2/example/echo_delete}}
-  - {name: echo-nested, service: examples, http: {method: PKG.UnannotatedEchoService/EchoNested, put: /v1/example/echo_nested, body: "*", response_body: n_id}}
+`
+
+// ownTerms serves the same by the options that anybody may choose. google.api.http lets no repeated field stand in a path.
+const ownTerms = `defaults: {json: {emit_unpopulated: true, ignore_unknown: true}}
+routes:
+  - {name: repeated, service: examples, http: {method: PKG.ABitOfEverythingService/GetRepeatedQuery, get: /v1/example/a_bit_of_everything_repeated}}
 `
 
 // TestExampleServer runs the unary REST cases of grpc-gateway's integration tests against its own example server, and
-// prints the table of all its cases.
+// prints the table of all its cases. A case that is no convention of grpc-gateway's runs without its conventions, too.
 func TestExampleServer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and runs another server: not with -short")
 	}
 	module := exampleModule(t)
 	relay := startRelay(t, startExampleServer(t))
-	g := startGateway(t, strings.NewReplacer("MODULE", module, "UPSTREAM", relay.address, "PKG", examplePackage).Replace(exampleConfig))
+	fill := strings.NewReplacer("MODULE", module, "UPSTREAM", relay.address, "PKG", examplePackage)
+	compatible, plain := startGateway(t, fill.Replace(exampleConfig+conventions)), startGateway(t, fill.Replace(exampleConfig+ownTerms))
 	types := exampleTypes(t, module)
 	table := exampleTable()
 	for _, c := range table {
 		if c.run == nil {
 			continue
 		}
-		t.Run(c.name, func(t *testing.T) { c.run(&exampleRun{T: t, g: g, relay: relay, types: types}) })
+		t.Run(c.name, func(t *testing.T) {
+			c.run(&exampleRun{T: t, g: compatible, relay: relay, types: types, compatible: true})
+		})
+		if !c.convention {
+			t.Run("plain/"+c.name, func(t *testing.T) { c.run(&exampleRun{T: t, g: plain, relay: relay, types: types}) })
+		}
 	}
 	t.Log(exampleReport(table))
 }
@@ -136,7 +122,7 @@ func TestExampleServer(t *testing.T) {
 // exampleReport is the table as Markdown, with the counts.
 func exampleReport(table []exampleCase) string {
 	var b strings.Builder
-	var same, other, left int
+	var same, other, left, plain int
 	b.WriteString("cases of grpc-gateway's integration tests\n\n| test | run | in what it differs, or why it is not run |\n|---|---|---|\n")
 	for _, c := range table {
 		run := "yes"
@@ -149,9 +135,12 @@ func exampleReport(table []exampleCase) string {
 		default:
 			same++
 		}
+		if c.run != nil && !c.convention {
+			plain++
+		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", c.name, run, c.note)
 	}
-	fmt.Fprintf(&b, "\n%d cases: %d run (%d with their request and their answer, %d with a difference that is named), %d not run\n", len(table), same+other, same, other, left)
+	fmt.Fprintf(&b, "\n%d cases: %d run (%d with their request and their answer, %d with a difference that is named), %d not run; %d need no conventions of grpc-gateway's\n", len(table), same+other, same, other, left, plain)
 	return b.String()
 }
 
@@ -286,6 +275,8 @@ type exampleRun struct {
 	g     *gatewayTest
 	relay *relay
 	types *protoregistry.Files
+	// compatible says that g has grpc-gateway's conventions.
+	compatible bool
 }
 
 // message reads a JSON text as a message of the example protos, by protojson.
@@ -359,6 +350,9 @@ func (x *exampleRun) failed(a answer, status int, code codes.Code, reason string
 			found = info.GetReason()
 		}
 	}
+	if x.compatible {
+		reason = "" // its errors have no details but the service's
+	}
 	if found != reason {
 		x.Errorf("reason: want %q, found %q: %s", reason, found, a.body)
 	}
@@ -370,6 +364,21 @@ func (x *exampleRun) header(a answer, name, want string) {
 	x.Helper()
 	if got := a.header.Get(name); got != want {
 		x.Errorf("header %s: want %q, found %q", name, want, got)
+	}
+}
+
+// trailers checks what the service sent behind its answer: HTTP trailers, or headers where the engine sends none.
+func (x *exampleRun) trailers(a answer, name, want string, asked bool) {
+	x.Helper()
+	got := a.trailer.Get(name)
+	if !asked && got != "" {
+		x.Errorf("trailer %s: nobody asked for it, found %q", name, got)
+	}
+	if len(a.trailer) == 0 {
+		got = a.header.Get(name)
+	}
+	if got != want {
+		x.Errorf("trailer %s: want %q, found %q", name, want, got)
 	}
 }
 

@@ -126,10 +126,11 @@ func (g *gatewayTest) write(text string) {
 
 // answer is what came back.
 type answer struct {
-	status int
-	header http.Header
-	body   string
-	close  bool // the server asked to leave the connection
+	status  int
+	header  http.Header
+	body    string
+	close   bool // the server asked to leave the connection
+	trailer http.Header
 }
 
 // json reads the body.
@@ -196,7 +197,7 @@ func trySend(client *http.Client, method, url, body string, header ...string) (a
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, string(raw), resp.Close}, err
+	return answer{resp.StatusCode, resp.Header, string(raw), resp.Close, resp.Trailer}, err
 }
 
 // waitFor waits until a condition holds; what says what was waited for.
