@@ -38,6 +38,7 @@ type builder struct {
 	candidates map[string]*source.Set // pushed schemas under check
 	panics     counter
 	budget     *rpc.Budget
+	streams    *streams
 	log        *slog.Logger
 
 	snap   *Snapshot
@@ -253,7 +254,7 @@ func (s *Standard) PluginNames() []string {
 // newRoute makes a route with its chain.
 func (b *builder) newRoute(sv *service, plugins []named) *route {
 	r := &route{service: sv}
-	var h rpc.Handler = &forward{service: sv.up}
+	var h rpc.Handler = &forward{service: sv.up, options: &r.Options, streams: b.streams}
 	for _, p := range slices.Backward(plugins) {
 		h = p.plugin.Wrap(h)
 	}
@@ -287,6 +288,7 @@ func (b *builder) routes(global []named) {
 		rt.path = at
 		rt.Route = conf.GetName()
 		rt.Timeout = conf.GetTimeout().AsDuration()
+		rt.StreamIdle, rt.StreamAge = conf.GetStream().GetIdleTimeout().AsDuration(), conf.GetStream().GetMaxAge().AsDuration()
 		rt.MaxBody = int(conf.GetMaxBody())
 		rt.Request, rt.Response = lower(conf.GetRequestHeaders()), lower(conf.GetResponseHeaders())
 		b.reading(rt, conf.GetJson(), conf.GetRest())
@@ -307,9 +309,6 @@ func (b *builder) routes(global []named) {
 			}
 			for _, m := range methods {
 				selected[m] = true
-				if m.Name[1:] == glob && !b.streams(fmt.Sprintf("%s.methods[%d]", at, j), m) {
-					continue
-				}
 				for _, binding := range b.bindings(rt, m) {
 					r.add(rt, binding)
 				}
@@ -325,6 +324,7 @@ func (b *builder) routes(global []named) {
 		rt.path = fmt.Sprintf("services[%d]", i)
 		all := b.doc.Config.GetDefaults()
 		rt.Route, rt.Timeout, rt.MaxBody = sv.name, all.GetTimeout().AsDuration(), int(all.GetMaxBody())
+		rt.StreamIdle, rt.StreamAge = all.GetStream().GetIdleTimeout().AsDuration(), all.GetStream().GetMaxAge().AsDuration()
 		rt.Request, rt.Response = lower(all.GetRequestHeaders()), lower(all.GetResponseHeaders())
 		b.reading(rt, all.GetJson(), all.GetRest())
 		rt.priority = defaultPriority

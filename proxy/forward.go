@@ -9,6 +9,7 @@ import (
 
 	"github.com/causeway-gateway/causeway/proxy/balancer"
 	"github.com/causeway-gateway/causeway/proxy/upstream"
+	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/transcode/schema"
 )
@@ -19,12 +20,14 @@ const maxAttempts = 3
 // forward is the last handler of every chain: it has the body translated, picks an instance and calls it.
 type forward struct {
 	service *upstream.Service
+	options *rpcadapters.Options
+	streams *streams
 }
 
-// Handle forwards a unary call. A call that certainly was not executed is tried on another instance, with the same bytes.
+// Handle forwards a call. One that certainly was not executed is tried on another instance, with the same bytes.
 func (f *forward) Handle(ctx context.Context, c *rpc.Call) error {
 	if c.Method.Kind != schema.Unary {
-		return rpc.Refuse(codes.Unimplemented, "STREAMING_UNSUPPORTED", "%s is a %s method, and those are not served over %s here", c.Method.Name[1:], c.Method.Kind, c.Protocol)
+		return f.stream(ctx, c)
 	}
 	req, err := c.Body.Message(ctx, c.Method.Input)
 	if err != nil {

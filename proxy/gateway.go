@@ -33,13 +33,14 @@ type Options struct {
 
 // Gateway serves calls by its current snapshot. Readers never lock; changes are made one at a time.
 type Gateway struct {
-	opts   Options
-	faces  []rpcadapters.Face
-	snap   atomic.Pointer[Snapshot]
-	log    *slog.Logger
-	panics counter
-	budget *rpc.Budget
-	gauges gauges
+	opts    Options
+	faces   []rpcadapters.Face
+	snap    atomic.Pointer[Snapshot]
+	log     *slog.Logger
+	panics  counter
+	budget  *rpc.Budget
+	streams *streams
+	gauges  gauges
 
 	draining atomic.Bool
 	life     context.Context // ends with Shutdown: no change outlives it
@@ -77,6 +78,7 @@ type gauges struct {
 // New makes a gateway that serves nothing yet: Start loads its configuration.
 func New(o Options) (*Gateway, error) {
 	g := &Gateway{opts: o, faces: o.Standard.Faces, log: o.Log, budget: rpc.NewBudget(math.MaxInt64)}
+	g.streams = &streams{log: o.Log}
 	g.life, g.end = context.WithCancel(context.Background())
 	panics, err := o.Meter.Counter("causeway_panics_total", "", "Panics that were caught; each is a defect to report.")
 	if err != nil {
@@ -227,6 +229,7 @@ func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[s
 		candidates: candidates,
 		panics:     g.panics,
 		budget:     g.budget,
+		streams:    g.streams,
 		log:        g.log,
 	}
 }

@@ -111,9 +111,6 @@ func (b *builder) ownRule(rt *route, conf *configv1.HTTPRule) []*httprule.Bindin
 		}
 		return nil
 	}
-	if !b.streams(at+".http.method", methods[0]) {
-		return nil
-	}
 	rule := httpRule(conf)
 	for _, more := range conf.GetAdditionalBindings() {
 		rule.AdditionalBindings = append(rule.AdditionalBindings, httpRule(more))
@@ -143,14 +140,4 @@ func httpRule(conf *configv1.HTTPRule) *annotations.HttpRule {
 		rule.Pattern = &annotations.HttpRule_Custom{Custom: &annotations.CustomHttpPattern{Kind: p.Custom.GetKind(), Path: p.Custom.GetPath()}}
 	}
 	return rule
-}
-
-// streams refuses a method that a route names and that cannot be served; one that a glob happens to select answers so
-// itself.
-func (b *builder) streams(at string, m *schema.Method) bool {
-	if m.Kind == schema.Unary {
-		return true
-	}
-	b.fault(at, "%s is a %s method, and those are not served so far", m.Name[1:], m.Kind).WithFix("leave it out")
-	return false
 }

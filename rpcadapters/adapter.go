@@ -99,12 +99,22 @@ type Matched struct {
 	Finish  rpc.Finisher
 }
 
+// Timeout is how long the call may take as far as the route says.
+func (m *Matched) Timeout() time.Duration {
+	if m.Method.Kind != schema.Unary {
+		return m.Options.StreamAge
+	}
+	return m.Options.Timeout
+}
+
 // Options are a route's settings that concern a face.
 type Options struct {
 	Route   string
 	Service string
-	Timeout time.Duration // longest a call may take, from its head on; 0: no limit but the caller's
-	MaxBody int           // bytes of one request body
+	Timeout time.Duration // longest a unary call may take, from its head on; 0: no limit but the caller's
+	MaxBody int           // bytes of one request body, and of one message of a stream
+	// StreamIdle is how long nothing may pass on a stream, StreamAge how long one may last; 0: no limit.
+	StreamIdle, StreamAge time.Duration
 	// Request and Response are the header names (lower case) that pass beside the standard ones.
 	Request, Response []string
 	JSON              *jsonwire.Options

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 
 	_ "google.golang.org/genproto/googleapis/api/annotations" // importable as google/api/annotations.proto
+	_ "google.golang.org/genproto/googleapis/api/httpbody"    // as google/api/httpbody.proto
 )
 
 func main() {

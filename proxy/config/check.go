@@ -208,7 +208,10 @@ func (k *checker) visible(all []string, known names) []string {
 // maxTimeout bounds timeouts: a longer one is a mistake of units, and holds resources of callers that are long gone.
 const maxTimeout = time.Hour
 
-func (k *checker) timeout(path string, d *durationpb.Duration) {
+func (k *checker) timeout(path string, d *durationpb.Duration) { k.between(path, d, maxTimeout) }
+
+// between checks that a time is more than nothing and at most so much.
+func (k *checker) between(path string, d *durationpb.Duration, most time.Duration) {
 	if d == nil || k.failed(path) {
 		return
 	}
@@ -219,8 +222,8 @@ func (k *checker) timeout(path string, d *durationpb.Duration) {
 	switch {
 	case t <= 0:
 		k.fault(path, "write a time above 0s, or remove the key for the default", "wanted more than 0s, found %s", k.shown(path, secondsText(t)))
-	case t > maxTimeout:
-		k.fault(path, "write at most 3600s", "wanted at most 3600s, found %s", k.shown(path, strconv.FormatInt(d.GetSeconds(), 10)+"s"))
+	case t > most:
+		k.fault(path, "write at most "+secondsText(most), "wanted at most "+secondsText(most)+", found %s", k.shown(path, strconv.FormatInt(d.GetSeconds(), 10)+"s"))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
@@ -40,6 +41,7 @@ func (k *checker) route(path string, r *configv1.Route) {
 	k.passed(path+".response_headers", r.GetResponseHeaders())
 	k.limit(path+".max_body", r.GetMaxBody(), math.MaxInt32)
 	k.rest(path+".rest", r.GetRest())
+	k.stream(path+".stream", r.GetStream())
 }
 
 // defaults checks what routes take over.
@@ -52,6 +54,18 @@ func (k *checker) defaults(path string, d *configv1.Defaults) {
 	k.passed(path+".response_headers", d.GetResponseHeaders())
 	k.limit(path+".max_body", d.GetMaxBody(), math.MaxInt32)
 	k.rest(path+".rest", d.GetRest())
+	k.stream(path+".stream", d.GetStream())
+}
+
+// maxStream bounds what may be written for streams: more is a mistake of units.
+const maxStream = 365 * 24 * time.Hour
+
+func (k *checker) stream(path string, s *configv1.StreamOptions) {
+	if s == nil || k.failed(path) {
+		return
+	}
+	k.between(path+".idle_timeout", s.GetIdleTimeout(), maxStream)
+	k.between(path+".max_age", s.GetMaxAge(), maxStream)
 }
 
 // rest checks that the two keys about unknown parameters go together.

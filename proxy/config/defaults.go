@@ -18,6 +18,7 @@ const (
 	defaultAdapter     = "grpc"
 	defaultDialTimeout = 3 * time.Second
 	defaultTimeout     = 15 * time.Second
+	defaultStreamIdle  = 300 * time.Second
 	defaultMaxMessage  = 4 << 20
 	defaultMaxBody     = 4 << 20
 	defaultTranslation = 256 << 20
@@ -67,11 +68,15 @@ func (d *Document) finish() {
 	}
 	setDefault(&all.Json, &configv1.JSONOptions{})
 	setDefault(&all.Rest, &configv1.RESTOptions{})
+	setDefault(&all.Stream, &configv1.StreamOptions{})
+	setDefault(&all.Stream.IdleTimeout, durationpb.New(defaultStreamIdle))
 	for _, r := range c.GetRoutes() {
 		setDefault(&r.MaxBody, all.GetMaxBody())
 		setDefault(&r.Timeout, all.GetTimeout())
 		setDefault(&r.Json, all.GetJson())
 		setDefault(&r.Rest, all.GetRest())
+		setDefault(&r.Stream, all.GetStream())
+		setDefault(&r.Stream.IdleTimeout, all.GetStream().GetIdleTimeout())
 		r.RequestHeaders = added(all.GetRequestHeaders(), r.GetRequestHeaders())
 		r.ResponseHeaders = added(all.GetResponseHeaders(), r.GetResponseHeaders())
 		for i, h := range r.GetHosts() {

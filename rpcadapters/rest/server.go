@@ -86,7 +86,7 @@ func (f *Face) handle(ctx context.Context, c *call, h rpc.Handler) error {
 	}
 	c.Call.Header = rpcadapters.AppendForwarded(c.Call.Header, c.x, c.m.Options.Request)
 	c.Call.Header.Set("x-request-id", c.ID)
-	timeout, err := rpcadapters.Timeout(c.x.HTTP.Header, c.m.Options.Timeout)
+	timeout, err := rpcadapters.Timeout(c.x.HTTP.Header, c.m.Timeout())
 	if err != nil {
 		return err
 	}

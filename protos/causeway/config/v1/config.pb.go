@@ -299,7 +299,7 @@ func (x *Config) GetLimits() *Limits {
 // Defaults are what routes take over, key by key, where they say nothing: a route's own `json` or `rest` stands alone.
 type Defaults struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How long a call may take. Default 15s. A caller may ask for less.
+	// How long a unary call may take. Default 15s. A caller may ask for less.
 	Timeout *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Bytes of a request body. Default 4194304.
 	MaxBody int64 `protobuf:"varint,2,opt,name=max_body,json=maxBody,proto3" json:"max_body,omitempty"`
@@ -311,8 +311,10 @@ type Defaults struct {
 	RequestHeaders []string `protobuf:"bytes,5,rep,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
 	// Answer metadata sent as headers under their own name; a route's own are added.
 	ResponseHeaders []string `protobuf:"bytes,6,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Bounds on streams.
+	Stream        *StreamOptions `protobuf:"bytes,7,opt,name=stream,proto3" json:"stream,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Defaults) Reset() {
@@ -387,6 +389,68 @@ func (x *Defaults) GetResponseHeaders() []string {
 	return nil
 }
 
+func (x *Defaults) GetStream() *StreamOptions {
+	if x != nil {
+		return x.Stream
+	}
+	return nil
+}
+
+// StreamOptions bound streaming calls.
+type StreamOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long nothing may pass in either direction. Default 300s.
+	IdleTimeout *durationpb.Duration `protobuf:"bytes,1,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
+	// How long a stream may last in all. Default: for ever. A caller may ask for less.
+	MaxAge        *durationpb.Duration `protobuf:"bytes,2,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamOptions) Reset() {
+	*x = StreamOptions{}
+	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamOptions) ProtoMessage() {}
+
+func (x *StreamOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamOptions.ProtoReflect.Descriptor instead.
+func (*StreamOptions) Descriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StreamOptions) GetIdleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return nil
+}
+
+func (x *StreamOptions) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
 // Limits bound what all calls together may use.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -399,7 +463,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -411,7 +475,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -424,7 +488,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Limits) GetTranslationBytes() int64 {
@@ -447,7 +511,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +523,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +536,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Listener) GetAddress() string {
@@ -504,7 +568,7 @@ type ServerTLS struct {
 
 func (x *ServerTLS) Reset() {
 	*x = ServerTLS{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +580,7 @@ func (x *ServerTLS) String() string {
 func (*ServerTLS) ProtoMessage() {}
 
 func (x *ServerTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +593,7 @@ func (x *ServerTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerTLS.ProtoReflect.Descriptor instead.
 func (*ServerTLS) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ServerTLS) GetCertFile() string {
@@ -569,7 +633,7 @@ type Admin struct {
 
 func (x *Admin) Reset() {
 	*x = Admin{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +645,7 @@ func (x *Admin) String() string {
 func (*Admin) ProtoMessage() {}
 
 func (x *Admin) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +658,7 @@ func (x *Admin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admin.ProtoReflect.Descriptor instead.
 func (*Admin) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Admin) GetAddress() string {
@@ -643,7 +707,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +719,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +732,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Schema) GetName() string {
@@ -781,7 +845,7 @@ type ProtoSource struct {
 
 func (x *ProtoSource) Reset() {
 	*x = ProtoSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -793,7 +857,7 @@ func (x *ProtoSource) String() string {
 func (*ProtoSource) ProtoMessage() {}
 
 func (x *ProtoSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -806,7 +870,7 @@ func (x *ProtoSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtoSource.ProtoReflect.Descriptor instead.
 func (*ProtoSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ProtoSource) GetPaths() []string {
@@ -836,7 +900,7 @@ type ReflectionSource struct {
 
 func (x *ReflectionSource) Reset() {
 	*x = ReflectionSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +912,7 @@ func (x *ReflectionSource) String() string {
 func (*ReflectionSource) ProtoMessage() {}
 
 func (x *ReflectionSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +925,7 @@ func (x *ReflectionSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReflectionSource.ProtoReflect.Descriptor instead.
 func (*ReflectionSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ReflectionSource) GetAddress() string {
@@ -887,7 +951,7 @@ type PushedSource struct {
 
 func (x *PushedSource) Reset() {
 	*x = PushedSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -899,7 +963,7 @@ func (x *PushedSource) String() string {
 func (*PushedSource) ProtoMessage() {}
 
 func (x *PushedSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -912,7 +976,7 @@ func (x *PushedSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushedSource.ProtoReflect.Descriptor instead.
 func (*PushedSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 // SchemaLimits bound what a schema may hold; 0 takes the default.
@@ -934,7 +998,7 @@ type SchemaLimits struct {
 
 func (x *SchemaLimits) Reset() {
 	*x = SchemaLimits{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1010,7 @@ func (x *SchemaLimits) String() string {
 func (*SchemaLimits) ProtoMessage() {}
 
 func (x *SchemaLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1023,7 @@ func (x *SchemaLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaLimits.ProtoReflect.Descriptor instead.
 func (*SchemaLimits) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SchemaLimits) GetMaxBytes() int64 {
@@ -1022,7 +1086,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1034,7 +1098,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1047,7 +1111,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Service) GetName() string {
@@ -1117,7 +1181,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1193,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1206,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -1169,7 +1233,7 @@ type ClientTLS struct {
 
 func (x *ClientTLS) Reset() {
 	*x = ClientTLS{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1245,7 @@ func (x *ClientTLS) String() string {
 func (*ClientTLS) ProtoMessage() {}
 
 func (x *ClientTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1258,7 @@ func (x *ClientTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientTLS.ProtoReflect.Descriptor instead.
 func (*ClientTLS) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ClientTLS) GetCaFile() string {
@@ -1245,8 +1309,10 @@ type Route struct {
 	Service string `protobuf:"bytes,7,opt,name=service,proto3" json:"service,omitempty"`
 	// Plugins that its calls pass after the global ones, outermost first.
 	Plugins []*Plugin `protobuf:"bytes,8,rep,name=plugins,proto3" json:"plugins,omitempty"`
-	// How long a call may take. Default 15s. A caller may ask for less.
+	// How long a unary call may take. Default 15s. A caller may ask for less.
 	Timeout *durationpb.Duration `protobuf:"bytes,9,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Bounds on its streams.
+	Stream *StreamOptions `protobuf:"bytes,15,opt,name=stream,proto3" json:"stream,omitempty"`
 	// Choices in the JSON mapping.
 	Json *JSONOptions `protobuf:"bytes,10,opt,name=json,proto3" json:"json,omitempty"`
 	// How requests are read.
@@ -1264,7 +1330,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1342,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1355,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Route) GetName() string {
@@ -1355,6 +1421,13 @@ func (x *Route) GetTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *Route) GetStream() *StreamOptions {
+	if x != nil {
+		return x.Stream
+	}
+	return nil
+}
+
 func (x *Route) GetJson() *JSONOptions {
 	if x != nil {
 		return x.Json
@@ -1408,7 +1481,7 @@ type RESTOptions struct {
 
 func (x *RESTOptions) Reset() {
 	*x = RESTOptions{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1493,7 @@ func (x *RESTOptions) String() string {
 func (*RESTOptions) ProtoMessage() {}
 
 func (x *RESTOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1506,7 @@ func (x *RESTOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RESTOptions.ProtoReflect.Descriptor instead.
 func (*RESTOptions) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RESTOptions) GetPathConflict() PathConflict {
@@ -1492,7 +1565,7 @@ type HTTPRule struct {
 
 func (x *HTTPRule) Reset() {
 	*x = HTTPRule{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1577,7 @@ func (x *HTTPRule) String() string {
 func (*HTTPRule) ProtoMessage() {}
 
 func (x *HTTPRule) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1590,7 @@ func (x *HTTPRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRule.ProtoReflect.Descriptor instead.
 func (*HTTPRule) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HTTPRule) GetMethod() string {
@@ -1662,7 +1735,7 @@ type CustomPattern struct {
 
 func (x *CustomPattern) Reset() {
 	*x = CustomPattern{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1747,7 @@ func (x *CustomPattern) String() string {
 func (*CustomPattern) ProtoMessage() {}
 
 func (x *CustomPattern) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1760,7 @@ func (x *CustomPattern) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CustomPattern.ProtoReflect.Descriptor instead.
 func (*CustomPattern) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CustomPattern) GetKind() string {
@@ -1724,7 +1797,7 @@ type HeaderCondition struct {
 
 func (x *HeaderCondition) Reset() {
 	*x = HeaderCondition{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +1809,7 @@ func (x *HeaderCondition) String() string {
 func (*HeaderCondition) ProtoMessage() {}
 
 func (x *HeaderCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +1822,7 @@ func (x *HeaderCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderCondition.ProtoReflect.Descriptor instead.
 func (*HeaderCondition) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HeaderCondition) GetName() string {
@@ -1851,7 +1924,7 @@ type JSONOptions struct {
 
 func (x *JSONOptions) Reset() {
 	*x = JSONOptions{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +1936,7 @@ func (x *JSONOptions) String() string {
 func (*JSONOptions) ProtoMessage() {}
 
 func (x *JSONOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +1949,7 @@ func (x *JSONOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JSONOptions.ProtoReflect.Descriptor instead.
 func (*JSONOptions) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *JSONOptions) GetEmitUnpopulated() bool {
@@ -1927,7 +2000,7 @@ type Plugin struct {
 
 func (x *Plugin) Reset() {
 	*x = Plugin{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2012,7 @@ func (x *Plugin) String() string {
 func (*Plugin) ProtoMessage() {}
 
 func (x *Plugin) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2025,7 @@ func (x *Plugin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plugin.ProtoReflect.Descriptor instead.
 func (*Plugin) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Plugin) GetName() string {
@@ -1982,14 +2055,18 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\x06routes\x18\x05 \x03(\v2\x19.causeway.config.v1.RouteR\x06routes\x124\n" +
 	"\aplugins\x18\x06 \x03(\v2\x1a.causeway.config.v1.PluginR\aplugins\x128\n" +
 	"\bdefaults\x18\a \x01(\v2\x1c.causeway.config.v1.DefaultsR\bdefaults\x122\n" +
-	"\x06limits\x18\b \x01(\v2\x1a.causeway.config.v1.LimitsR\x06limits\"\x98\x02\n" +
+	"\x06limits\x18\b \x01(\v2\x1a.causeway.config.v1.LimitsR\x06limits\"\xd3\x02\n" +
 	"\bDefaults\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x19\n" +
 	"\bmax_body\x18\x02 \x01(\x03R\amaxBody\x123\n" +
 	"\x04json\x18\x03 \x01(\v2\x1f.causeway.config.v1.JSONOptionsR\x04json\x123\n" +
 	"\x04rest\x18\x04 \x01(\v2\x1f.causeway.config.v1.RESTOptionsR\x04rest\x12'\n" +
 	"\x0frequest_headers\x18\x05 \x03(\tR\x0erequestHeaders\x12)\n" +
-	"\x10response_headers\x18\x06 \x03(\tR\x0fresponseHeaders\"5\n" +
+	"\x10response_headers\x18\x06 \x03(\tR\x0fresponseHeaders\x129\n" +
+	"\x06stream\x18\a \x01(\v2!.causeway.config.v1.StreamOptionsR\x06stream\"\x81\x01\n" +
+	"\rStreamOptions\x12<\n" +
+	"\fidle_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\vidleTimeout\x122\n" +
+	"\amax_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"5\n" +
 	"\x06Limits\x12+\n" +
 	"\x11translation_bytes\x18\x01 \x01(\x03R\x10translationBytes\"U\n" +
 	"\bListener\x12\x18\n" +
@@ -2047,7 +2124,7 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\tcert_file\x18\x02 \x01(\tR\bcertFile\x12\x19\n" +
 	"\bkey_file\x18\x03 \x01(\tR\akeyFile\x12\x1f\n" +
 	"\vserver_name\x18\x04 \x01(\tR\n" +
-	"serverName\"\xb6\x04\n" +
+	"serverName\"\xf1\x04\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05hosts\x18\x02 \x03(\tR\x05hosts\x12\x18\n" +
@@ -2057,7 +2134,8 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\bpriority\x18\x06 \x01(\x05R\bpriority\x12\x18\n" +
 	"\aservice\x18\a \x01(\tR\aservice\x124\n" +
 	"\aplugins\x18\b \x03(\v2\x1a.causeway.config.v1.PluginR\aplugins\x123\n" +
-	"\atimeout\x18\t \x01(\v2\x19.google.protobuf.DurationR\atimeout\x123\n" +
+	"\atimeout\x18\t \x01(\v2\x19.google.protobuf.DurationR\atimeout\x129\n" +
+	"\x06stream\x18\x0f \x01(\v2!.causeway.config.v1.StreamOptionsR\x06stream\x123\n" +
 	"\x04json\x18\n" +
 	" \x01(\v2\x1f.causeway.config.v1.JSONOptionsR\x04json\x123\n" +
 	"\x04rest\x18\x0e \x01(\v2\x1f.causeway.config.v1.RESTOptionsR\x04rest\x12'\n" +
@@ -2128,73 +2206,78 @@ func file_causeway_config_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_causeway_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_causeway_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_causeway_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_causeway_config_v1_config_proto_goTypes = []any{
 	(PathConflict)(0),           // 0: causeway.config.v1.PathConflict
 	(UnknownQuery)(0),           // 1: causeway.config.v1.UnknownQuery
 	(Compatibility)(0),          // 2: causeway.config.v1.Compatibility
 	(*Config)(nil),              // 3: causeway.config.v1.Config
 	(*Defaults)(nil),            // 4: causeway.config.v1.Defaults
-	(*Limits)(nil),              // 5: causeway.config.v1.Limits
-	(*Listener)(nil),            // 6: causeway.config.v1.Listener
-	(*ServerTLS)(nil),           // 7: causeway.config.v1.ServerTLS
-	(*Admin)(nil),               // 8: causeway.config.v1.Admin
-	(*Schema)(nil),              // 9: causeway.config.v1.Schema
-	(*ProtoSource)(nil),         // 10: causeway.config.v1.ProtoSource
-	(*ReflectionSource)(nil),    // 11: causeway.config.v1.ReflectionSource
-	(*PushedSource)(nil),        // 12: causeway.config.v1.PushedSource
-	(*SchemaLimits)(nil),        // 13: causeway.config.v1.SchemaLimits
-	(*Service)(nil),             // 14: causeway.config.v1.Service
-	(*Endpoint)(nil),            // 15: causeway.config.v1.Endpoint
-	(*ClientTLS)(nil),           // 16: causeway.config.v1.ClientTLS
-	(*Route)(nil),               // 17: causeway.config.v1.Route
-	(*RESTOptions)(nil),         // 18: causeway.config.v1.RESTOptions
-	(*HTTPRule)(nil),            // 19: causeway.config.v1.HTTPRule
-	(*CustomPattern)(nil),       // 20: causeway.config.v1.CustomPattern
-	(*HeaderCondition)(nil),     // 21: causeway.config.v1.HeaderCondition
-	(*JSONOptions)(nil),         // 22: causeway.config.v1.JSONOptions
-	(*Plugin)(nil),              // 23: causeway.config.v1.Plugin
-	(*durationpb.Duration)(nil), // 24: google.protobuf.Duration
-	(*anypb.Any)(nil),           // 25: google.protobuf.Any
+	(*StreamOptions)(nil),       // 5: causeway.config.v1.StreamOptions
+	(*Limits)(nil),              // 6: causeway.config.v1.Limits
+	(*Listener)(nil),            // 7: causeway.config.v1.Listener
+	(*ServerTLS)(nil),           // 8: causeway.config.v1.ServerTLS
+	(*Admin)(nil),               // 9: causeway.config.v1.Admin
+	(*Schema)(nil),              // 10: causeway.config.v1.Schema
+	(*ProtoSource)(nil),         // 11: causeway.config.v1.ProtoSource
+	(*ReflectionSource)(nil),    // 12: causeway.config.v1.ReflectionSource
+	(*PushedSource)(nil),        // 13: causeway.config.v1.PushedSource
+	(*SchemaLimits)(nil),        // 14: causeway.config.v1.SchemaLimits
+	(*Service)(nil),             // 15: causeway.config.v1.Service
+	(*Endpoint)(nil),            // 16: causeway.config.v1.Endpoint
+	(*ClientTLS)(nil),           // 17: causeway.config.v1.ClientTLS
+	(*Route)(nil),               // 18: causeway.config.v1.Route
+	(*RESTOptions)(nil),         // 19: causeway.config.v1.RESTOptions
+	(*HTTPRule)(nil),            // 20: causeway.config.v1.HTTPRule
+	(*CustomPattern)(nil),       // 21: causeway.config.v1.CustomPattern
+	(*HeaderCondition)(nil),     // 22: causeway.config.v1.HeaderCondition
+	(*JSONOptions)(nil),         // 23: causeway.config.v1.JSONOptions
+	(*Plugin)(nil),              // 24: causeway.config.v1.Plugin
+	(*durationpb.Duration)(nil), // 25: google.protobuf.Duration
+	(*anypb.Any)(nil),           // 26: google.protobuf.Any
 }
 var file_causeway_config_v1_config_proto_depIdxs = []int32{
-	6,  // 0: causeway.config.v1.Config.listen:type_name -> causeway.config.v1.Listener
-	8,  // 1: causeway.config.v1.Config.admin:type_name -> causeway.config.v1.Admin
-	9,  // 2: causeway.config.v1.Config.schemas:type_name -> causeway.config.v1.Schema
-	14, // 3: causeway.config.v1.Config.services:type_name -> causeway.config.v1.Service
-	17, // 4: causeway.config.v1.Config.routes:type_name -> causeway.config.v1.Route
-	23, // 5: causeway.config.v1.Config.plugins:type_name -> causeway.config.v1.Plugin
+	7,  // 0: causeway.config.v1.Config.listen:type_name -> causeway.config.v1.Listener
+	9,  // 1: causeway.config.v1.Config.admin:type_name -> causeway.config.v1.Admin
+	10, // 2: causeway.config.v1.Config.schemas:type_name -> causeway.config.v1.Schema
+	15, // 3: causeway.config.v1.Config.services:type_name -> causeway.config.v1.Service
+	18, // 4: causeway.config.v1.Config.routes:type_name -> causeway.config.v1.Route
+	24, // 5: causeway.config.v1.Config.plugins:type_name -> causeway.config.v1.Plugin
 	4,  // 6: causeway.config.v1.Config.defaults:type_name -> causeway.config.v1.Defaults
-	5,  // 7: causeway.config.v1.Config.limits:type_name -> causeway.config.v1.Limits
-	24, // 8: causeway.config.v1.Defaults.timeout:type_name -> google.protobuf.Duration
-	22, // 9: causeway.config.v1.Defaults.json:type_name -> causeway.config.v1.JSONOptions
-	18, // 10: causeway.config.v1.Defaults.rest:type_name -> causeway.config.v1.RESTOptions
-	7,  // 11: causeway.config.v1.Listener.tls:type_name -> causeway.config.v1.ServerTLS
-	10, // 12: causeway.config.v1.Schema.proto:type_name -> causeway.config.v1.ProtoSource
-	11, // 13: causeway.config.v1.Schema.reflection:type_name -> causeway.config.v1.ReflectionSource
-	12, // 14: causeway.config.v1.Schema.pushed:type_name -> causeway.config.v1.PushedSource
-	13, // 15: causeway.config.v1.Schema.limits:type_name -> causeway.config.v1.SchemaLimits
-	16, // 16: causeway.config.v1.ReflectionSource.tls:type_name -> causeway.config.v1.ClientTLS
-	15, // 17: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
-	16, // 18: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
-	24, // 19: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
-	19, // 20: causeway.config.v1.Route.http:type_name -> causeway.config.v1.HTTPRule
-	21, // 21: causeway.config.v1.Route.headers:type_name -> causeway.config.v1.HeaderCondition
-	23, // 22: causeway.config.v1.Route.plugins:type_name -> causeway.config.v1.Plugin
-	24, // 23: causeway.config.v1.Route.timeout:type_name -> google.protobuf.Duration
-	22, // 24: causeway.config.v1.Route.json:type_name -> causeway.config.v1.JSONOptions
-	18, // 25: causeway.config.v1.Route.rest:type_name -> causeway.config.v1.RESTOptions
-	0,  // 26: causeway.config.v1.RESTOptions.path_conflict:type_name -> causeway.config.v1.PathConflict
-	1,  // 27: causeway.config.v1.RESTOptions.unknown_query:type_name -> causeway.config.v1.UnknownQuery
-	2,  // 28: causeway.config.v1.RESTOptions.compatibility:type_name -> causeway.config.v1.Compatibility
-	20, // 29: causeway.config.v1.HTTPRule.custom:type_name -> causeway.config.v1.CustomPattern
-	19, // 30: causeway.config.v1.HTTPRule.additional_bindings:type_name -> causeway.config.v1.HTTPRule
-	25, // 31: causeway.config.v1.Plugin.config:type_name -> google.protobuf.Any
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	6,  // 7: causeway.config.v1.Config.limits:type_name -> causeway.config.v1.Limits
+	25, // 8: causeway.config.v1.Defaults.timeout:type_name -> google.protobuf.Duration
+	23, // 9: causeway.config.v1.Defaults.json:type_name -> causeway.config.v1.JSONOptions
+	19, // 10: causeway.config.v1.Defaults.rest:type_name -> causeway.config.v1.RESTOptions
+	5,  // 11: causeway.config.v1.Defaults.stream:type_name -> causeway.config.v1.StreamOptions
+	25, // 12: causeway.config.v1.StreamOptions.idle_timeout:type_name -> google.protobuf.Duration
+	25, // 13: causeway.config.v1.StreamOptions.max_age:type_name -> google.protobuf.Duration
+	8,  // 14: causeway.config.v1.Listener.tls:type_name -> causeway.config.v1.ServerTLS
+	11, // 15: causeway.config.v1.Schema.proto:type_name -> causeway.config.v1.ProtoSource
+	12, // 16: causeway.config.v1.Schema.reflection:type_name -> causeway.config.v1.ReflectionSource
+	13, // 17: causeway.config.v1.Schema.pushed:type_name -> causeway.config.v1.PushedSource
+	14, // 18: causeway.config.v1.Schema.limits:type_name -> causeway.config.v1.SchemaLimits
+	17, // 19: causeway.config.v1.ReflectionSource.tls:type_name -> causeway.config.v1.ClientTLS
+	16, // 20: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
+	17, // 21: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
+	25, // 22: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
+	20, // 23: causeway.config.v1.Route.http:type_name -> causeway.config.v1.HTTPRule
+	22, // 24: causeway.config.v1.Route.headers:type_name -> causeway.config.v1.HeaderCondition
+	24, // 25: causeway.config.v1.Route.plugins:type_name -> causeway.config.v1.Plugin
+	25, // 26: causeway.config.v1.Route.timeout:type_name -> google.protobuf.Duration
+	5,  // 27: causeway.config.v1.Route.stream:type_name -> causeway.config.v1.StreamOptions
+	23, // 28: causeway.config.v1.Route.json:type_name -> causeway.config.v1.JSONOptions
+	19, // 29: causeway.config.v1.Route.rest:type_name -> causeway.config.v1.RESTOptions
+	0,  // 30: causeway.config.v1.RESTOptions.path_conflict:type_name -> causeway.config.v1.PathConflict
+	1,  // 31: causeway.config.v1.RESTOptions.unknown_query:type_name -> causeway.config.v1.UnknownQuery
+	2,  // 32: causeway.config.v1.RESTOptions.compatibility:type_name -> causeway.config.v1.Compatibility
+	21, // 33: causeway.config.v1.HTTPRule.custom:type_name -> causeway.config.v1.CustomPattern
+	20, // 34: causeway.config.v1.HTTPRule.additional_bindings:type_name -> causeway.config.v1.HTTPRule
+	26, // 35: causeway.config.v1.Plugin.config:type_name -> google.protobuf.Any
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_causeway_config_v1_config_proto_init() }
@@ -2202,13 +2285,13 @@ func file_causeway_config_v1_config_proto_init() {
 	if File_causeway_config_v1_config_proto != nil {
 		return
 	}
-	file_causeway_config_v1_config_proto_msgTypes[6].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[7].OneofWrappers = []any{
 		(*Schema_DescriptorSet)(nil),
 		(*Schema_Proto)(nil),
 		(*Schema_Reflection)(nil),
 		(*Schema_Pushed)(nil),
 	}
-	file_causeway_config_v1_config_proto_msgTypes[16].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[17].OneofWrappers = []any{
 		(*HTTPRule_Get)(nil),
 		(*HTTPRule_Put)(nil),
 		(*HTTPRule_Post)(nil),
@@ -2216,7 +2299,7 @@ func file_causeway_config_v1_config_proto_init() {
 		(*HTTPRule_Patch)(nil),
 		(*HTTPRule_Custom)(nil),
 	}
-	file_causeway_config_v1_config_proto_msgTypes[18].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[19].OneofWrappers = []any{
 		(*HeaderCondition_Exact)(nil),
 		(*HeaderCondition_Prefix)(nil),
 		(*HeaderCondition_Regex)(nil),
@@ -2228,7 +2311,7 @@ func file_causeway_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_causeway_config_v1_config_proto_rawDesc), len(file_causeway_config_v1_config_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,195 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/causeway-gateway/causeway/proxy/balancer"
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
+)
+
+// stream forwards a streaming call. Answers pass in the call's goroutine; requests too where there is one only, else in a
+// goroutine that ends before the call does.
+func (f *forward) stream(ctx context.Context, c *rpc.Call) error {
+	if c.Stream == nil {
+		return rpc.Refuse(codes.Unimplemented, "STREAMING_UNSUPPORTED", "%s is a %s method, and those are not served over %s here", c.Method.Name[1:], c.Method.Kind, c.Protocol)
+	}
+	var first rpc.Message
+	defer first.Free()
+	single := c.Method.Kind == schema.ServerStream
+	if single {
+		if err := one(c.Stream, &first); err != nil {
+			return err
+		}
+	}
+	c.Times.Body = time.Now()
+	defer func() { c.Times.Upstream = time.Since(c.Times.Body) }()
+	for {
+		err, again := f.attemptStream(ctx, c, &first, single)
+		if !again || c.Attempts >= maxAttempts || ctx.Err() != nil {
+			return err
+		}
+		c.Reply.Reset()
+	}
+}
+
+// one receives the request of a method that takes a single one.
+func one(s rpc.Stream, m *rpc.Message) error {
+	if err := s.Recv(m); err != nil {
+		if errors.Is(err, io.EOF) {
+			return rpc.Refuse(codes.Unimplemented, "CARDINALITY", "the method takes one request, and the stream has none")
+		}
+		return err
+	}
+	var more rpc.Message
+	err := s.Recv(&more)
+	if err == nil {
+		more.Free()
+		return rpc.Refuse(codes.Unimplemented, "CARDINALITY", "the method takes one request, and the stream has more")
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// attemptStream opens the call on one instance and sees it through. again: no instance has run it, and nothing of the
+// caller's stream was used up.
+func (f *forward) attemptStream(ctx context.Context, c *rpc.Call, first *rpc.Message, single bool) (err error, again bool) { //nolint:revive // the error is what the call ends with
+	node, err := f.pick(c)
+	if err != nil {
+		return err, false
+	}
+	defer node.Done()
+	c.Attempts++
+	c.Node = node.Address
+	up, err := openStream(ctx, c, node)
+	if err != nil {
+		return err, notExecuted(err)
+	}
+	defer up.Close()
+	s := &stream{idle: f.options.StreamIdle, born: time.Now(), upstream: up}
+	f.streams.enter(s)
+	defer f.streams.leave(s)
+	if single {
+		if err = up.Send(first); err == nil || errors.Is(err, io.EOF) {
+			err = up.CloseSend()
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return s.outcome(err), notExecuted(err)
+		}
+		err = f.answers(c, s)
+		return s.outcome(err), notExecuted(err) && s.verdict.Load() == nil
+	}
+	requests := make(chan struct{})
+	go func() {
+		defer close(requests)
+		defer func() {
+			if r := recover(); r != nil {
+				s.end(panicked(r))
+			}
+		}()
+		if err := f.requests(c, s); err != nil {
+			s.end(rpc.AsError(err))
+		}
+	}()
+	err = f.answers(c, s)
+	up.Close()
+	c.Stream.Stop()
+	<-requests
+	return s.outcome(err), false
+}
+
+// openStream begins the call on a node.
+func openStream(ctx context.Context, c *rpc.Call, node *balancer.Node) (rpcadapters.ClientStream, error) {
+	t, ok := node.Transport.(rpcadapters.Streamer)
+	if !ok {
+		return nil, rpc.Refuse(codes.Unimplemented, "STREAMING_UNSUPPORTED", "the service's protocol has no streams")
+	}
+	return t.Open(ctx, c)
+}
+
+func notExecuted(err error) bool {
+	e, ok := errors.AsType[*rpc.Error](err)
+	return ok && !e.Executed && e.Class == rpc.Transport
+}
+
+// outcome is what the call ends with: what ended it from outside counts before what the upstream made of that.
+func (s *stream) outcome(err error) error {
+	if v := s.verdict.Load(); v != nil {
+		return v
+	}
+	return err
+}
+
+// requests passes the caller's requests on until there are no more, or the upstream wants none.
+func (f *forward) requests(c *rpc.Call, s *stream) error {
+	var m rpc.Message
+	for {
+		err := c.Stream.Recv(&m)
+		if errors.Is(err, io.EOF) {
+			err = s.upstream.CloseSend()
+		} else if err == nil {
+			s.passed()
+			err = s.upstream.Send(&m)
+			m.Free()
+			if err == nil {
+				continue
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	}
+}
+
+// answers passes the upstream's answers on until its end. nil: it ended well.
+func (f *forward) answers(c *rpc.Call, s *stream) error {
+	header, err := s.upstream.Header()
+	if err != nil {
+		c.Reply.Trailer = append(c.Reply.Trailer[:0], s.upstream.Trailer()...)
+		return err
+	}
+	c.Reply.Header = append(c.Reply.Header[:0], header...)
+	if !s.upstream.Ready() {
+		if err := c.Stream.Start(); err != nil {
+			return err
+		}
+	}
+	s.passed()
+	var m rpc.Message
+	for n := 0; ; n++ {
+		if err := s.upstream.Recv(&m); err != nil {
+			c.Reply.Trailer = append(c.Reply.Trailer[:0], s.upstream.Trailer()...)
+			switch {
+			case !errors.Is(err, io.EOF):
+				return err
+			case n != 1 && c.Method.Kind == schema.ClientStream:
+				return malformed(fmt.Errorf("%d answers to a method with one", n))
+			}
+			return nil
+		}
+		s.passed()
+		err := c.Stream.Send(&m, s.upstream.Ready())
+		m.Free()
+		if err != nil {
+			return err
+		}
+		s.passed()
+	}
+}
+
+// malformed is the error of an answer that breaks the rules of its protocol.
+func malformed(cause error) *rpc.Error {
+	e := rpc.Refuse(codes.Internal, "UPSTREAM_MALFORMED", "the service's answer is malformed").WithStatus(502).WithCause(cause)
+	e.Executed = true
+	return e
+}

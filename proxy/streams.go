@@ -1,0 +1,117 @@
+package proxy
+
+import (
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+)
+
+// streams are the streaming calls in flight. One goroutine, running while there are any, ends those on which nothing has
+// passed for too long.
+type streams struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	all     map[*stream]struct{}
+	looking bool
+}
+
+// stream is one streaming call in flight.
+type stream struct {
+	idle     time.Duration
+	last     atomic.Int64 // when something passed, as nanoseconds since born
+	born     time.Time
+	verdict  atomic.Pointer[rpc.Error] // why it was ended from outside or by its own request half; the first counts
+	upstream rpcadapters.ClientStream
+}
+
+// passed notes that something went through.
+func (s *stream) passed() { s.last.Store(int64(time.Since(s.born))) }
+
+// end ends the stream with an error for the caller, unless it has one already.
+func (s *stream) end(err *rpc.Error) {
+	if s.verdict.CompareAndSwap(nil, err) {
+		s.upstream.Close()
+	}
+}
+
+// streamTick is how often streams are looked at.
+const streamTick = time.Second
+
+func (ss *streams) enter(s *stream) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.all == nil {
+		ss.all = map[*stream]struct{}{}
+	}
+	ss.all[s] = struct{}{}
+	if !ss.looking {
+		ss.looking = true
+		go ss.look()
+	}
+}
+
+func (ss *streams) leave(s *stream) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	delete(ss.all, s)
+}
+
+// look ends idle streams until there are none left.
+func (ss *streams) look() {
+	defer func() {
+		if r := recover(); r != nil {
+			ss.log.Error("panic while streams were looked at", "panic", r, "stack", string(debug.Stack()))
+			ss.mu.Lock()
+			ss.looking = false
+			ss.mu.Unlock()
+		}
+	}()
+	t := time.NewTicker(streamTick)
+	defer t.Stop()
+	for now := range t.C {
+		var idle []*stream
+		ss.mu.Lock()
+		if len(ss.all) == 0 {
+			ss.looking = false
+			ss.mu.Unlock()
+			return
+		}
+		for s := range ss.all {
+			if s.idle > 0 && now.Sub(s.born)-time.Duration(s.last.Load()) > s.idle {
+				idle = append(idle, s)
+			}
+		}
+		ss.mu.Unlock()
+		for _, s := range idle {
+			s.end(rpc.Refuse(codes.DeadlineExceeded, "STREAM_IDLE", "nothing has passed on the stream for %s", s.idle))
+		}
+	}
+}
+
+// endAll ends every stream in flight because the gateway stops.
+func (ss *streams) endAll() {
+	ss.mu.Lock()
+	all := make([]*stream, 0, len(ss.all))
+	for s := range ss.all {
+		all = append(all, s)
+	}
+	ss.mu.Unlock()
+	for _, s := range all {
+		s.end(rpc.Refuse(codes.Unavailable, "STOPPING", "the gateway is stopping"))
+	}
+}
+
+// Open is the number of streams in flight.
+func (ss *streams) open() int {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return len(ss.all)
+}
