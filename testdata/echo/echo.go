@@ -43,6 +43,7 @@ func Start(t testing.TB, address, name string, opts ...grpc.ServerOption) *Serve
 	}
 	s := &Server{Address: ln.Addr().String(), grpc: grpc.NewServer(opts...), name: name}
 	echov1.RegisterEchoServer(s.grpc, s)
+	echov1.RegisterMirrorServer(s.grpc, mirror{s: s})
 	reflection.Register(s.grpc)
 	done := make(chan struct{})
 	go func() {
