@@ -272,7 +272,7 @@ func (b *builder) newRoute(sv *service, plugins []named) *route {
 const defaultPriority = math.MinInt64
 
 func (b *builder) routes(global []named) {
-	r := router{b: b, levels: map[int64]*level{}}
+	r := router{b: b, levels: map[int64]*level{}, named: map[int64]*level{}}
 	selected := map[*schema.Method]bool{}
 	for i, conf := range b.doc.Config.GetRoutes() {
 		at := fmt.Sprintf("routes[%d]", i)
@@ -296,9 +296,12 @@ func (b *builder) routes(global []named) {
 		rt.hosts = lower(conf.GetHosts())
 		rt.conditions = b.conditions(at, conf.GetHeaders())
 		if conf.GetHttp() != nil {
-			for _, binding := range b.ownRule(rt, conf.GetHttp()) {
+			for i, binding := range b.ownRule(rt, conf.GetHttp()) {
 				selected[binding.Method] = true
 				r.add(rt, binding)
+				if i == 0 {
+					r.addNamed(rt, binding.Method)
+				}
 			}
 			continue
 		}
@@ -309,6 +312,7 @@ func (b *builder) routes(global []named) {
 			}
 			for _, m := range methods {
 				selected[m] = true
+				r.addNamed(rt, m)
 				for _, binding := range b.bindings(rt, m) {
 					r.add(rt, binding)
 				}
@@ -332,12 +336,13 @@ func (b *builder) routes(global []named) {
 			if selected[m] {
 				continue
 			}
+			r.addNamed(rt, m)
 			for _, binding := range b.bindings(rt, m) {
 				r.add(rt, binding)
 			}
 		}
 	}
-	b.snap.levels = r.sorted()
+	r.place()
 }
 
 // methods are those that the service serves and glob selects, in the schema's order.

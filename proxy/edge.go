@@ -56,7 +56,7 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 	v := visits.Get().(*visit)
 	v.gateway = g
 	defer g.leave(x, v)
-	face := g.face(x)
+	face, named := g.face(x)
 	invalid := split(x)
 	for {
 		snap := g.snap.Load()
@@ -64,9 +64,17 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 		refusal, rt := invalid, snap.nobody
 		if refusal == nil {
 			var ok bool
-			if t, v.Vars, ok = snap.find(x, v.vars[:0]); ok {
-				rt = t.route
+			if named {
+				t, ok = snap.findNamed(x)
 			} else {
+				t, v.Vars, ok = snap.find(x, v.vars[:0])
+			}
+			switch {
+			case ok:
+				rt = t.route
+			case named:
+				refusal = rpc.Refuse(codes.Unimplemented, "METHOD_NOT_FOUND", "no method %s is served here", x.HTTP.Path).WithStatus(404)
+			default:
 				refusal = snap.unmatched(x)
 			}
 		}
@@ -83,7 +91,7 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 			g.refuse(x, v, face, refusal)
 			return
 		}
-		v.Method, v.Options, v.Rule, v.Finish = t.rule.Method, &t.route.Options, t.rule, v
+		v.Method, v.Options, v.Rule, v.Finish = t.method, &t.route.Options, t.rule, v
 		face.Serve(ctx, x, &v.Matched, t.route.handler)
 		return
 	}
@@ -124,15 +132,15 @@ func (g *Gateway) leave(x *wire.Exchange, v *visit) {
 	visits.Put(v)
 }
 
-// face finds the protocol of a request.
-func (g *Gateway) face(x *wire.Exchange) rpcadapters.Face {
+// face finds the protocol of a request, and whether its paths name methods.
+func (g *Gateway) face(x *wire.Exchange) (_ rpcadapters.Face, named bool) {
 	last := len(g.faces) - 1
-	for _, f := range g.faces[:last] {
+	for i, f := range g.faces[:last] {
 		if f.Match(x) {
-			return f
+			return f, g.named[i]
 		}
 	}
-	return g.faces[last]
+	return g.faces[last], g.named[last]
 }
 
 // refuse answers a request that has no route and tells the global finishers.

@@ -35,6 +35,7 @@ type Options struct {
 type Gateway struct {
 	opts    Options
 	faces   []rpcadapters.Face
+	named   []bool // of each face: its requests name the method by their path
 	snap    atomic.Pointer[Snapshot]
 	log     *slog.Logger
 	panics  counter
@@ -79,6 +80,10 @@ type gauges struct {
 func New(o Options) (*Gateway, error) {
 	g := &Gateway{opts: o, faces: o.Standard.Faces, log: o.Log, budget: rpc.NewBudget(math.MaxInt64)}
 	g.streams = &streams{log: o.Log}
+	for _, f := range g.faces {
+		_, named := f.(rpcadapters.Named)
+		g.named = append(g.named, named)
+	}
 	g.life, g.end = context.WithCancel(context.Background())
 	panics, err := o.Meter.Counter("causeway_panics_total", "", "Panics that were caught; each is a defect to report.")
 	if err != nil {

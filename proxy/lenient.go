@@ -24,11 +24,11 @@ func (s *Snapshot) findLeniently(x *wire.Exchange, vars []string) (*target, []st
 	}
 	path := x.HTTP.Path
 	for {
-		if t, vars, ok := s.match(x, verb, path, vars); ok {
+		if t, vars, ok := match(s.levels, x, verb, path, vars); ok {
 			return t, vars, true
 		}
 		if form {
-			if t, vars, ok := s.match(x, http.MethodGet, path, vars); ok {
+			if t, vars, ok := match(s.levels, x, http.MethodGet, path, vars); ok {
 				return t, vars, true
 			}
 		}

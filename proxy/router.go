@@ -2,11 +2,14 @@ package proxy
 
 import (
 	"cmp"
+	"maps"
+	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/transcode/httprule"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // router gathers targets into levels and trees, and refuses two that want the same requests.
@@ -14,6 +17,8 @@ type router struct {
 	b       *builder
 	levels  map[int64]*level
 	targets []placed
+	named   map[int64]*level
+	names   []placed // of methods, by their names
 }
 
 // placed is a target with the host it stands under.
@@ -29,51 +34,81 @@ func (r *router) add(rt *route, binding *httprule.Binding) {
 		r.b.fault(rt.path, "%s", err)
 		return
 	}
-	hosts := rt.hosts
-	if len(hosts) == 0 {
-		hosts = []string{""}
-	}
-	for _, h := range hosts {
-		r.targets = append(r.targets, placed{&target{route: rt, rule: rule, order: len(r.targets)}, h})
+	for _, h := range rt.everyHost() {
+		r.targets = append(r.targets, placed{&target{route: rt, method: rule.Method, rule: rule, order: len(r.targets)}, h})
 	}
 }
 
-// sorted builds the trees. Under one template a target with more conditions is asked before one with fewer, and else the
+// addNamed takes a method of a route under its name.
+func (r *router) addNamed(rt *route, m *schema.Method) {
+	for _, h := range rt.everyHost() {
+		r.names = append(r.names, placed{&target{route: rt, method: m, order: len(r.names)}, h})
+	}
+}
+
+// everyHost are the hosts that a route answers for; "" is any.
+func (r *route) everyHost() []string {
+	if len(r.hosts) == 0 {
+		return []string{""}
+	}
+	return r.hosts
+}
+
+// place builds the trees. Under one template a target with more conditions is asked before one with fewer, and else the
 // one that stands first.
-func (r *router) sorted() []*level {
+func (r *router) place() {
 	r.b.snap.targets = slices.Clone(r.targets)
-	slices.SortStableFunc(r.targets, func(a, b placed) int {
+	for _, p := range inOrder(r.targets) {
+		t := tree(r.levels, p)
+		if other := rival(t, p, p.rule.Verb, p.rule.Template); other == nil {
+			t.Add(p.rule.Verb, p.rule.Template, p.target)
+		} else if other.route != p.route || other.method != p.method { // else two globs overlap
+			r.collision(p, other)
+		}
+	}
+	for _, p := range inOrder(r.names) {
+		// Where several routes give one method rules of their own, calls by its name go to the first: the rules are what
+		// tells them apart. Two routes that select it both have collided above.
+		t, name := tree(r.named, p), httprule.Default(p.method).Template
+		if rival(t, p, http.MethodPost, name) == nil {
+			t.Add(http.MethodPost, name, p.target)
+		}
+	}
+	r.b.snap.levels, r.b.snap.named = falling(r.levels), falling(r.named)
+}
+
+// inOrder are targets in the order in which they are asked.
+func inOrder(targets []placed) []placed {
+	slices.SortStableFunc(targets, func(a, b placed) int {
 		return cmp.Or(cmp.Compare(len(b.route.conditions), len(a.route.conditions)), cmp.Compare(a.order, b.order))
 	})
-	for _, p := range r.targets {
-		r.place(p)
-	}
-	levels := make([]*level, 0, len(r.levels))
-	for _, l := range r.levels {
-		levels = append(levels, l)
-	}
-	slices.SortFunc(levels, func(a, b *level) int { return cmp.Compare(b.priority, a.priority) })
-	return levels
+	return targets
 }
 
-func (r *router) place(p placed) {
-	l := r.levels[p.route.priority]
+func falling(levels map[int64]*level) []*level {
+	out := slices.Collect(maps.Values(levels))
+	slices.SortFunc(out, func(a, b *level) int { return cmp.Compare(b.priority, a.priority) })
+	return out
+}
+
+// tree is where a target belongs.
+func tree(levels map[int64]*level, p placed) *targets {
+	l := levels[p.route.priority]
 	if l == nil {
-		l = &level{priority: p.route.priority, exact: map[string]*tree{}, suffix: map[string]*tree{}}
-		r.levels[p.route.priority] = l
+		l = &level{priority: p.route.priority, exact: map[string]*targets{}, suffix: map[string]*targets{}}
+		levels[p.route.priority] = l
 	}
-	t := l.tree(p.host)
-	for _, other := range t.Same(p.rule.Verb, p.rule.Template) {
-		if conditionsKey(other.route) != conditionsKey(p.route) {
-			continue
+	return l.tree(p.host)
+}
+
+// rival is a target of the tree that takes the very requests that p would take, or nil.
+func rival(t *targets, p placed, verb string, template *httprule.Template) *target {
+	for _, other := range t.Same(verb, template) {
+		if conditionsKey(other.route) == conditionsKey(p.route) {
+			return other
 		}
-		if other.route == p.route && other.rule.Method == p.rule.Method {
-			return // selected twice by the same route: two globs that overlap
-		}
-		r.collision(p, other)
-		return
 	}
-	t.Add(p.rule.Verb, p.rule.Template, p.target)
+	return nil
 }
 
 func (r *router) collision(p placed, other *target) {
@@ -93,7 +128,7 @@ func (r *route) label() string {
 	return "route " + r.Route
 }
 
-func (l *level) tree(host string) *tree {
+func (l *level) tree(host string) *targets {
 	if host == "" {
 		if l.any == nil {
 			l.any = newTree()
@@ -110,7 +145,7 @@ func (l *level) tree(host string) *tree {
 	return in[key]
 }
 
-func newTree() *tree { return httprule.NewTree(admit) }
+func newTree() *targets { return httprule.NewTree(admit) }
 
 // conditionsKey tells two sets of conditions apart, whatever their order.
 func conditionsKey(r *route) string {

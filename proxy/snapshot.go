@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"maps"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 	"github.com/causeway-gateway/causeway/transcode/httprule"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // Snapshot is one configuration, built: all that a call reads. It never changes; a change is a new one.
@@ -29,7 +31,8 @@ type Snapshot struct {
 	services map[string]*service
 	plugins  map[string]plugin.Plugin // by scope, name and configuration; taken over by the next snapshot
 	routes   []*route
-	levels   []*level // by falling priority
+	levels   []*level // of requests that match a rule, by falling priority
+	named    []*level // of requests that name the method by their path
 	targets  []placed // all of them, as the configuration has them
 	nobody   *route   // what a request without a route passes: the global plugins' ends
 	lenient  bool     // requests find their route as with grpc-gateway
@@ -58,22 +61,23 @@ type route struct {
 	path       string // of the route in the document, for faults: "routes[2]"
 }
 
-// target is what a match leads to: one rule on one route.
+// target is what a match leads to: a method on one route, by one of its rules or by its name.
 type target struct {
-	route *route
-	rule  *rpcadapters.Rule
-	order int
+	route  *route
+	method *schema.Method
+	rule   *rpcadapters.Rule // nil: by its name
+	order  int
 }
 
 // level holds the targets of one priority.
 type level struct {
 	priority int64
-	any      *tree
-	exact    map[string]*tree
-	suffix   map[string]*tree // ".example.com" for the host pattern *.example.com
+	any      *targets
+	exact    map[string]*targets
+	suffix   map[string]*targets // ".example.com" for the host pattern *.example.com
 }
 
-type tree = httprule.Tree[*target, *wire.Exchange]
+type targets = httprule.Tree[*target, *wire.Exchange]
 
 // admit tells whether a target's conditions hold for a request. It is called while a tree is walked.
 func admit(t *target, x *wire.Exchange) bool {
@@ -90,12 +94,18 @@ func (s *Snapshot) find(x *wire.Exchange, vars []string) (*target, []string, boo
 	if s.lenient {
 		return s.findLeniently(x, vars)
 	}
-	return s.match(x, x.HTTP.Method, x.HTTP.Path, vars)
+	return match(s.levels, x, x.HTTP.Method, x.HTTP.Path, vars)
+}
+
+// findNamed finds the target of a request whose path names the method.
+func (s *Snapshot) findNamed(x *wire.Exchange) (*target, bool) {
+	t, _, ok := match(s.named, x, http.MethodPost, x.HTTP.Path, nil)
+	return t, ok
 }
 
 // match finds the target for a verb and the path that x.Segments are of.
-func (s *Snapshot) match(x *wire.Exchange, verb, path string, vars []string) (*target, []string, bool) {
-	for _, l := range s.levels {
+func match(levels []*level, x *wire.Exchange, verb, path string, vars []string) (*target, []string, bool) {
+	for _, l := range levels {
 		if len(l.exact) > 0 {
 			if t := l.exact[x.HTTP.Host]; t != nil {
 				if v, vars, ok := t.MatchPath(verb, path, x.Segments, x, vars); ok {
@@ -140,8 +150,8 @@ func (s *Snapshot) verbs(x *wire.Exchange) []string {
 }
 
 // treesOf are the trees that answer for host, the most specific first.
-func (l *level) treesOf(host string) []*tree {
-	var trees []*tree
+func (l *level) treesOf(host string) []*targets {
+	var trees []*targets
 	if t := l.exact[host]; t != nil {
 		trees = append(trees, t)
 	}
