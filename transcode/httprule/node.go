@@ -5,16 +5,15 @@ import (
 	"slices"
 )
 
-// node is one place in a trie. As long as a single shape of template is found below it, the node is a leaf that holds
-// the segments still to come in rest; only a second shape makes branches. So most nodes are leaves, and a search ends at
-// the first segment that tells a template from all others.
+// node is one place in a trie. As long as a single shape of template is found below it, the node is a leaf, and its
+// entries' forms say what is still to come; only a second shape makes branches. So most nodes are leaves, and a search
+// ends at the first segment that tells a template from all others.
 //
-// A search is as fast as the memory that it touches is near: a leaf is one block with its first entry inside, and what
-// many templates have in common (rest, form) is one value for all of them.
+// A search is as fast as the memory that it touches is near: with a pointer as value a node is 64 bytes, its first entry
+// inside, and what templates have in common (form) is one value for all of them.
 type node[T any] struct {
 	text   string     // of the literal that leads here
 	branch *branch[T] // nil: a leaf
-	rest   []segment  // of a leaf
 	first  entry[T]   // its form is nil if nothing ends here
 }
 
@@ -26,10 +25,11 @@ type entry[T any] struct {
 	next  *entry[T]
 }
 
-// form is what a search needs of a template once its shape fits.
+// form is what a search needs of a template at a node.
 type form struct {
-	segs int // how many segments the template has
-	glob int // index of "**" among them, or -1
+	rest []segment // those behind the node, if that is a leaf
+	segs int       // how many segments the template has
+	glob int       // index of "**" among them, or -1
 	vars []capture
 	open []span // wildcards that no variable captures
 }
@@ -54,6 +54,14 @@ type tail[T any] struct {
 
 func (n *node[T]) empty() bool { return n.first.form == nil && n.branch == nil }
 
+// rest are the segments of a leaf's templates behind it.
+func (n *node[T]) rest() []segment {
+	if n.first.form == nil {
+		return nil
+	}
+	return n.first.form.rest
+}
+
 // append adds an entry to those that end at n.
 func (n *node[T]) append(e entry[T]) {
 	if n.first.form == nil {
@@ -67,31 +75,6 @@ func (n *node[T]) append(e entry[T]) {
 	last.next = &e
 }
 
-// below returns the node behind s, with after segments following it, and makes it if need be. n must not be a leaf that
-// has a rest.
-func (n *node[T]) below(s segment, after int) *node[T] {
-	if n.branch == nil {
-		n.branch = &branch[T]{}
-	}
-	b := n.branch
-	switch s.kind {
-	case literal:
-		next := b.literals.find(s.text)
-		if next == nil {
-			next = &node[T]{text: s.text}
-			b.literals.add(next)
-		}
-		return next
-	case star:
-		if b.star == nil {
-			b.star = &node[T]{}
-		}
-		return b.star
-	case deep:
-	}
-	return b.tail(after)
-}
-
 // tail returns the node behind a "**" that length segments follow, and makes it if need be.
 func (b *branch[T]) tail(length int) *node[T] {
 	i, found := slices.BinarySearchFunc(b.tails, length, func(t tail[T], length int) int { return length - t.length })
@@ -101,7 +84,7 @@ func (b *branch[T]) tail(length int) *node[T] {
 	return b.tails[i].node
 }
 
-// behind is below, but nil where nothing is.
+// behind returns the node behind s, with after segments following it, or nil.
 func (n *node[T]) behind(s segment, after int) *node[T] {
 	switch s.kind {
 	case literal:

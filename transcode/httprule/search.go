@@ -27,7 +27,7 @@ func (s *search[T, Q]) find(n *node[T], i int) *entry[T] {
 	for {
 		b := n.branch
 		if b == nil {
-			if s.restFits(n.rest, i) {
+			if f := n.first.form; f != nil && s.restFits(f.rest, i) {
 				return s.pick(n)
 			}
 			return nil
@@ -172,7 +172,7 @@ func (s *search[T, Q]) fits(f *form) bool {
 func (s *search[T, Q]) collect(n *node[T], i int, verbs []string) []string {
 	b := n.branch
 	if b == nil {
-		if s.restFits(n.rest, i) {
+		if s.restFits(n.rest(), i) {
 			verbs = s.list(n, verbs)
 		}
 		return verbs

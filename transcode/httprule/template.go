@@ -99,6 +99,19 @@ func (t *Template) finish() {
 	}
 }
 
+// captures are the places of the variables, in their order.
+func (t *Template) captures() []capture {
+	var captures []capture
+	for _, v := range t.vars {
+		c := capture{v.span, reserveNone}
+		if v.Multi {
+			c.keep = t.keep
+		}
+		captures = append(captures, c)
+	}
+	return captures
+}
+
 func (t *Template) canonical() string {
 	if len(t.segs) == 0 {
 		return "/"

@@ -24,16 +24,17 @@ type Tree[T, Q any] struct {
 	colons int
 	// longest is the length of the longest literal or verb: longer text needs no look-up.
 	longest int
-	// forms and rests are those in use, each once.
+	// forms are those in use, each once.
 	forms map[string]*form
-	rests map[string][]segment
 	key   []byte
+	// texts are those of the literals, side by side.
+	texts strings.Builder
 }
 
 // NewTree returns an empty tree. Match asks admit whether a value whose template fits is to be taken; admit must be safe
 // for concurrent use.
 func NewTree[T, Q any](admit func(T, Q) bool) *Tree[T, Q] {
-	return &Tree[T, Q]{admit: admit, root: &node[T]{}, forms: map[string]*form{}, rests: map[string][]segment{}}
+	return &Tree[T, Q]{admit: admit, root: &node[T]{}, forms: map[string]*form{}}
 }
 
 // Add adds v under an HTTP verb ("*" for any) and a template.
@@ -43,74 +44,100 @@ func (t *Tree[T, Q]) Add(verb string, tmpl *Template, v T) {
 		t.colons = max(t.colons, strings.Count(tmpl.verb, ":"))
 		t.longest = max(t.longest, len(tmpl.verb))
 		if n = t.verbs.find(tmpl.verb); n == nil {
-			n = &node[T]{text: tmpl.verb}
+			n = &node[T]{text: t.text(tmpl.verb)}
 			t.verbs.add(n)
 		}
 	}
 	for _, s := range tmpl.segs {
 		t.longest = max(t.longest, len(s.text))
 	}
-	e := entry[T]{verb: verb, form: t.form(tmpl), value: v}
+	f := form{segs: len(tmpl.segs), glob: tmpl.glob, open: tmpl.open, vars: tmpl.captures()}
+	e := entry[T]{verb: verb, value: v}
 	for rest := tmpl.segs; ; {
 		switch {
-		case n.empty():
-			n.rest = t.rest(rest)
+		case n.empty(), n.branch == nil && slices.Equal(n.rest(), rest):
+			f.rest = rest
+			e.form = t.form(f)
 			n.append(e)
 			return
-		case n.branch == nil && slices.Equal(n.rest, rest):
-			n.append(e)
-			return
-		case n.branch == nil && len(n.rest) > 0:
+		case n.branch == nil && len(n.rest()) > 0:
 			// A second shape: what is here moves one segment down.
-			down := n.below(n.rest[0], len(n.rest)-1)
-			down.rest, down.first = t.rest(n.rest[1:]), n.first
-			n.rest, n.first = nil, entry[T]{}
+			old := n.rest()
+			first := n.first
+			n.first = entry[T]{}
+			down := t.below(n, old[0], len(old)-1)
+			down.first = first
+			for e := &down.first; e != nil; e = e.next {
+				f := *e.form
+				f.rest = old[1:]
+				e.form = t.form(f)
+			}
 		case len(rest) == 0:
+			e.form = t.form(f)
 			n.append(e)
 			return
 		default:
-			n, rest = n.below(rest[0], len(rest)-1), rest[1:]
+			n, rest = t.below(n, rest[0], len(rest)-1), rest[1:]
 		}
 	}
 }
 
-// rest is the one value of the tree for segments like these.
-func (t *Tree[T, Q]) rest(segs []segment) []segment {
-	t.key = t.key[:0]
-	for _, s := range segs {
+// below returns the node behind s, with after segments following it, and makes it if need be. n must not be a leaf that
+// has a rest.
+func (t *Tree[T, Q]) below(n *node[T], s segment, after int) *node[T] {
+	if n.branch == nil {
+		n.branch = &branch[T]{}
+	}
+	b := n.branch
+	switch s.kind {
+	case literal:
+		next := b.literals.find(s.text)
+		if next == nil {
+			next = &node[T]{text: t.text(s.text)}
+			b.literals.add(next)
+		}
+		return next
+	case star:
+		if b.star == nil {
+			b.star = &node[T]{}
+		}
+		return b.star
+	case deep:
+	}
+	return b.tail(after)
+}
+
+// text copies a literal's text next to the others, so that comparing touches little memory.
+func (t *Tree[T, Q]) text(s string) string {
+	const block = 4096
+	if t.texts.Cap()-t.texts.Len() < len(s) {
+		t.texts.Reset() // what has been given out stays as it is
+		t.texts.Grow(max(block, len(s)))
+	}
+	t.texts.WriteString(s)
+	all := t.texts.String()
+	return all[len(all)-len(s):]
+}
+
+// form is the one value of the tree for forms like f.
+func (t *Tree[T, Q]) form(f form) *form {
+	t.key = strconv.AppendInt(t.key[:0], int64(f.segs), 10)
+	t.key = strconv.AppendInt(append(t.key, ' '), int64(f.glob), 10)
+	for _, v := range f.vars {
+		t.key = strconv.AppendInt(append(t.key, " v"...), int64(v.span.start), 10)
+		t.key = strconv.AppendInt(append(t.key, '-'), int64(v.span.end), 10)
+		t.key = append(t.key, ' ', '0'+byte(v.keep))
+	}
+	for _, o := range f.open {
+		t.key = strconv.AppendInt(append(t.key, " o"...), int64(o.start), 10)
+	}
+	for _, s := range f.rest {
 		t.key = append(t.key, '/', '0'+byte(s.kind))
 		t.key = append(t.key, s.text...)
 	}
-	one, ok := t.rests[string(t.key)]
-	if !ok {
-		one = slices.Clone(segs)
-		t.rests[string(t.key)] = one
-	}
-	return one
-}
-
-// form is the one value of the tree for templates like this.
-func (t *Tree[T, Q]) form(tmpl *Template) *form {
-	f := form{segs: len(tmpl.segs), glob: tmpl.glob, open: tmpl.open}
-	t.key = strconv.AppendInt(t.key[:0], int64(f.segs), 10)
-	t.key = strconv.AppendInt(append(t.key, ' '), int64(f.glob), 10)
-	for _, v := range tmpl.vars {
-		c := capture{v.span, reserveNone}
-		if v.Multi {
-			c.keep = tmpl.keep
-		}
-		f.vars = append(f.vars, c)
-		t.key = append(t.key, " v"...)
-		t.key = strconv.AppendInt(t.key, int64(c.span.start), 10)
-		t.key = strconv.AppendInt(append(t.key, '-'), int64(c.span.end), 10)
-		t.key = append(t.key, '/', '0'+byte(c.keep))
-	}
-	// The open wildcards are part of it: which of the segments are literals is not.
-	for _, o := range tmpl.open {
-		t.key = strconv.AppendInt(append(t.key, " o"...), int64(o.start), 10)
-	}
 	one, ok := t.forms[string(t.key)]
 	if !ok {
+		f.rest = slices.Clone(f.rest)
 		one = &f
 		t.forms[string(t.key)] = one
 	}
@@ -130,7 +157,7 @@ func (t *Tree[T, Q]) Same(verb string, tmpl *Template) []T {
 	for n != nil && n.branch != nil && len(rest) > 0 {
 		n, rest = n.behind(rest[0], len(rest)-1), rest[1:]
 	}
-	if n == nil || n.first.form == nil || !slices.Equal(n.rest, rest) {
+	if n == nil || n.first.form == nil || !slices.Equal(n.rest(), rest) {
 		return nil
 	}
 	var same []T
