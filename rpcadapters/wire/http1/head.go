@@ -254,7 +254,7 @@ func (r *request) meaning(f *fields, name, value []byte, index int) (passes bool
 		case f.encoding:
 			return false, badFraming("two transfer-encoding fields")
 		case bytes.EqualFold(value, []byte("chunked")):
-		case bytes.Contains(bytes.ToLower(value), []byte("chunked")):
+		case len(value) == 0, bytes.Contains(bytes.ToLower(value), []byte("chunked")):
 			return false, badFraming("transfer-encoding: want chunked and nothing else")
 		default:
 			return false, &refusal{501, "UNSUPPORTED_ENCODING", "this transfer-encoding is not served here: send chunked, or a content-length"}
