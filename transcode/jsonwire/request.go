@@ -158,6 +158,7 @@ func (g *merge) request(r *Request) error {
 	if err != nil {
 		return err
 	}
+	g.keepZero = false
 	g.nodes = append(g.nodes, given{})
 	for _, from := range [...]Source{FromPath, FromQuery} {
 		if has[from] {
