@@ -112,8 +112,13 @@ func (o Options) Compile(m *schema.Method, r *annotations.HttpRule) ([]*Binding,
 // sameRequests is the one of bindings that takes the requests that b would take, or nil.
 func sameRequests(bindings []*Binding, b *Binding) *Binding {
 	for _, other := range bindings {
-		if other.Verb == b.Verb && other.Template.verb == b.Template.verb && slices.Equal(other.Template.segs, b.Template.segs) {
-			return other
+		if other.Verb != b.Verb || other.Template.verb != b.Template.verb {
+			continue
+		}
+		for segs := range b.Template.equals {
+			if slices.Equal(other.Template.segs, segs) {
+				return other
+			}
 		}
 	}
 	return nil

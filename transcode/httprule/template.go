@@ -99,6 +99,43 @@ func (t *Template) finish() {
 	}
 }
 
+// equals yields the segments of every template that fits the same paths, t's own first. Among wildcards "**" may stand
+// anywhere. And as a verb ends a segment, "/**:verb" needs one as "/*/**:verb" does.
+func (t *Template) equals(yield func([]segment) bool) {
+	if !yield(t.segs) || t.glob < 0 {
+		return
+	}
+	from, to := t.glob, t.glob+1 // the wildcards around "**"
+	for from > 0 && t.segs[from-1].kind == star {
+		from--
+	}
+	for to < len(t.segs) && t.segs[to].kind == star {
+		to++
+	}
+	least, most := to-from, to-from
+	if t.verb != "" && from == 0 && to == len(t.segs) && most <= 2 {
+		least, most = 1, 2
+	}
+	for n := least; n <= most; n++ {
+		for glob := range n {
+			if n == to-from && glob == t.glob-from {
+				continue // t itself
+			}
+			segs := slices.Clone(t.segs[:from])
+			for i := range n {
+				k := star
+				if i == glob {
+					k = deep
+				}
+				segs = append(segs, segment{kind: k})
+			}
+			if !yield(append(segs, t.segs[to:]...)) {
+				return
+			}
+		}
+	}
+}
+
 // captures are the places of the variables, in their order.
 func (t *Template) captures() []capture {
 	var captures []capture

@@ -144,29 +144,35 @@ func (t *Tree[T, Q]) form(f form) *form {
 	return one
 }
 
-// Same are the values added under the HTTP verb and a template of the same shape: one that differs at most in what its
-// variables are called and capture, so that both fit the same paths. A value for "*" is not the same as one for a named
-// verb, which goes before it, and a value for GET is not the same as one for HEAD, which it answers only where there is
-// none.
+// Same are the values added under the HTTP verb and a template that fits the same paths: one that differs in what its
+// variables are called and capture, or in where "**" stands among wildcards ("/*/**" and "/**/*"). A value for "*" is
+// not the same as one for a named verb, which goes before it, and a value for GET is not the same as one for HEAD, which
+// it answers only where there is none.
 func (t *Tree[T, Q]) Same(verb string, tmpl *Template) []T {
-	n := t.root
-	if tmpl.verb != "" {
-		n = t.verbs.find(tmpl.verb)
+	var same []T
+	for segs := range tmpl.equals {
+		for e := t.ends(tmpl.verb, segs); e != nil; e = e.next {
+			if e.verb == verb {
+				same = append(same, e.value)
+			}
+		}
 	}
-	rest := tmpl.segs
+	return same
+}
+
+// ends is the first entry added under that shape, or nil.
+func (t *Tree[T, Q]) ends(verb string, rest []segment) *entry[T] {
+	n := t.root
+	if verb != "" {
+		n = t.verbs.find(verb)
+	}
 	for n != nil && n.branch != nil && len(rest) > 0 {
 		n, rest = n.behind(rest[0], len(rest)-1), rest[1:]
 	}
 	if n == nil || n.first.form == nil || !slices.Equal(n.rest(), rest) {
 		return nil
 	}
-	var same []T
-	for e := &n.first; e != nil; e = e.next {
-		if e.verb == verb {
-			same = append(same, e.value)
-		}
-	}
-	return same
+	return &n.first
 }
 
 // Match finds the value of the most specific template that fits: at the leftmost segment where two differ, a literal

@@ -1,6 +1,7 @@
 package httprule
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -351,6 +352,74 @@ func TestSame(t *testing.T) {
 		if got := tree.Same(c.verb, mustParse(t, c.template)); !slices.Equal(got, c.want) {
 			t.Errorf("%s %s: wanted %q, found %q", c.verb, c.template, c.want, got)
 		}
+	}
+}
+
+// TestSameIsExact holds Same to its meaning for all small templates: those that fit the same paths, no others.
+func TestSameIsExact(t *testing.T) {
+	sequences := func(words []string, most int) []string {
+		all, last := []string{""}, []string{""}
+		for range most {
+			var next []string
+			for _, s := range last {
+				for _, w := range words {
+					next = append(next, s+"/"+w)
+				}
+			}
+			all, last = append(all, next...), next
+		}
+		return all
+	}
+	var paths [][]string
+	for _, p := range sequences([]string{"a", "b"}, 6) {
+		for _, verb := range []string{"", ":v"} {
+			if p == "" && verb != "" {
+				continue
+			}
+			segs, err := AppendSegments(nil, cmp.Or(p, "/")+verb)
+			if err != nil {
+				t.Fatal(err)
+			}
+			paths = append(paths, segs)
+		}
+	}
+	tree := NewTree(always)
+	sets := map[string][]string{} // by the paths that fit
+	fits := map[string]string{}
+	for _, s := range sequences([]string{"a", "*", "**"}, 4) {
+		for _, verb := range []string{"", ":v"} {
+			tmpl, err := Parse(cmp.Or(s, "/") + verb)
+			if err != nil {
+				continue // two "**", or a verb of nothing
+			}
+			var set strings.Builder
+			for _, segs := range paths {
+				_, ok := naiveFits(tmpl, segs)
+				set.WriteByte("01"[map[bool]int{true: 1}[ok]])
+			}
+			tree.Add("GET", tmpl, tmpl.String())
+			sets[set.String()] = append(sets[set.String()], tmpl.String())
+			fits[tmpl.String()] = set.String()
+		}
+	}
+	several := 0
+	for template, set := range fits {
+		got := tree.Same("GET", mustParse(t, template))
+		want := slices.Clone(sets[set])
+		if slices.Sort(want); len(want) > 1 {
+			several++
+		}
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("%s: wanted %q, found %q", template, want, got)
+		}
+		for _, verb := range []string{"*", "HEAD", "POST"} {
+			if got := tree.Same(verb, mustParse(t, template)); len(got) > 0 {
+				t.Errorf("%s %s: found %q", verb, template, got)
+			}
+		}
+	}
+	if several < 20 {
+		t.Errorf("%d of %d templates have an equal: too few to say much", several, len(fits))
 	}
 }
 
