@@ -178,7 +178,7 @@ func (f *Face) refuse(x *wire.Exchange, e *rpc.Error, r refusal) rpc.Sent {
 		rpc.Pair{Key: "x-request-id", Value: x.ID})
 	header = append(header, e.Header...)
 	if status == 429 || status == 503 {
-		if after := retryAfter(e.Details); after != "" && !e.Header.Has("retry-after") {
+		if after := retryAfter(e.Details); after != "" && !header.Has("retry-after") {
 			header = append(header, rpc.Pair{Key: "retry-after", Value: after})
 		}
 	}
@@ -216,15 +216,22 @@ func printable(s string) string {
 	}, s)
 }
 
-// retryAfter is the delay of the first google.rpc.RetryInfo among encoded details, in whole seconds rounded up as the
-// header has it (RFC 9110 section 10.2.3); "" when there is none.
+// retryAfter is the delay of the first google.rpc.RetryInfo with one among encoded details, in whole seconds rounded up as
+// the header has it (RFC 9110 section 10.2.3); "" when there is none. One that is negative, or too long, is none.
 func retryAfter(details [][]byte) string {
 	for _, d := range details {
 		url, value := splitAny(d)
 		if !strings.HasSuffix(url, "/google.rpc.RetryInfo") {
 			continue
 		}
-		seconds, nanos := delay(field(value, 1))
+		raw := field(value, 1)
+		if raw == nil {
+			continue
+		}
+		seconds, nanos := delay(raw)
+		if nanos < 0 {
+			continue
+		}
 		if nanos > 0 {
 			seconds++
 		}
@@ -267,7 +274,8 @@ func delay(b []byte) (seconds, nanos int64) {
 	return seconds, nanos
 }
 
-// field is the last value of a length-delimited field; broken bytes give what came before the break.
+// field is the last value of a length-delimited field, nil when it is not there; broken bytes give what came before the
+// break.
 func field(b []byte, want protowire.Number) (value []byte) {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)

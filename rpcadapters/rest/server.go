@@ -209,6 +209,10 @@ func (c *call) body(ctx context.Context, req *jsonwire.Request) error {
 	if rule.Body == httprule.NoBody {
 		return c.noBody(ctx, req)
 	}
+	// A google.api.HttpBody has no place for an encoding either.
+	if err := c.unpacked(); err != nil {
+		return err
+	}
 	kind := jsonContent
 	if rule.RawBody {
 		req.Raw, req.ContentType = true, c.x.HTTP.Header.Get("content-type")
@@ -241,6 +245,9 @@ func (c *call) noBody(ctx context.Context, req *jsonwire.Request) error {
 	}
 	if c.m.Options.REST.GRPCGateway {
 		if kind, err := c.contentKind(true); err == nil && kind == formContent && !looksLikeJSON(body) {
+			if err := c.unpacked(); err != nil {
+				return err
+			}
 			return c.form(req, body)
 		}
 		return nil
@@ -280,12 +287,20 @@ const (
 	formContent
 )
 
-// contentKind accepts JSON and forms; any other type, and any content encoding, is refused rather than misread. Callers of
-// grpc-gateway's kind may call JSON what they like.
-func (c *call) contentKind(gateway bool) (contentKind, error) {
-	if e := c.x.HTTP.Header.Get("content-encoding"); e != "" && e != "identity" {
-		return 0, rpc.Refuse(codes.InvalidArgument, "UNSUPPORTED_ENCODING", "content-encoding %q is not served here: send the body as it is", e).WithStatus(415)
+// unpacked refuses a body with a content encoding rather than misread it.
+func (c *call) unpacked() error {
+	for i := range c.x.HTTP.Header {
+		h := &c.x.HTTP.Header[i]
+		if h.Key == "content-encoding" && h.Value != "" && !strings.EqualFold(h.Value, "identity") {
+			return rpc.Refuse(codes.InvalidArgument, "UNSUPPORTED_ENCODING", "content-encoding %q is not served here: send the body as it is", h.Value).WithStatus(415)
+		}
 	}
+	return nil
+}
+
+// contentKind accepts JSON and forms; any other type is refused rather than misread. Callers of grpc-gateway's kind may
+// call JSON what they like.
+func (c *call) contentKind(gateway bool) (contentKind, error) {
 	full := c.x.HTTP.Header.Get("content-type")
 	typ, _, _ := strings.Cut(full, ";")
 	typ = strings.TrimSpace(typ)
