@@ -8,10 +8,10 @@ import (
 
 // Why a case is not run, where it holds for several.
 const (
-	isStream   = "the method streams, which REST callers are not served yet"
-	isOpenAPI  = "about the OpenAPI document that grpc-gateway generates"
-	isMux      = "about an option of grpc-gateway's mux, a function that changes the answer"
-	isGreeter  = "the test brings a server of its own, which the example server does not have"
+	isStream  = "the method streams, which REST callers are not served yet"
+	isOpenAPI = "about the OpenAPI document that grpc-gateway generates"
+	isMux     = "about an option of grpc-gateway's mux, a function that changes the answer"
+	isGreeter = "the test brings a server of its own, which the example server does not have"
 )
 
 // How an answer or a request differs, where it holds for several cases.
