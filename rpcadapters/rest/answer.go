@@ -45,6 +45,11 @@ func standardDetails() (*schema.Schema, error) {
 
 // answer writes what the chain came back with and says what was sent.
 func (f *Face) answer(c *call, err error) rpc.Sent {
+	if c.stream != nil {
+		if sent, done := f.finish(c, err); done {
+			return sent
+		}
+	}
 	if err == nil {
 		err = f.success(c)
 	}
@@ -114,7 +119,7 @@ func (f *Face) success(c *call) error {
 	typ, body, err := c.content(buf)
 	if err != nil {
 		buf.Free()
-		return rpc.Refuse(codes.Internal, "INVALID_ANSWER", "the service's answer is not a valid %s", c.Method.Output.Name).WithStatus(502).WithCause(err)
+		return invalidAnswer(c, err)
 	}
 	if !c.hold(len(buf.B)) {
 		buf.Free()
@@ -130,6 +135,10 @@ func (f *Face) success(c *call) error {
 	}
 	buf.Free()
 	return nil
+}
+
+func invalidAnswer(c *call, cause error) *rpc.Error {
+	return rpc.Refuse(codes.Internal, "INVALID_ANSWER", "the service's answer is not a valid %s", c.Method.Output.Name).WithStatus(502).WithCause(cause)
 }
 
 const jsonType = "application/json"

@@ -59,6 +59,8 @@ type call struct {
 	params []jsonwire.Param
 	header rpc.Metadata // backing of the answer's headers
 	held   int          // bytes of the budget
+	stream *stream      // of a streaming method
+	form   form         // of its answers
 }
 
 // Serve makes a call of the exchange, has h handle it and writes the answer.
@@ -67,6 +69,9 @@ func (f *Face) Serve(ctx context.Context, x *wire.Exchange, m *rpcadapters.Match
 	c.x, c.m = x, m
 	c.Method, c.Route, c.Service, c.Protocol, c.ID = m.Method, m.Options.Route, m.Options.Service, f.Name(), x.ID
 	c.Peer, c.HTTP, c.Times.Start, c.Body = x.Peer, &x.HTTP, x.Start, c
+	if m.Method.Kind != schema.Unary {
+		c.streams(ctx)
+	}
 	err := f.handle(ctx, c, h)
 	sent := f.answer(c, err)
 	m.Finish.Done(&c.Call, sent)
@@ -178,17 +183,11 @@ func (c *call) Message(ctx context.Context, m *schema.Message) (*rpc.Message, er
 	if err := c.body(ctx, &req); err != nil {
 		return nil, err
 	}
-	var err error
-	if c.x.HTTP.Query != "" {
-		if req.Params, err = jsonwire.AppendQuery(req.Params, m, c.x.HTTP.Query, o.JSON, &rule.Query); err != nil {
-			return nil, badRequest(err)
-		}
+	if err := c.parameters(&req); err != nil {
+		return nil, err
 	}
-	for i, path := range rule.Vars {
-		req.Params = jsonwire.AppendPath(req.Params, path, c.m.Vars[i], &rule.Query)
-	}
-	c.params = req.Params
 	buf := rpc.GetBuffer()
+	var err error
 	buf.B, err = jsonwire.AppendRequest(buf.B, &req, o.JSON)
 	if err != nil {
 		buf.Free()
@@ -201,6 +200,22 @@ func (c *call) Message(ctx context.Context, m *schema.Message) (*rpc.Message, er
 	c.msg.Own(buf)
 	c.typ = m
 	return &c.msg, nil
+}
+
+// parameters adds those of query and path.
+func (c *call) parameters(req *jsonwire.Request) error {
+	rule := c.m.Rule
+	if c.x.HTTP.Query != "" {
+		var err error
+		if req.Params, err = jsonwire.AppendQuery(req.Params, req.Message, c.x.HTTP.Query, c.m.Options.JSON, &rule.Query); err != nil {
+			return badRequest(err)
+		}
+	}
+	for i, path := range rule.Vars {
+		req.Params = jsonwire.AppendPath(req.Params, path, c.m.Vars[i], &rule.Query)
+	}
+	c.params = req.Params
+	return nil
 }
 
 // body puts the request's body into req as the rule has it: JSON, a form, or the content of a google.api.HttpBody.
@@ -227,7 +242,7 @@ func (c *call) body(ctx context.Context, req *jsonwire.Request) error {
 		return err
 	}
 	if kind == formContent && !req.Raw && !looksLikeJSON(body) {
-		return c.form(req, body)
+		return c.formBody(req, body)
 	}
 	req.Body = body
 	return nil
@@ -248,7 +263,7 @@ func (c *call) noBody(ctx context.Context, req *jsonwire.Request) error {
 			if err := c.unpacked(); err != nil {
 				return err
 			}
-			return c.form(req, body)
+			return c.formBody(req, body)
 		}
 		return nil
 	}
@@ -264,8 +279,8 @@ func saysNothing(body []byte) bool {
 	return len(b) == 0 || len(b) >= 2 && b[0] == '{' && b[len(b)-1] == '}' && len(bytes.TrimSpace(b[1:len(b)-1])) == 0
 }
 
-// form reads a form body; its pairs are those of a query.
-func (c *call) form(req *jsonwire.Request, body []byte) error {
+// formBody reads a form; its pairs are those of a query.
+func (c *call) formBody(req *jsonwire.Request, body []byte) error {
 	var err error
 	req.Params, err = jsonwire.AppendForm(req.Params, req.Message, body, c.m.Rule.BodyField, c.m.Options.JSON, &c.m.Rule.Query)
 	if err != nil {

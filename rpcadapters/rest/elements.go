@@ -1,0 +1,191 @@
+package rest
+
+import (
+	"errors"
+	"io"
+	"slices"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+)
+
+// elements cuts a body into JSON texts: the elements of one array, or texts one after the other with white space between
+// them (NDJSON, or as grpc-gateway takes them). It looks at brackets and strings only; what stands between them is the
+// codec's business. It holds one element and what was read behind it, whatever the body's size.
+type elements struct {
+	buf   *rpc.Buffer // of the call; what is read and not given out yet starts at pos
+	pos   int
+	limit int // bytes of one element
+	list  listState
+	eof   bool
+}
+
+type listState uint8
+
+const (
+	unknownList listState = iota
+	plainList             // texts one after the other
+	firstInList           // behind the opening bracket
+	inList
+	listEnded
+)
+
+// next finds the next element; io.EOF after the last. The bytes are good until the following call. read reads more of the
+// body.
+func (e *elements) next(read func([]byte) (int, error)) ([]byte, error) {
+	for {
+		c, err := e.peek(read)
+		if errors.Is(err, io.EOF) && (e.list == unknownList || e.list == plainList || e.list == listEnded) {
+			return nil, io.EOF
+		}
+		if errors.Is(err, io.EOF) {
+			return nil, notClosed()
+		}
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case e.list == unknownList && c == '[':
+			e.pos++
+			e.list = firstInList
+		case e.list == unknownList:
+			e.list = plainList
+		case e.list == listEnded:
+			return nil, badList("wanted the end of the body behind the array of requests, found " + quoted(c))
+		case e.list == firstInList && c == ']', e.list == inList && c == ']':
+			e.pos++
+			e.list = listEnded
+		case e.list == inList:
+			if c != ',' {
+				return nil, badList(`wanted "," or "]" between requests, found ` + quoted(c))
+			}
+			e.pos++
+			if c, err = e.peek(read); errors.Is(err, io.EOF) {
+				return nil, notClosed()
+			} else if err != nil {
+				return nil, err
+			}
+			if c == ']' {
+				return nil, badList(`wanted a request behind ",", found "]"`)
+			}
+			return e.text(read)
+		default:
+			if e.list == firstInList {
+				e.list = inList
+			}
+			return e.text(read)
+		}
+	}
+}
+
+func quoted(c byte) string { return `"` + string(rune(c)) + `"` }
+
+func badList(message string) *rpc.Error {
+	return rpc.Refuse(codes.InvalidArgument, "INVALID_REQUEST", "%s", message)
+}
+
+func notClosed() *rpc.Error { return badList("the array of requests is not closed") }
+
+// peek is the next byte that is no white space (RFC 8259 section 2).
+func (e *elements) peek(read func([]byte) (int, error)) (byte, error) {
+	for {
+		for e.pos < len(e.buf.B) {
+			switch c := e.buf.B[e.pos]; c {
+			case ' ', '\t', '\r', '\n':
+				e.pos++
+			default:
+				return c, nil
+			}
+		}
+		if err := e.fill(read, e.pos); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// text cuts one JSON text off; it begins at pos.
+func (e *elements) text(read func([]byte) (int, error)) ([]byte, error) {
+	text, err := e.scan(read)
+	if err == nil && len(text) == 0 {
+		return nil, badList("wanted a request, found " + quoted(e.buf.B[e.pos]))
+	}
+	if len(text) > e.limit {
+		return nil, tooLarge(e.limit)
+	}
+	return text, err
+}
+
+// scan finds the end of the text at pos. It is empty where no text can begin so.
+func (e *elements) scan(read func([]byte) (int, error)) ([]byte, error) {
+	depth, quotes, escaped := 0, false, false
+	for i := e.pos; ; i++ {
+		if i == len(e.buf.B) {
+			before := e.pos
+			err := e.fill(read, e.pos)
+			i -= before - e.pos // what was used up has been moved away
+			if errors.Is(err, io.EOF) {
+				return e.cut(i), nil // the codec says what is missing
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		c := e.buf.B[i]
+		switch {
+		case escaped:
+			escaped = false
+		case quotes && c == '\\':
+			escaped = true
+		case c == '"':
+			if quotes = !quotes; !quotes && depth == 0 {
+				return e.cut(i + 1), nil
+			}
+		case quotes:
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			if depth == 0 {
+				return e.cut(i), nil // the list's own bracket
+			}
+			if depth--; depth == 0 {
+				return e.cut(i + 1), nil
+			}
+		case depth == 0 && (c == ',' || c == ' ' || c == '\n' || c == '\r' || c == '\t'):
+			return e.cut(i), nil
+		}
+	}
+}
+
+func (e *elements) cut(end int) []byte {
+	text := e.buf.B[e.pos:end]
+	e.pos = end
+	return text
+}
+
+// fill reads more of the body behind what is there. What lies before keep is used up and makes room.
+func (e *elements) fill(read func([]byte) (int, error), keep int) error {
+	if e.eof {
+		return io.EOF
+	}
+	b := e.buf.B
+	if keep > 0 {
+		b = b[:copy(b, b[keep:])]
+		e.pos -= keep
+	}
+	if len(b) > e.limit {
+		return tooLarge(e.limit)
+	}
+	if len(b) == cap(b) {
+		b = slices.Grow(b, len(b)+1)
+	}
+	n, err := read(b[len(b):cap(b)])
+	e.buf.B = b[:len(b)+n]
+	if n > 0 {
+		return nil
+	}
+	if errors.Is(err, io.EOF) {
+		e.eof = true
+	}
+	return err
+}
