@@ -1,0 +1,430 @@
+package http1_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/http1"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/server"
+)
+
+// best is the shortest of times, by which a promise about time is held on a machine that has other things to do.
+func best(t *testing.T, what string, promised time.Duration, times []time.Duration) {
+	t.Helper()
+	shortest := times[0]
+	for _, d := range times {
+		shortest = min(shortest, d)
+		if d < 0 {
+			t.Errorf("%s: %s too early", what, -d)
+		}
+	}
+	t.Logf("%s: %s", what, times)
+	if shortest > promised {
+		t.Errorf("%s: want it within %s, found %s at best", what, promised, shortest)
+	}
+}
+
+// told is a waiter that notes when it was told.
+type told struct{ at chan time.Time }
+
+func (w told) ContextEnded() { w.at <- time.Now() }
+
+func TestDeadline(t *testing.T) {
+	const tries, after = 8, 105 * time.Millisecond
+	for _, how := range []string{"done", "await", "body"} {
+		t.Run(how, func(t *testing.T) {
+			both(t, func(t *testing.T, u setup) {
+				late := make(chan time.Duration, 1)
+				_, address := u.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
+					x.SetDeadline(x.Start.Add(after))
+					switch how {
+					case "done":
+						<-ctx.Done()
+					case "await":
+						w := told{make(chan time.Time, 1)}
+						wc := ctx.(*wire.Context)
+						if !wc.Await(w) {
+							t.Error("want a place to wait")
+						}
+						<-w.at
+						wc.Forget()
+					case "body":
+						if _, err := io.ReadAll(x); !errors.Is(err, context.DeadlineExceeded) {
+							t.Errorf("want the deadline, found %v", err)
+						}
+					}
+					late <- time.Since(x.Start) - after
+					if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+						t.Errorf("want the deadline, found %v", ctx.Err())
+					}
+					_ = x.Respond(504, nil, nil)
+				}))
+				c := u.dial(t, address)
+				var all []time.Duration
+				for range tries {
+					if how == "body" {
+						c = u.dial(t, address) // with the body unread the connection has ended
+						c.send(post + "Content-Length: 10\r\n\r\nabc")
+					} else {
+						c.send(get + "\r\n")
+					}
+					if resp, _ := c.answer("GET"); resp.StatusCode != 504 {
+						t.Errorf("want 504, found %v", resp)
+					}
+					all = append(all, <-late)
+				}
+				best(t, "deadline", 20*time.Millisecond, all)
+			})
+		})
+	}
+}
+
+func TestDeparture(t *testing.T) {
+	const tries = 4
+	leave := map[string]func(c *client) error{
+		"close":    func(c *client) error { return c.Close() },
+		"half":     func(c *client) error { return c.tcp.CloseWrite() },
+		"reset":    func(c *client) error { return errors.Join(c.tcp.SetLinger(0), c.tcp.Close()) },
+		"pipeline": func(c *client) error { return c.tcp.CloseWrite() },
+	}
+	for how, leave := range leave {
+		t.Run(how, func(t *testing.T) {
+			both(t, func(t *testing.T, u setup) {
+				began, ended := make(chan struct{}), make(chan time.Time)
+				_, address := u.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
+					began <- struct{}{}
+					<-ctx.Done()
+					ended <- time.Now()
+					if !errors.Is(ctx.Err(), context.Canceled) {
+						t.Errorf("want the call cancelled, found %v", ctx.Err())
+					}
+				}))
+				var all []time.Duration
+				for i := range tries {
+					c := u.dial(t, address)
+					c.send(get + "\r\n")
+					if how == "pipeline" {
+						c.send(get + "\r\n" + get)
+					}
+					<-began
+					time.Sleep(time.Duration(i%2) * 120 * time.Millisecond) // the call is young, or has been looked at for long
+					left := time.Now()
+					if err := leave(c); err != nil {
+						t.Fatal(err)
+					}
+					all = append(all, (<-ended).Sub(left))
+					c.Close()
+				}
+				best(t, "departure", 100*time.Millisecond, all)
+			})
+		})
+	}
+}
+
+// A client that is there is not taken for one that has gone.
+func TestStayingIsNoDeparture(t *testing.T) {
+	both(t, func(t *testing.T, u setup) {
+		_, address := u.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
+			select {
+			case <-ctx.Done():
+				t.Error("want the call to go on")
+			case <-time.After(300 * time.Millisecond):
+			}
+			_ = x.Respond(200, nil, nil)
+		}))
+		c := u.dial(t, address)
+		c.send(get + "\r\n" + get + "\r\n")
+		c.answer("GET")
+		c.answer("GET")
+	})
+}
+
+// hidden is a connection that shows no descriptor, as on systems where the kernel cannot be asked.
+type hidden struct{ net.Conn }
+
+type hiding struct{ net.Listener }
+
+func (h hiding) Accept() (net.Conn, error) {
+	c, err := h.Listener.Accept()
+	return hidden{c}, err
+}
+
+func TestDepartureWithoutDescriptor(t *testing.T) {
+	both(t, func(t *testing.T, u setup) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		began, ended := make(chan struct{}), make(chan struct{})
+		s := server.New(handler(func(ctx context.Context, x *wire.Exchange) {
+			if x.HTTP.Path == "/wait" {
+				began <- struct{}{}
+				<-ctx.Done()
+				ended <- struct{}{}
+				return
+			}
+			time.Sleep(150 * time.Millisecond) // long enough to be looked at
+			body, err := io.ReadAll(x)
+			if err != nil {
+				t.Error(err)
+			}
+			_ = x.Respond(200, nil, body)
+		}), http1.New(http1.Limits{}, nil), nil, server.Options{TLS: u.tls})
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(hiding{ln}) }()
+		c := u.dial(t, ln.Addr().String())
+		for range 2 {
+			c.send(post + "Content-Length: 5\r\n\r\n")
+			time.Sleep(100 * time.Millisecond) // the byte read ahead is the body's first
+			c.send("hello")
+			if _, body := c.answer("POST"); body != "hello" {
+				t.Errorf("found %q", body)
+			}
+		}
+		c.send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+		<-began
+		c.tcp.Close()
+		<-ended
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestSlowClients(t *testing.T) {
+	both(t, func(t *testing.T, u setup) {
+		var ref refusals
+		u.refused = &ref
+		u.limits = http1.Limits{Head: 300 * time.Millisecond, Idle: 400 * time.Millisecond, Write: 300 * time.Millisecond, BodyGrace: 200 * time.Millisecond, BodyRate: 1000}
+		var r recorder
+		_, address := u.serve(t, &r)
+
+		t.Run("head", func(t *testing.T) {
+			c := u.dial(t, address)
+			c.send(get)
+			if a := c.rest(); !strings.HasPrefix(a, "HTTP/1.1 408 ") || ref.last() != "408 REQUEST_TIMEOUT" {
+				t.Errorf("want 408, found %q, %s", a, ref.last())
+			}
+		})
+		t.Run("head, byte by byte", func(t *testing.T) {
+			c := u.dial(t, address)
+			go func() {
+				for range 400 {
+					if _, err := c.Write([]byte("G")); err != nil {
+						return // it was time
+					}
+					time.Sleep(20 * time.Millisecond)
+				}
+			}()
+			if a := c.rest(); !strings.HasPrefix(a, "HTTP/1.1 408 ") {
+				t.Errorf("want 408, found %q", a)
+			}
+			c.Close()
+		})
+		t.Run("first byte", func(t *testing.T) {
+			c := u.dial(t, address)
+			if u.tls != nil {
+				c.send("") // the handshake
+			}
+			if a := c.rest(); a != "" {
+				t.Errorf("want the end alone, found %q", a)
+			}
+		})
+		t.Run("idle", func(t *testing.T) {
+			c := u.dial(t, address)
+			c.send(get + "\r\n")
+			c.answer("GET")
+			if a := c.rest(); a != "" {
+				t.Errorf("want the end alone, found %q", a)
+			}
+		})
+		t.Run("body", func(t *testing.T) {
+			c := u.dial(t, address)
+			c.send(post + "Content-Length: 100000\r\n\r\nabc")
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for range 400 {
+					if _, err := c.Write([]byte("a")); err != nil {
+						return // it was time
+					}
+					time.Sleep(20 * time.Millisecond)
+				}
+			}()
+			resp, body := c.answer("POST")
+			if resp.StatusCode != 408 || body != "the request body came too slowly" || !resp.Close {
+				t.Errorf("want 408, found %v %q", resp, body)
+			}
+			c.Close()
+			<-done
+		})
+		t.Run("body fast enough", func(t *testing.T) {
+			c := u.dial(t, address)
+			c.send(post + "Content-Length: 5000\r\n\r\n")
+			for range 10 {
+				c.send(strings.Repeat("a", 500))
+				time.Sleep(50 * time.Millisecond)
+			}
+			if resp, body := c.answer("POST"); resp.StatusCode != 200 || len(body) != 5000 {
+				t.Errorf("want 200, found %v %d", resp, len(body))
+			}
+		})
+	})
+}
+
+// A client that does not take its answer is cut, and the call that writes it ends.
+func TestSlowReader(t *testing.T) {
+	both(t, func(t *testing.T, u setup) {
+		u.limits = http1.Limits{Write: 300 * time.Millisecond}
+		ended := make(chan error, 1)
+		var streamed atomic.Bool
+		s, address := u.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
+			large := make([]byte, 1<<20)
+			if !streamed.Load() {
+				ended <- x.Respond(200, nil, make([]byte, 64<<20))
+				return
+			}
+			err := x.WriteHead(200, nil)
+			for err == nil {
+				err = x.Write(large)
+			}
+			if ctx.Err() == nil {
+				t.Error("want the context ended")
+			}
+			ended <- err
+		}))
+		for range 2 {
+			c := u.dial(t, address)
+			c.send(get + "\r\n")
+			if err := <-ended; err == nil {
+				t.Error("want an error")
+			}
+			c.Close()
+			streamed.Store(true)
+		}
+		waitFor(t, "the connections to end", func() bool { return s.Conns() == 0 })
+	})
+}
+
+// A deadline that passes just when the body comes ends that call or none: the connection lives on with the next request.
+func TestDeadlineRacesWithBody(t *testing.T) {
+	both(t, func(t *testing.T, u setup) {
+		_, address := u.serve(t, handler(func(_ context.Context, x *wire.Exchange) {
+			if x.HTTP.Method == "POST" {
+				x.SetDeadline(x.Start.Add(10 * time.Millisecond))
+			}
+			_, err := io.ReadAll(x)
+			if err != nil {
+				_ = x.Respond(504, nil, nil)
+				return
+			}
+			_ = x.Respond(200, nil, nil)
+		}))
+		c := u.dial(t, address)
+		kept := 0
+		for i := range 150 {
+			c.send(post + "Content-Length: 2\r\n\r\na")
+			time.Sleep(9*time.Millisecond + time.Duration(i%30)*300*time.Microsecond)
+			c.send("b")
+			resp, _ := c.answer("POST")
+			if resp.Close {
+				c.Close()
+				c = u.dial(t, address)
+				continue
+			}
+			kept++
+			c.send(get + "\r\n")
+			if resp, _ := c.answer("GET"); resp.StatusCode != 200 {
+				t.Errorf("want 200, found %v", resp)
+			}
+		}
+		t.Logf("%d of 150 connections lived on", kept)
+	})
+}
+
+// The context is the connection's, and used again unless somebody took notice of it.
+func TestContextIsUsedAgain(t *testing.T) {
+	var kept []context.Context
+	_, address := setup{}.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
+		kept = append(kept, ctx)
+		if x.HTTP.Path == "/notice" {
+			ctx.Done()
+		}
+		if ctx.Err() != nil {
+			t.Error(ctx.Err())
+		}
+		_ = x.Respond(200, nil, nil)
+	}))
+	c := setup{}.dial(t, address)
+	for _, path := range []string{"/", "/notice", "/", "/"} {
+		c.send(fmt.Sprintf("GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path))
+		c.answer("GET")
+	}
+	if kept[0] != kept[1] || kept[1] == kept[2] || kept[2] != kept[3] {
+		t.Errorf("found %p", kept)
+	}
+	if !errors.Is(kept[1].Err(), context.Canceled) {
+		t.Errorf("want the noticed one ended with its exchange, found %v", kept[1].Err())
+	}
+}
+
+// 5,000 clients that send a byte every 5 s are gone after 11 s, and others are served meanwhile.
+func TestProofSlowloris(t *testing.T) {
+	if os.Getenv("CAUSEWAY_PROOF") == "" {
+		t.Skip("CAUSEWAY_PROOF is not set")
+	}
+	const clients = 5000
+	s, address := setup{}.serve(t, &recorder{})
+	var open atomic.Int32
+	start := time.Now()
+	for range clients {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open.Add(1)
+		go func() {
+			defer open.Add(-1)
+			defer conn.Close()
+			go func() {
+				for {
+					if _, err := conn.Write([]byte("G")); err != nil {
+						return // it was time
+					}
+					time.Sleep(5 * time.Second)
+				}
+			}()
+			_, _ = io.Copy(io.Discard, conn)
+		}()
+	}
+	dialled := time.Since(start)
+	canary := setup{}.dial(t, address)
+	var worst time.Duration
+	for open.Load() > 0 {
+		at := time.Now()
+		canary.send(get + "\r\n")
+		canary.answer("GET")
+		worst = max(worst, time.Since(at))
+		time.Sleep(20 * time.Millisecond)
+	}
+	took := time.Since(start)
+	t.Logf("%d clients dialled in %s, all gone after %s; the canary waited %s at most", clients, dialled, took, worst)
+	if took > dialled+12*time.Second {
+		t.Errorf("want them gone 11 s after the last came, found %s", took-dialled)
+	}
+	waitFor(t, "the connections to end", func() bool { return s.Conns() == 1 })
+}
