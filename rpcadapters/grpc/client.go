@@ -1,25 +1,18 @@
-// Package grpc is the outbound adapter for gRPC: a call's wire bytes go out as they are, and the answer's come back as
-// they are.
+// Package grpc is the outbound adapter for gRPC (grpc/doc/PROTOCOL-HTTP2.md): a call's wire bytes go out as they are, and
+// the answer's come back as they are.
 package grpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math"
-	"net"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/encoding"
-	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/codes"
 
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/http2"
 )
 
 // Adapter dials gRPC servers.
@@ -28,108 +21,147 @@ type Adapter struct{}
 // Name is "grpc".
 func (Adapter) Name() string { return "grpc" }
 
-// maxReconnectDelay keeps an instance that came back from waiting out a long backoff: the balancer decides whom to call.
-const maxReconnectDelay = 2 * time.Second
+const defaultMaxMessage = 4 << 20
 
-// Dial makes a transport with one HTTP/2 connection, made when the first call needs it.
+// Dial makes a transport whose connections are made when calls need them. It carries streams too, see rpcadapters.Streamer.
 func (Adapter) Dial(t rpcadapters.Target) (rpcadapters.Transport, error) {
-	if _, _, err := net.SplitHostPort(t.Address); err != nil {
-		return nil, fmt.Errorf("grpc: address %q: want host:port: %w", t.Address, err)
-	}
-	creds := insecure.NewCredentials()
-	if t.TLS != nil {
-		creds = credentials.NewTLS(t.TLS)
-	}
-	cc, err := grpc.NewClient("passthrough:///"+t.Address,
-		grpc.WithTransportCredentials(creds),
-		grpc.WithDisableRetry(), // retries are the gateway's
-		grpc.WithDisableServiceConfig(),
-		grpc.WithNoProxy(),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnectDelay},
-			MinConnectTimeout: t.DialTimeout,
-		}),
-		grpc.WithDefaultCallOptions(
-			grpc.ForceCodecV2(codec{}),
-			grpc.MaxCallRecvMsgSize(t.MaxMessage),
-			grpc.MaxCallSendMsgSize(math.MaxInt32)))
+	cl, err := http2.NewClient(http2.ClientConfig{Address: t.Address, TLS: t.TLS, DialTimeout: t.DialTimeout})
 	if err != nil {
-		return nil, fmt.Errorf("grpc: address %q: %w", t.Address, err)
+		return nil, fmt.Errorf("grpc: %w", err)
 	}
-	return &transport{cc: cc}, nil
+	if t.MaxMessage <= 0 {
+		t.MaxMessage = defaultMaxMessage
+	}
+	tr := &transport{cl: cl, max: t.MaxMessage, authority: t.Address, scheme: http2.IndexSchemeHTTP}
+	if t.TLS != nil {
+		tr.scheme = http2.IndexSchemeHTTPS
+		if t.TLS.ServerName != "" {
+			tr.authority = t.TLS.ServerName
+		}
+	}
+	return tr, nil
 }
 
-type transport struct{ cc *grpc.ClientConn }
+type transport struct {
+	cl        *http2.Client
+	authority string
+	scheme    byte // index of HPACK's static table
+	max       int  // bytes of one message of an answer
+	heads     headTable
+}
 
-// Unary calls the method. The request's bytes are copied before they are queued, so nothing of it is held afterwards.
+var (
+	_ rpcadapters.Transport = (*transport)(nil)
+	_ rpcadapters.Streamer  = (*transport)(nil)
+)
+
+// Unary calls the method.
 func (t *transport) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, out *rpc.Reply) error {
-	md := make(metadata.MD, len(c.Header))
-	values := make([]string, len(c.Header)) // one array for the lists of all keys that stand once
-	for i := range c.Header {
-		key := c.Header[i].Key
-		if former := md[key]; former != nil {
-			md[key] = append(former, c.Header[i].Value)
-			continue
-		}
-		values[i] = c.Header[i].Value
-		md[key] = values[i : i+1 : i+1]
+	out.Header, out.Trailer = out.Header[:0], out.Trailer[:0]
+	out.Message.Free()
+	if err := ctx.Err(); err != nil {
+		return rpc.AsError(err)
 	}
-	var header, trailer metadata.MD
-	var p peer.Peer
-	err := t.cc.Invoke(metadata.NewOutgoingContext(ctx, md), c.Method.Name, req, &out.Message,
-		grpc.Header(&header), grpc.Trailer(&trailer), grpc.Peer(&p))
-	out.Header = appendMetadata(out.Header[:0], header)
-	out.Trailer = appendMetadata(out.Trailer[:0], trailer)
-	if err == nil {
+	call := t.cl.Get()
+	defer t.cl.Put(call)
+	var err error
+	if call.Head, call.HeadSize, err = t.appendHead(call.Head, ctx, c, req.Comp); err != nil {
+		return err
+	}
+	putPrefix(&call.Prefix, req)
+	call.Body = req.Data
+	call.MaxAnswer = prefixLen + t.max
+	err = t.cl.Unary(ctx, call)
+	head, trailer := call.Answer(), call.Trailer()
+	if err != nil {
+		var fault *http2.Fault
+		if !errors.As(err, &fault) {
+			return rpc.AsError(err)
+		}
+		return t.cut(ctx, fault, head, out)
+	}
+	var e *rpc.Error
+	if trailer == nil {
+		// Trailers-only, or an answer without an end.
+		if out.Trailer, e = appendMetadata(out.Trailer, head.Fields); e != nil {
+			return e
+		}
+	} else {
+		if out.Header, e = appendMetadata(out.Header, head.Fields); e != nil {
+			return e
+		}
+		if out.Trailer, e = appendMetadata(out.Trailer, trailer.Fields); e != nil {
+			return e
+		}
+	}
+	if e := ending(head, trailer, len(call.Data()) > 0); e != nil {
+		return e
+	}
+	packed, e := single(call.Data(), head)
+	if e != nil {
+		return e
+	}
+	if packed {
+		b, e := inflate(call.Data()[prefixLen:], t.max)
+		if e != nil {
+			return e
+		}
+		out.Message.Own(b)
 		return nil
 	}
-	return t.fault(ctx, err, sight{sent: p.Addr != nil, header: len(header["content-type"]) > 0, trailersOnly: len(trailer["content-type"]) > 0})
-}
-
-// Close ends the connection.
-func (t *transport) Close() error {
-	return t.cc.Close()
-}
-
-func appendMetadata(dst rpc.Metadata, md metadata.MD) rpc.Metadata {
-	for k, vs := range md {
-		if k == "content-type" || k == "grpc-status-details-bin" {
-			continue
-		}
-		for _, v := range vs {
-			dst = append(dst, rpc.Pair{Key: k, Value: v})
-		}
-	}
-	return dst
-}
-
-// codec passes message bytes through.
-type codec struct{}
-
-var _ encoding.CodecV2 = codec{}
-
-// Name is the content-subtype.
-func (codec) Name() string { return "proto" }
-
-// Marshal copies: grpc-go may hold the bytes in its send queue after the call has ended.
-func (codec) Marshal(v any) (mem.BufferSlice, error) {
-	m, ok := v.(*rpc.Message)
-	if !ok {
-		return nil, fmt.Errorf("grpc: want a *rpc.Message to send, found %T", v)
-	}
-	return mem.BufferSlice{mem.Copy(m.Data, mem.DefaultBufferPool())}, nil
-}
-
-// Unmarshal copies the answer into a pooled buffer of the gateway's.
-func (codec) Unmarshal(data mem.BufferSlice, v any) error {
-	m, ok := v.(*rpc.Message)
-	if !ok {
-		return fmt.Errorf("grpc: want a *rpc.Message to fill, found %T", v)
-	}
-	b := rpc.GetBuffer()
-	for _, part := range data {
-		b.B = append(b.B, part.ReadOnlyData()...)
-	}
-	m.Own(b)
+	out.Message.Own(call.TakeData())
+	out.Message.Data = out.Message.Data[prefixLen:]
 	return nil
+}
+
+// cut makes the error of an answer that was broken off; what came of its metadata goes with it.
+func (t *transport) cut(ctx context.Context, fault *http2.Fault, head *http2.Head, out *rpc.Reply) error {
+	if head != nil {
+		if e := notGRPC(head); e != nil && fault.Kind != http2.Ended {
+			return e
+		}
+		out.Header, _ = appendMetadata(out.Header, head.Fields)
+	}
+	return broken(ctx, fault)
+}
+
+// Close lets calls in flight end.
+func (t *transport) Close() error {
+	t.cl.Close()
+	return nil
+}
+
+// Open begins a streaming call.
+func (t *transport) Open(ctx context.Context, c *rpc.Call) (rpcadapters.ClientStream, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, rpc.AsError(err)
+	}
+	call := t.cl.Get() // for its buffer
+	defer t.cl.Put(call)
+	var err error
+	if call.Head, call.HeadSize, err = t.appendHead(call.Head, ctx, c, rpc.Identity); err != nil {
+		return nil, err
+	}
+	s, err := t.cl.Open(ctx, call.Head, call.HeadSize)
+	if err != nil {
+		var fault *http2.Fault
+		if !errors.As(err, &fault) {
+			return nil, rpc.AsError(err)
+		}
+		return nil, broken(ctx, fault)
+	}
+	return &clientStream{s: s, ctx: ctx, max: t.max}, nil
+}
+
+// remaining is the time until ctx's deadline; 0: it has none.
+func remaining(ctx context.Context) (time.Duration, *rpc.Error) {
+	due, ok := ctx.Deadline()
+	if !ok {
+		return 0, nil
+	}
+	left := time.Until(due)
+	if left <= 0 {
+		return 0, rpc.Refuse(codes.DeadlineExceeded, "DEADLINE_EXCEEDED", "deadline exceeded").WithCause(context.DeadlineExceeded)
+	}
+	return left, nil
 }

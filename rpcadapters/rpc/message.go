@@ -17,8 +17,11 @@ const (
 // Compression names what a message's bytes are still packed with; only like-to-like hops leave it set.
 type Compression uint8
 
-// Identity is no compression.
-const Identity Compression = iota
+// Identity is no compression; Gzip is RFC 1952.
+const (
+	Identity Compression = iota
+	Gzip
+)
 
 // Message is one encoded message. Data is read-only once handed on. A Message whose bytes are pooled is counted: Retain
 // adds an owner, the last Free returns the bytes. The zero Message is empty and needs no Free.

@@ -11,6 +11,8 @@ import (
 type Head struct {
 	Status int // HTTP status; 0 in trailers
 	Fields rpc.Metadata
+
+	length int64 // what content-length says; -1: nothing
 }
 
 // headMemo keeps decoded blocks by their bytes. It is right only while blocks depend on nothing but their bytes, see

@@ -1,0 +1,112 @@
+package http2
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	sweepAsleep int32 = iota
+	sweepSlow
+	sweepFast
+)
+
+// arm has the sweeper look often: a call waits. The sweeper is a timer that fires again as long as calls wait, and sleeps
+// with the pool.
+func (cl *Client) arm() {
+	cl.sweepMu.Lock()
+	defer cl.sweepMu.Unlock()
+	if cl.pace.Load() != sweepFast {
+		cl.pace.Store(sweepFast)
+		cl.timer.Reset(sweepTick)
+	}
+}
+
+// sweep looks after all connections.
+func (cl *Client) sweep() {
+	now := time.Now()
+	cl.mu.Lock()
+	conns := *cl.conns.Load()
+	all := make([]*clientConn, 0, len(cl.all))
+	for c := range cl.all {
+		all = append(all, c)
+	}
+	closed := cl.closed
+	cl.mu.Unlock()
+	waiting, idle := false, false
+	for _, c := range all {
+		w, i := c.sweep(now, !closed && len(conns) > 1 && slices.Index(conns, c) > 0)
+		waiting, idle = waiting || w, idle || i
+	}
+	cl.sweepMu.Lock()
+	defer cl.sweepMu.Unlock()
+	if !waiting {
+		// Who begins a call from here on sees that the sweeper is not fast, and waits for sweepMu; who began before is seen.
+		cl.pace.Store(sweepSlow)
+		for _, c := range *cl.conns.Load() {
+			c.w.mu.Lock()
+			waiting = waiting || c.streams.n > 0
+			c.w.mu.Unlock()
+		}
+	}
+	switch {
+	case waiting:
+		cl.pace.Store(sweepFast)
+		cl.timer.Reset(sweepTick)
+	case idle:
+		cl.timer.Reset(idleTick)
+	default:
+		cl.pace.Store(sweepAsleep)
+	}
+}
+
+// sweep looks after one connection. extra: the pool could do without it. waiting: calls wait on it; idle: it is to be
+// looked at again although none does.
+func (c *clientConn) sweep(now time.Time, extra bool) (waiting, idle bool) {
+	c.w.mu.Lock()
+	if c.err != nil || !c.ready {
+		c.w.mu.Unlock()
+		return false, false
+	}
+	if c.streams.n == 0 {
+		c.heardAt, c.pingAt = time.Time{}, time.Time{}
+		if c.idleAt.IsZero() {
+			c.idleAt = now
+		}
+		quiet := now.Sub(c.idleAt)
+		switch {
+		case extra && quiet >= extraIdle:
+			c.w.mu.Unlock()
+			c.cl.gone(c)
+			c.retire()
+			return false, false
+		case quiet >= bufferIdle && !c.shrunk:
+			c.shrunk = true
+			c.w.mu.Unlock()
+			_ = c.w.conn.SetReadDeadline(now) // the reading goroutine sees to it
+			return false, extra
+		}
+		idle = extra || !c.shrunk
+		c.w.mu.Unlock()
+		return false, idle
+	}
+	c.idleAt, c.shrunk = time.Time{}, false
+	if n := c.r.reads.Load(); n != c.heard || c.heardAt.IsZero() {
+		c.heard, c.heardAt, c.pingAt = n, now, time.Time{}
+	}
+	switch {
+	case !c.pingAt.IsZero() && now.Sub(c.pingAt) >= pingWait:
+		c.w.mu.Unlock()
+		c.abort(errSilent)
+		return false, false
+	case c.pingAt.IsZero() && !c.pingSpent && now.Sub(c.heardAt) >= pingAfter:
+		c.pingAt, c.pingSpent = now, true
+		c.w.batch = appendPing(c.w.batch, false, pingData)
+		c.w.unlockKick()
+		return true, false
+	}
+	c.w.mu.Unlock()
+	return true, false
+}
+
+var pingData = []byte("causeway")
