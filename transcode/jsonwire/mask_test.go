@@ -39,8 +39,10 @@ func TestMask(t *testing.T) {
 		{"null message", patch(`{"author":null,"sequel":{"author":null}}`), `{"book":{"sequel":{}},"updateMask":"author,sequel.author"}`, ""},
 		{"lists and maps", patch(`{"tags":["a",{"b":1}],"labels":{"a":"b"}}`), "", `wanted a string`},
 		{"lists and maps are ends", patch(`{"editors":[{"name":"a"},{}],"labels":{"a":"b"},"translators":{"x":{"name":"y"}},"ratings":[]}`), `{"book":{"labels":{"a":"b"},"editors":[{"name":"a"},{}],"translators":{"x":{"name":"y"}}},"updateMask":"editors,labels,translators,ratings"}`, ""},
-		{"well-known types are ends", patch(`{"published":"1970-01-01T00:00:00Z","readTime":"0s","shown":"a","isbn":"","extra":{"a":{"b":1}},"anyValue":{"c":[1]},"list":[{}],"any":{"@type":"type.googleapis.com/test.http.Author","name":"x"},"empty":{},"none":{}}`),
-			`{"book":{"published":"1970-01-01T00:00:00Z","readTime":"0s","shown":"a","isbn":"","extra":{"a":{"b":1}},"anyValue":{"c":[1]},"list":[{}],"any":{"@type":"type.googleapis.com/test.http.Author","name":"x"},"empty":{},"none":{}},"updateMask":"published,readTime,shown,isbn,extra,anyValue,list,any,empty,none"}`, ""},
+		{
+			"well-known types are ends", patch(`{"published":"1970-01-01T00:00:00Z","readTime":"0s","shown":"a","isbn":"","extra":{"a":{"b":1}},"anyValue":{"c":[1]},"list":[{}],"any":{"@type":"type.googleapis.com/test.http.Author","name":"x"},"empty":{},"none":{}}`),
+			`{"book":{"published":"1970-01-01T00:00:00Z","readTime":"0s","shown":"a","isbn":"","extra":{"a":{"b":1}},"anyValue":{"c":[1]},"list":[{}],"any":{"@type":"type.googleapis.com/test.http.Author","name":"x"},"empty":{},"none":{}},"updateMask":"published,readTime,shown,isbn,extra,anyValue,list,any,empty,none"}`, "",
+		},
 		{"json_name", patch(`{"odd.name":1}`), `{"book":{"odd.name":1},"updateMask":"oddName"}`, ""},
 		{"empty body", patch(`{}`), `{"book":{}}`, ""},
 		{"null body", patch(`null`), `{}`, ""},
@@ -59,12 +61,17 @@ func TestMask(t *testing.T) {
 		{"whole body with a null mask", request{root: update, mask: "update_mask", body: `{"id":"i","updateMask":null,"book":null}`}, `{"updateMask":"id,book","id":"i"}`, ""},
 		{"beside the path", with(patch(`{"name":"n","pageCount":1}`), func(c *request) { c.path = "book.name=n&id=i" }), `{"book":{"name":"n","pageCount":"1"},"updateMask":"name,pageCount","id":"i"}`, ""},
 		{"beside an overriding path", with(patch(`{"name":"x","pageCount":1}`), func(c *request) { c.path, c.override = "book.name=n", true }), `{"book":{"name":"n","pageCount":"1"},"updateMask":"name,pageCount"}`, ""},
-		{"form", request{root: update, bodyField: "book", mask: "update_mask", form: "name=n&author.links[a]=x&author.links[b]=y&tags=1&tags=2&published.seconds=5&page_count=0"},
-			`{"book":{"name":"n","author":{"links":{"a":"x","b":"y"}},"tags":["1","2"],"published":"1970-01-01T00:00:05Z"},"updateMask":"name,author.links,tags,published,pageCount"}`, ""},
+		{
+			"form",
+			request{root: update, bodyField: "book", mask: "update_mask", form: "name=n&author.links[a]=x&author.links[b]=y&tags=1&tags=2&published.seconds=5&page_count=0"},
+			`{"book":{"name":"n","author":{"links":{"a":"x","b":"y"}},"tags":["1","2"],"published":"1970-01-01T00:00:05Z"},"updateMask":"name,author.links,tags,published,pageCount"}`, "",
+		},
 		{"form of the whole", request{root: update, mask: "update_mask", form: "id=i&book.name=n"}, `{"book":{"name":"n"},"updateMask":"id,book.name","id":"i"}`, ""},
 		{"form with the mask", request{root: update, mask: "update_mask", form: "id=i&update_mask=book"}, `{"updateMask":"book","id":"i"}`, ""},
-		{"long paths", patch(`{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"name":"` + strings.Repeat("n", 150) + `"}}}}}}}}}}}}}}}}}}}}}`),
-			`{"book":` + strings.Repeat(`{"sequel":`, 20) + `{"name":"` + strings.Repeat("n", 150) + `"}` + strings.Repeat("}", 20) + `,"updateMask":"` + strings.Repeat("sequel.", 20) + `name"}`, ""},
+		{
+			"long paths", patch(`{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"name":"` + strings.Repeat("n", 150) + `"}}}}}}}}}}}}}}}}}}}}}`),
+			`{"book":` + strings.Repeat(`{"sequel":`, 20) + `{"name":"` + strings.Repeat("n", 150) + `"}` + strings.Repeat("}", 20) + `,"updateMask":"` + strings.Repeat("sequel.", 20) + `name"}`, "",
+		},
 	})
 }
 

@@ -96,19 +96,19 @@ func (s *pairs) read(dst []Param, text string, o *Options, q *QueryOptions) ([]P
 		if value, err = s.decoded(value); err != nil {
 			return dst, err
 		}
-		a, why := s.field(name, q)
+		a, why, ok := s.field(name, q)
 		switch {
-		case why == nil:
-		case why.known:
-			return dst, &Error{Path: shownName(name), Message: "a parameter of the " + s.from.String() + " is refused: " + why.text}
+		case ok:
+		case why.wrong != "":
+			return dst, &Error{Path: shownName(name), Message: "a parameter of the " + s.from.String() + " is refused: " + why.wrong}
 		case q.Unknown == CaptureUnknown && len(q.Capture) > 0:
 			a = Param{Field: q.Capture, Key: name, Captured: true}
 		case q.Unknown == IgnoreUnknown || q.GRPCGateway:
 			continue
 		default:
-			return dst, &Error{Path: shownName(name), Message: "a parameter of the " + s.from.String() + " names no field: " + why.text}
+			return dst, &Error{Path: shownName(name), Message: "a parameter of the " + s.from.String() + " names no field: " + why.unknown()}
 		}
-		if q.GRPCGateway && why == nil && s.bound(a.Field, q) {
+		if q.GRPCGateway && ok && s.bound(a.Field, q) {
 			continue
 		}
 		if len(out)-len(dst) >= maxElements {
@@ -142,33 +142,42 @@ func isPrefix(b, path schema.Path) bool {
 	return true
 }
 
-// unfit says why a name does not stand for a field; known, that the message has the field, but not in this form.
+// unfit says why a name does not stand for a field.
 type unfit struct {
-	known bool
-	text  string
+	wrong string          // the message has the field, but not in this form; "": it has none
+	in    *schema.Message // that has no such field; nil: nothing of a query has one
+	part  string          // of the name
+}
+
+// unknown is the text for a name that no field has. It is made for those that are refused only.
+func (u *unfit) unknown() string {
+	if u.in == nil {
+		return "the body is the whole message here, so that a query binds to nothing"
+	}
+	return fmt.Sprintf("%s has no field %q%s", u.in.Name, shownName(u.part), schema.DidYouMean(u.part, u.in.FieldNames()))
 }
 
 // field finds the field that a name stands for.
-func (s *pairs) field(name string, q *QueryOptions) (Param, *unfit) {
+func (s *pairs) field(name string, q *QueryOptions) (_ Param, why unfit, ok bool) {
 	if q.Unbound && s.from == FromQuery {
-		return Param{}, &unfit{text: "the body is the whole message here, so that a query binds to nothing"}
+		return Param{}, unfit{}, false
 	}
 	at, rest := s.message, name
 	var path schema.Path
 	if f := at.ByNameString(name); f != nil {
 		if f.Cardinality == schema.Map {
-			return Param{}, &unfit{true, asEntry(f, name)}
+			return Param{}, unfit{wrong: asEntry(f, name)}, false
 		}
-		return s.param(f.Self, ""), nil
+		return s.param(f.Self, ""), unfit{}, true
 	}
 	for {
 		part, sep, after := cutName(rest)
 		f := at.ByNameString(part)
 		if f == nil {
-			return Param{}, &unfit{text: fmt.Sprintf("%s has no field %q%s", at.Name, shownName(part), schema.DidYouMean(part, at.FieldNames()))}
+			return Param{}, unfit{in: at, part: part}, false
 		}
 		if len(path) >= s.depth {
-			return Param{}, &unfit{true, fmt.Sprintf("nested deeper than %d levels", s.depth)}
+			return Param{}, unfit{wrong: fmt.Sprintf("nested deeper than %d levels", s.depth)}, false
 		}
 		if path == nil {
 			path = f.Self[:1:1] // a longer path is a copy
@@ -178,17 +187,17 @@ func (s *pairs) field(name string, q *QueryOptions) (Param, *unfit) {
 		until := name[:len(name)-len(rest)+len(part)]
 		switch {
 		case sep == 0 && f.Cardinality == schema.Map:
-			return Param{}, &unfit{true, asEntry(f, until)}
+			return Param{}, unfit{wrong: asEntry(f, until)}, false
 		case sep == 0:
-			return s.param(path, ""), nil
+			return s.param(path, ""), unfit{}, true
 		case sep == '[' && f.Cardinality == schema.Map && strings.HasSuffix(after, "]"):
-			return s.param(path, after[:len(after)-1]), nil
+			return s.param(path, after[:len(after)-1]), unfit{}, true
 		case sep == '[' && f.Cardinality == schema.Map, sep == '.' && f.Cardinality == schema.Map:
-			return Param{}, &unfit{true, asEntry(f, until)}
+			return Param{}, unfit{wrong: asEntry(f, until)}, false
 		case sep == '[':
-			return Param{}, &unfit{true, fmt.Sprintf("field %q of %s is %s, and only a map is given by key%s", f.Name, at.Name, f.Shape(), asValue(f, until))}
+			return Param{}, unfit{wrong: fmt.Sprintf("field %q of %s is %s, and only a map is given by key%s", f.Name, at.Name, f.Shape(), asValue(f, until))}, false
 		case f.Cardinality != schema.Singular || f.Message == nil:
-			return Param{}, &unfit{true, fmt.Sprintf("field %q of %s is %s, so it has no field %q", f.Name, at.Name, f.Shape(), shownName(after))}
+			return Param{}, unfit{wrong: fmt.Sprintf("field %q of %s is %s, so it has no field %q", f.Name, at.Name, f.Shape(), shownName(after))}, false
 		}
 		at, rest = f.Message, after
 	}

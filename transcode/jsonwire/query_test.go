@@ -18,8 +18,11 @@ func TestQueryForms(t *testing.T) {
 		{"map, the same key in two maps", request{root: book, query: "author.links[a]=x&labels[a]=y&sequel.labels[a]=z"}, `{"author":{"links":{"a":"x"}},"labels":{"a":"y"},"sequel":{"labels":{"a":"z"}}}`, ""},
 		{"map, values", request{root: book, query: "shelves[a]=NOVEL&shelves[b]=2&flags[T]=1e3&flags[0]=-0&lent[a]=2024-01-01T00:00:00Z&notes[-5]=x"}, `{"notes":{"-5":"x"},"lent":{"a":"2024-01-01T00:00:00Z"},"shelves":{"a":"NOVEL","b":"POEM"},"flags":{"false":-0,"true":1000}}`, ""},
 		{"map, long values", request{root: book, query: "labels[a]=" + strings.Repeat("x", 200) + "&labels[" + strings.Repeat("k", 200) + "]=y"}, `{"labels":{"a":"` + strings.Repeat("x", 200) + `","` + strings.Repeat("k", 200) + `":"y"}}`, ""},
-		{"map, every key", request{root: "test.three.Maps", query: "mInt32[-1]=a&mInt64[-2]=a&mUint32[3]=YQ&mUint64[4]=4&mSint32[-5]=5&mSint64[-6]=true&mFixed32[7]=7&mFixed64[8]=8&mSfixed32[-9]=9&mSfixed64[-10]=10&mBool[true]=RED"},
-			`{"mInt32":{"-1":"a"},"mInt64":{"-2":"a"},"mUint32":{"3":"YQ=="},"mUint64":{"4":4},"mSint32":{"-5":5},"mSint64":{"-6":true},"mFixed32":{"7":7},"mFixed64":{"8":"8"},"mSfixed32":{"-9":9},"mSfixed64":{"-10":"10"},"mBool":{"true":"RED"}}`, ""},
+		{
+			"map, every key",
+			request{root: "test.three.Maps", query: "mInt32[-1]=a&mInt64[-2]=a&mUint32[3]=YQ&mUint64[4]=4&mSint32[-5]=5&mSint64[-6]=true&mFixed32[7]=7&mFixed64[8]=8&mSfixed32[-9]=9&mSfixed64[-10]=10&mBool[true]=RED"},
+			`{"mInt32":{"-1":"a"},"mInt64":{"-2":"a"},"mUint32":{"3":"YQ=="},"mUint64":{"4":4},"mSint32":{"-5":5},"mSint64":{"-6":true},"mFixed32":{"7":7},"mFixed64":{"8":"8"},"mSfixed32":{"-9":9},"mSfixed64":{"-10":"10"},"mBool":{"true":"RED"}}`, "",
+		},
 		{"map, key out of range", request{root: "test.three.Maps", query: "mInt32[2147483648]=a"}, "", `the key: wanted an integer from -2147483648 to 2147483647 (int32), found "2147483648"`},
 		{"map, negative key", request{root: "test.three.Maps", query: "mUint32[-1]=a"}, "", `the key: wanted an integer from 0`},
 		{"map, null of JSON", request{root: "test.three.Maps", query: "mNull[a]=NULL_VALUE&mValue[b]=null"}, `{"mValue":{"b":null},"mNull":{"a":null}}`, ""},

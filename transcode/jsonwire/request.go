@@ -201,6 +201,7 @@ func (g *merge) body(r *Request, form bool) (bool, error) {
 		if err := g.writeAll(r, FromForm); err != nil {
 			return false, err
 		}
+		clear(g.nodes)
 		g.nodes = g.nodes[:0]
 	case r.Raw:
 		if err := g.rawBody(r); err != nil {

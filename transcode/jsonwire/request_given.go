@@ -56,6 +56,9 @@ func (g *merge) note(scope uint32, r *Request, i int) (against string) {
 			}
 		}
 		last := depth == len(a.Field)-1
+		if !last && (f.Cardinality != schema.Singular || f.Message == nil) {
+			return fmt.Sprintf("field %q is %s and has no fields of its own", f.Name, shapeOf(f))
+		}
 		whole := last && !(a.Captured && f.Cardinality == schema.Singular)
 		was, found := g.keys.put(scope, g.edge(edgeField, at, uint32(f.Number)), uint32(len(g.nodes)))
 		if !found {
