@@ -20,7 +20,7 @@ type Options struct {
 	Int64Numbers    bool // write 64-bit integers as numbers, which JavaScript rounds
 	IgnoreUnknown   bool // ignore unknown JSON fields instead of refusing them; for names in a query see QueryOptions
 	MaxDepth        int  // nesting; 0: 100
-	MaxElements     int  // fields and list or map elements of one message; 0: 100,000
+	MaxElements     int  // fields and elements of one message, keys and values of maps apart; 0: 100,000
 }
 
 // Error is a fault in JSON, in a parameter or in wire bytes, with its place.
