@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net/http"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -16,7 +15,7 @@ import (
 // encoded slash divides the path where nothing takes it as it is.
 func (s *Snapshot) findLeniently(x *wire.Exchange, vars []string) (*target, []string, bool) {
 	verb, form := x.HTTP.Method, false
-	if verb == http.MethodPost && x.HTTP.Header.Get("content-type") == "application/x-www-form-urlencoded" {
+	if verb == "POST" && x.HTTP.Header.Get("content-type") == "application/x-www-form-urlencoded" {
 		form = true
 		if o := x.HTTP.Header.Get("x-http-method-override"); o != "" {
 			verb, form = strings.ToUpper(o), false
@@ -28,7 +27,7 @@ func (s *Snapshot) findLeniently(x *wire.Exchange, vars []string) (*target, []st
 			return t, vars, true
 		}
 		if form {
-			if t, vars, ok := match(s.levels, x, http.MethodGet, path, vars); ok {
+			if t, vars, ok := match(s.levels, x, "GET", path, vars); ok {
 				return t, vars, true
 			}
 		}
@@ -48,9 +47,9 @@ var slashes = strings.NewReplacer("%2F", "/", "%2f", "/")
 
 // unmatchedLeniently is the error of a request that no route takes, as clients of grpc-gateway know it.
 func unmatchedLeniently(wrongVerb bool) *rpc.Error {
-	e := rpc.Refuse(codes.NotFound, "ROUTE_NOT_FOUND", "%s", http.StatusText(http.StatusNotFound))
+	e := rpc.Refuse(codes.NotFound, "ROUTE_NOT_FOUND", "Not Found")
 	if wrongVerb {
-		e = rpc.Refuse(codes.Unimplemented, "METHOD_NOT_ALLOWED", "%s", http.StatusText(http.StatusMethodNotAllowed))
+		e = rpc.Refuse(codes.Unimplemented, "METHOD_NOT_ALLOWED", "Method Not Allowed")
 	}
 	e.Bare = true
 	return e

@@ -3,7 +3,6 @@ package proxy
 import (
 	"cmp"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -70,8 +69,8 @@ func (r *router) place() {
 		// Where several routes give one method rules of their own, calls by its name go to the first: the rules are what
 		// tells them apart. Two routes that select it both have collided above.
 		t, name := tree(r.named, p), httprule.Default(p.method).Template
-		if rival(t, p, http.MethodPost, name) == nil {
-			t.Add(http.MethodPost, name, p.target)
+		if rival(t, p, "POST", name) == nil {
+			t.Add("POST", name, p.target)
 		}
 	}
 	r.b.snap.levels, r.b.snap.named = falling(r.levels), falling(r.named)

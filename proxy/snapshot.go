@@ -3,7 +3,6 @@ package proxy
 import (
 	"io"
 	"maps"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -99,7 +98,7 @@ func (s *Snapshot) find(x *wire.Exchange, vars []string) (*target, []string, boo
 
 // findNamed finds the target of a request whose path names the method.
 func (s *Snapshot) findNamed(x *wire.Exchange) (*target, bool) {
-	t, _, ok := match(s.named, x, http.MethodPost, x.HTTP.Path, nil)
+	t, _, ok := match(s.named, x, "POST", x.HTTP.Path, nil)
 	return t, ok
 }
 
