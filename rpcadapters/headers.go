@@ -132,6 +132,25 @@ func AppendResponseHeaders(dst, metadata rpc.Metadata, listed []string, prefix s
 	return dst
 }
 
+// AppendResponseMetadata appends an answer's metadata for callers of the gRPC family: everything that is not the business
+// of one hop or of the protocol, under prefix and its own name, values of -bin names as base64.
+func AppendResponseMetadata(dst, metadata rpc.Metadata, prefix string) rpc.Metadata {
+	for i := range metadata {
+		key, value := metadata[i].Key, metadata[i].Value
+		if responseForbidden(key) {
+			continue
+		}
+		if strings.HasSuffix(key, "-bin") {
+			value = base64.RawStdEncoding.EncodeToString([]byte(value))
+		}
+		if prefix != "" {
+			key = prefix + key
+		}
+		dst = append(dst, rpc.Pair{Key: key, Value: value})
+	}
+	return dst
+}
+
 // hopByHop tells whether a Connection header names key: such a header is for the gateway alone (RFC 9110 section 7.6.1).
 func hopByHop(connection, key string) bool {
 	for connection != "" {
@@ -162,7 +181,7 @@ func headerClass(key string) class {
 		return onlyListed
 	case "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "expect", "http2-settings",
 		"accept", "accept-encoding", "accept-charset", "content-type", "content-length", "content-encoding", "content-language",
-		"content-location", "content-range", "content-md5", "range", "x-request-timeout", "priority",
+		"content-location", "content-range", "content-md5", "range", "x-request-timeout", "priority", "x-grpc-web",
 		"forwarded", "x-real-ip", // made anew, see AppendForwarded
 		"via":
 		return never
@@ -205,7 +224,7 @@ func responseForbidden(key string) bool {
 	case "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-type", "content-length", "content-encoding", "date", "server":
 		return true
 	}
-	return key == "" || key[0] == ':' || strings.HasPrefix(key, "grpc-") || identity(key)
+	return key == "" || key[0] == ':' || strings.HasPrefix(key, "grpc-") || strings.HasPrefix(key, "connect-") || identity(key)
 }
 
 // decodeBin reads base64 with or without padding, as gRPC asks of receivers.

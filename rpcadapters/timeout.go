@@ -1,18 +1,35 @@
 package rpcadapters
 
 import (
+	"context"
 	"strconv"
 	"time"
 
 	"google.golang.org/grpc/codes"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 )
 
 // maxTimeout is what longer requests are cut to: a caller's "for ever" must not overflow.
 const maxTimeout = 24 * time.Hour
 
-// Timeout returns the smallest of limit (0: none), Grpc-Timeout and X-Request-Timeout; 0: no limit. A caller's zero or
+// SetDeadline has the call end timeout after the head of x was read; 0: never. The context is the call's from then on.
+// cancel is called when the call is over.
+func SetDeadline(ctx context.Context, x *wire.Exchange, timeout time.Duration) (call context.Context, cancel context.CancelFunc) {
+	if timeout == 0 {
+		return ctx, nothing
+	}
+	x.SetDeadline(x.Start.Add(timeout))
+	if _, own := ctx.(*wire.Context); own {
+		return ctx, nothing // it is the exchange's, which the engine ends
+	}
+	return context.WithDeadline(ctx, x.Deadline)
+}
+
+func nothing() {}
+
+// Timeout returns the smallest of limit (0: none), Grpc-Timeout, Connect-Timeout-Ms and X-Request-Timeout; 0: no limit. A caller's zero or
 // negative timeout has passed already: the error is DEADLINE_EXCEEDED. A malformed one is INVALID_ARGUMENT.
 func Timeout(headers rpc.Metadata, limit time.Duration) (time.Duration, error) {
 	for _, h := range headers {
@@ -23,6 +40,9 @@ func Timeout(headers rpc.Metadata, limit time.Duration) (time.Duration, error) {
 		case "grpc-timeout":
 			d, ok = parseGRPCTimeout(h.Value)
 			form = "one to eight digits and a unit (H, M, S, m, u, n), like 500m"
+		case "connect-timeout-ms":
+			d, ok = parseConnectTimeout(h.Value)
+			form = "one to ten digits, milliseconds, like 500"
 		case "x-request-timeout":
 			d, ok = parseRequestTimeout(h.Value)
 			form = "seconds or a duration, like 1.5 or 500ms"
@@ -78,6 +98,21 @@ func parseGRPCTimeout(s string) (time.Duration, bool) {
 		return maxTimeout, true
 	}
 	return time.Duration(n) * unit, true
+}
+
+// parseConnectTimeout reads Timeout-Milliseconds of https://connectrpc.com/docs/protocol/#unary-request.
+func parseConnectTimeout(s string) (time.Duration, bool) {
+	if len(s) == 0 || len(s) > 10 {
+		return 0, false
+	}
+	var n int64
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(s[i]-'0')
+	}
+	return time.Duration(n) * time.Millisecond, true
 }
 
 func parseRequestTimeout(s string) (time.Duration, bool) {
