@@ -3,12 +3,15 @@ package httprule
 import (
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 )
 
+type shape struct{ name, verb, template, path string }
+
 // shapes are a realistic mix of bindings.
-var shapes = []struct{ name, verb, template, path string }{
+var shapes = []shape{
 	{"collection", "GET", "/v1/resources%d", "/v1/resources%d"},
 	{"item", "GET", "/v1/resources%d/{id}", "/v1/resources%d/7"},
 	{"name", "GET", "/v2/{name=resources%d/*}", "/v2/resources%d/7"},
@@ -17,14 +20,20 @@ var shapes = []struct{ name, verb, template, path string }{
 	{"deep", "GET", "/v1/files%d/{path=**}", "/v1/files%d/a/b/c"},
 }
 
-// requests are those that the given routes serve, in that order. They lie in memory as they are asked, one behind
-// another: in a call, the path has just been read.
+// requests are those that the given routes serve, in that order.
 func requests(t testing.TB, routes []int) []benchRequest {
+	t.Helper()
+	return requestsFor(t, routes, func(i int) shape { return shapes[i%len(shapes)] })
+}
+
+// requestsFor are requests for routes of any shape. They lie in memory as they are asked, one behind another: in a call,
+// the path has just been read.
+func requestsFor(t testing.TB, routes []int, of func(route int) shape) []benchRequest {
 	t.Helper()
 	var all strings.Builder
 	ends := make([]int, len(routes))
 	for k, i := range routes {
-		fmt.Fprintf(&all, shapes[i%len(shapes)].path, i)
+		all.WriteString(strings.ReplaceAll(of(i).path, "%d", strconv.Itoa(i)))
 		ends[k] = all.Len()
 	}
 	out := make([]benchRequest, len(routes))
@@ -38,7 +47,7 @@ func requests(t testing.TB, routes []int) []benchRequest {
 		if segs, err = AppendSegments(segs, path); err != nil {
 			t.Fatal(err)
 		}
-		s := shapes[i%len(shapes)]
+		s := of(i)
 		out[k] = benchRequest{s.name, s.verb, path, segs[from:len(segs):len(segs)], i}
 	}
 	return out
@@ -66,12 +75,12 @@ type benchRequest struct {
 func BenchmarkMatch(b *testing.B) {
 	for _, n := range []int{10, 100, 1000, 10_000} {
 		tree, hot := table(b, n)
-		var apart []int
+		var far []int
 		for i := range min(n, 4096) {
-			apart = append(apart, i*7919%n)
+			far = append(far, i*7919%n)
 		}
 		b.Run(fmt.Sprintf("routes=%d/hot", n), func(b *testing.B) { benchmarkMatch(b, tree, hot) })
-		b.Run(fmt.Sprintf("routes=%d/in_turn", n), func(b *testing.B) { benchmarkMatch(b, tree, requests(b, apart)) })
+		b.Run(fmt.Sprintf("routes=%d/in_turn", n), func(b *testing.B) { benchmarkMatch(b, tree, requests(b, far)) })
 		b.Run(fmt.Sprintf("routes=%d/none", n), func(b *testing.B) {
 			b.ReportAllocs()
 			segs := []string{"v1", "projects", "1", "unknown", "7"}
@@ -82,6 +91,23 @@ func BenchmarkMatch(b *testing.B) {
 			}
 		})
 	}
+}
+
+// apart is a shape of templates that have nothing in common: two literals of their own each.
+var apart = shape{"apart", "GET", "/own%d/{a}/own%d/{b=c/*}", "/own%d/x/own%d/c/y"}
+
+// BenchmarkApart is "in turn" for 10,000 such templates.
+func BenchmarkApart(b *testing.B) {
+	const n = 10_000
+	tree := NewTree(func(int, struct{}) bool { return true })
+	for i := range n {
+		tree.Add(apart.verb, mustParse(b, strings.ReplaceAll(apart.template, "%d", strconv.Itoa(i))), i)
+	}
+	var routes []int
+	for i := range 4096 {
+		routes = append(routes, i*7919%n)
+	}
+	benchmarkMatch(b, tree, requestsFor(b, routes, func(int) shape { return apart }))
 }
 
 // BenchmarkShapes is BenchmarkMatch by the shape of the template.
@@ -154,6 +180,14 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
+// heap is the memory in use.
+func heap() float64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}
+
 // TestLoad holds the memory of 100,000 routes to a bound: that of the tree, and that of the parsed templates, which
 // belong to their bindings.
 func TestLoad(t *testing.T) {
@@ -161,12 +195,6 @@ func TestLoad(t *testing.T) {
 		t.Skip("short")
 	}
 	const n = 100_000
-	heap := func() float64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return float64(m.HeapAlloc)
-	}
 	before := heap()
 	tree, tmpls := loaded(t, n)
 	all := heap() - before
@@ -176,7 +204,7 @@ func TestLoad(t *testing.T) {
 	if alone/n > 200 || all/n > 700 {
 		t.Errorf("wanted at most 200 bytes a route in the tree and 700 with the templates, found %.0f and %.0f", alone/n, all/n)
 	}
-	last := make([]int, 0, len(shapes))
+	var last []int
 	for i := n - len(shapes); i < n; i++ {
 		last = append(last, i)
 	}
@@ -186,4 +214,26 @@ func TestLoad(t *testing.T) {
 		}
 	}
 	runtime.KeepAlive(tree)
+}
+
+// TestLoadApart is TestLoad for templates that have nothing in common, so that none shares what is still to come.
+func TestLoadApart(t *testing.T) {
+	tmpls := make([]*Template, 10_000)
+	for i := range tmpls {
+		tmpls[i] = mustParse(t, strings.ReplaceAll(apart.template, "%d", strconv.Itoa(i)))
+	}
+	before := heap()
+	tree := NewTree(func(int, struct{}) bool { return true })
+	for i, tmpl := range tmpls {
+		tree.Add(apart.verb, tmpl, i)
+	}
+	each := (heap() - before) / float64(len(tmpls))
+	t.Logf("%d routes: the tree %.0f bytes each", len(tmpls), each)
+	if each > 700 {
+		t.Errorf("wanted at most 700 bytes each, found %.0f", each)
+	}
+	if got, _, ok := tree.Match("GET", []string{"own77", "x", "own77", "c", "y"}, struct{}{}, nil); !ok || got != 77 {
+		t.Errorf("found %d, %v", got, ok)
+	}
+	runtime.KeepAlive(tmpls)
 }

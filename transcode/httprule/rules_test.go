@@ -181,3 +181,52 @@ func TestRulesDecoding(t *testing.T) {
 		t.Errorf("wanted no rule of no configuration, found %v", err)
 	}
 }
+
+// FuzzRules holds the look-up to its definition: of the rules in order, the last whose selector names the method.
+func FuzzRules(f *testing.F) {
+	for _, s := range []string{"", "*", "shop.v1.Items.GetItem\nshop.v1.*", "shop.*\nshop.v1.Orders.GetOrder\n*\nshop.v1.Items.GetItem, shop.v1.Items.*", "a.b*", "shop.v1.Item.*\nshop.v1.Items.GetItm", ",", "shop.v1.Items.*,shop.v1.Items.*"} {
+		f.Add(s)
+	}
+	s := shopSchema(f)
+	f.Fuzz(func(t *testing.T, selectors string) {
+		h := &annotations.Http{}
+		for selector := range strings.SplitSeq(selectors, "\n") {
+			h.Rules = append(h.Rules, selected(selector, "/a"))
+		}
+		r, err := NewRules(h)
+		if err != nil {
+			if _, ok := errors.AsType[*RuleFault](err); !ok || r != nil {
+				t.Fatalf("found %v, %v", r, err)
+			}
+			return
+		}
+		used := map[string]bool{}
+		for _, sv := range s.Services() {
+			for _, m := range sv.Methods {
+				name, want := strings.ReplaceAll(m.Name[1:], "/", "."), -1
+				for i, rule := range h.Rules {
+					for pattern := range strings.SplitSeq(rule.GetSelector(), ",") {
+						pattern = strings.TrimSpace(pattern)
+						if prefix, ok := strings.CutSuffix(pattern, "*"); name == pattern || ok && strings.HasPrefix(name, prefix) {
+							want, used[pattern] = i, true
+						}
+					}
+				}
+				if got := r.Index(m); got != want {
+					t.Fatalf("%q: %s: wanted rule %d, found %d", selectors, name, want, got)
+				}
+			}
+		}
+		faults := map[string]bool{}
+		for _, fault := range r.Unused(s) {
+			faults[fault.Selector] = true
+		}
+		for _, rule := range h.Rules {
+			for pattern := range strings.SplitSeq(rule.GetSelector(), ",") {
+				if pattern = strings.TrimSpace(pattern); used[pattern] == faults[pattern] {
+					t.Fatalf("%q: %q: used %v, told as unused %v", selectors, pattern, used[pattern], faults[pattern])
+				}
+			}
+		}
+	})
+}
