@@ -21,15 +21,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/http1"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/server"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // handler is an exchange's handler as a function.
 type handler func(ctx context.Context, x *wire.Exchange)
