@@ -131,6 +131,8 @@ func TestPathAgainstBody(t *testing.T) {
 		{"null", request{root: book, body: `{"name":null}`, path: "name=b"}, `{"name":"b"}`, ""},
 		{"no body", request{root: book, path: "name=b"}, `{"name":"b"}`, ""},
 		{"zero is not given", request{root: book, body: `{"pageCount":0,"name":"","price":0.0,"genre":0}`, path: "page_count=3&name=x&price=1.5&genre=POEM"}, `{"name":"x","pageCount":"3","genre":"POEM","price":1.5}`, ""},
+		{"zero is not given, beside a query", request{root: book, body: `{"pageCount":0,"author":{"name":""}}`, path: "page_count=3&author.name=x", query: "genre=POEM"}, `{"pageCount":"3","author":{"name":"x"},"genre":"POEM"}`, ""},
+		{"zero is not given in a form", request{root: book, form: "page_count=0&price=0&name=", path: "page_count=3&price=1&name=n"}, `{"name":"n","pageCount":"3","price":1}`, ""},
 		{"minus zero is a value", request{root: book, body: `{"price":-0.0}`, path: "price=1"}, `{"price":1}`, `found -0`},
 		{"zero with presence", request{root: book, body: `{"edition":0}`, path: "edition=3"}, `{"edition":3}`, `edition: wanted in the body what the path gives, 3, found 0`},
 		{"zero with presence, same", request{root: book, body: `{"edition":0}`, path: "edition=0"}, `{"edition":0}`, ""},
