@@ -17,6 +17,7 @@ import (
 // calls, and its budget of memory. Its methods are safe for concurrent use.
 type Server struct {
 	limits  Limits
+	look    time.Duration // how often an idle connection is looked at
 	workers workers
 	streams sync.Pool // of *serverStream
 	memory  atomic.Int64
@@ -30,6 +31,7 @@ var _ wire.Protocol = (*Server)(nil)
 // NewServer makes a server; limits that are zero have their defaults.
 func NewServer(l Limits) *Server {
 	s := &Server{limits: l.withDefaults()}
+	s.look = min(lookAgain, s.limits.HeadTimeout, s.limits.IdleTimeout, s.limits.MaxAge)
 	s.streams.New = func() any { return newServerStream() }
 	s.tellDate(time.Now())
 	return s
@@ -53,12 +55,13 @@ func (s *Server) NewConn(c net.Conn, read []byte, state *tls.ConnectionState, h 
 	sc.streams = make(map[uint32]*serverStream)
 	sc.calls.L = &sc.w.mu
 	sc.idleSince = now
-	sc.alarm.Store(monotonic(now.Add(s.limits.HeadTimeout)))
+	sc.alarm.Store(monotonic(now.Add(s.look)))
 	// A tenth of jitter, so that clients that came together do not leave together.
 	age := s.limits.MaxAge
 	sc.retire = now.Add(age - age/10 + time.Duration(rand.Int64N(int64(age/5)+1))) //nolint:gosec // spreads load
 	sc.w.init(c, sc.room, sc.lost)
 	sc.w.spawn = sc.spawn
+	sc.w.direct = state != nil
 	return sc
 }
 

@@ -256,8 +256,9 @@ func (c *serverConn) takeWindow(f *inFrame) error {
 
 var errIdle = connFault(ProtocolError, "a frame on a stream that was never opened")
 
-// idle tells whether a stream was never opened. With w.mu held.
-func (c *serverConn) idle(id uint32) bool { return id > c.lastID || id%2 == 0 }
+// idle tells whether a stream was never opened. Once we have said that we take up no more, it may have been, in vain. With
+// w.mu held.
+func (c *serverConn) idle(id uint32) bool { return id%2 == 0 || id > c.lastID && !c.leave.refuses(id) }
 
 func (c *serverConn) takeReset(f *inFrame) error {
 	c.w.mu.Lock()
@@ -351,7 +352,7 @@ func (c *serverConn) takeData(f *inFrame) error {
 		switch {
 		case c.idle(f.stream):
 			return errIdle
-		case c.ids.wasReset(f.stream):
+		case c.ids.wasReset(f.stream) || c.leave.refuses(f.stream):
 			// It was on its way when our RST_STREAM was.
 			if !c.flood.spend() {
 				return errFlood

@@ -14,7 +14,7 @@ const (
 	lingerBytes = 4 << 20
 	// roundTrip is how long we wait, between saying that we will leave and leaving, for the client to have heard it.
 	roundTrip = time.Second
-	// lookAgain is how often an idle connection is looked at.
+	// lookAgain is how often an idle connection is looked at, at least.
 	lookAgain = time.Second
 )
 

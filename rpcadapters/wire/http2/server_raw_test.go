@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
@@ -143,6 +144,7 @@ type raw struct {
 
 	settings map[http2.SettingID]uint32 // the server's first
 	stingy   bool                       // gives no windows back
+	silent   bool                       // does not acknowledge SETTINGS
 	answers  map[uint32]*rawAnswer
 	resets   map[uint32]http2.ErrCode
 	goAways  []http2.ErrCode
@@ -270,7 +272,9 @@ func (r *raw) read() bool {
 		}
 		r.settings = map[http2.SettingID]uint32{}
 		_ = f.ForeachSetting(func(s http2.Setting) error { r.settings[s.ID] = s.Val; return nil })
-		_ = r.fr.WriteSettingsAck()
+		if !r.silent {
+			_ = r.fr.WriteSettingsAck()
+		}
 	case *http2.PingFrame:
 		if f.IsAck() {
 			r.pongs++
@@ -391,3 +395,5 @@ func describe(x *wire.Exchange) []byte {
 	b.WriteString("\n")
 	return b.Bytes()
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -49,7 +49,7 @@ func (c *serverConn) Sweep(now time.Time) bool {
 		}
 		return false
 	}
-	c.alarm.Store(monotonic(now.Add(lookAgain)))
+	c.alarm.Store(monotonic(now.Add(c.server.look)))
 	l := &c.server.limits
 	switch {
 	case !c.greeted && now.Sub(c.idleSince) >= l.HeadTimeout:
