@@ -119,6 +119,20 @@ func orders(tb testing.TB) []order {
 	}
 	all = append(all, order{"groups", two, false, shallow, deep}, order{"unknown groups", two, false, content, chain})
 
+	// 33,000 map keys, sorted or in the order of a multiplication modulo a prime.
+	var sorted, mixed []byte
+	const entries, prime, factor = 33_000, 33_013, 7919
+	label := func(n int) []byte { return bytesField(7, bytesField(1, fmt.Appendf(nil, "label-%05d", n))) }
+	for i := range prime {
+		if i < entries {
+			sorted = append(sorted, label(i)...)
+		}
+		if n := i * factor % prime; n < entries {
+			mixed = append(mixed, label(n)...)
+		}
+	}
+	all = append(all, order{"map keys", w.message(tb, "test.three.Request"), false, sorted, mixed})
+
 	// An Any whose type is known last, in an Any whose type is known last.
 	const typ = `"@type":"type.googleapis.com/test.three.Known"`
 	first := `{"rNull":[` + strings.TrimSuffix(strings.Repeat("null,", 90_000), ",") + `],` + typ + `}`

@@ -2,6 +2,9 @@ package jsonwire_test
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -103,5 +106,37 @@ func TestOverridden(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestMapOrder holds maps of many keys of every kind, some of them several times and some the beginning of others, to the
+// order that the oracle gives them.
+func TestMapOrder(t *testing.T) {
+	w := theWorld(t)
+	m := w.message(t, "test.three.Maps")
+	g := rand.New(rand.NewPCG(9, 10))
+	for _, f := range m.Fields {
+		for _, spread := range []int{1, 3, 40, 5000} {
+			var wire []byte
+			for range 400 {
+				var key []byte
+				n := uint64(g.IntN(spread)) << (8 * g.IntN(8))
+				if g.IntN(2) == 0 {
+					n = -n
+				}
+				switch tag := protowire.AppendTag(nil, 1, f.MapKey.Wire); f.MapKey.Wire {
+				case protowire.VarintType:
+					key = protowire.AppendVarint(tag, n)
+				case protowire.Fixed32Type:
+					key = protowire.AppendFixed32(tag, uint32(n))
+				case protowire.Fixed64Type:
+					key = protowire.AppendFixed64(tag, n)
+				default:
+					key = protowire.AppendString(tag, strings.Repeat("prefix", g.IntN(3))+strings.Repeat("a", int(n%9))+strconv.FormatUint(n%97, 36))
+				}
+				wire = append(wire, bytesField(f.Number, key)...)
+			}
+			w.compareWire(t, m, wire, 0)
+		}
 	}
 }

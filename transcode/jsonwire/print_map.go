@@ -3,7 +3,6 @@ package jsonwire
 import (
 	"bytes"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -148,24 +147,6 @@ func (p *printer) compareKeys(f *schema.Field, a, b mapKey) int {
 		return 1
 	}
 	return 0
-}
-
-// sortKeys sorts keys[base:] by key and place; what came in order is only looked at.
-func (p *printer) sortKeys(f *schema.Field, base int) {
-	keys := p.keys[base:]
-	sorted := true
-	for i := 1; i < len(keys) && sorted; i++ {
-		sorted = p.compareKeys(f, keys[i-1], keys[i]) <= 0
-	}
-	if sorted {
-		return
-	}
-	slices.SortFunc(keys, func(a, b mapKey) int {
-		if c := p.compareKeys(f, a, b); c != 0 {
-			return c
-		}
-		return int(int64(a.pos) - int64(b.pos))
-	})
 }
 
 // key writes a map key as a JSON name.

@@ -394,12 +394,7 @@ func (p *printer) sort(base, fields int) {
 			places[i] = counts[d]
 			counts[d]++
 		}
-		for i := range occs {
-			for j := places[i]; j != uint32(i); j = places[i] {
-				occs[i], occs[j] = occs[j], occs[i]
-				places[i], places[j] = places[j], j
-			}
-		}
+		arrange(occs, places)
 	}
 }
 
