@@ -67,6 +67,10 @@ func TestMask(t *testing.T) {
 			`{"book":{"name":"n","author":{"links":{"a":"x","b":"y"}},"tags":["1","2"],"published":"1970-01-01T00:00:05Z"},"updateMask":"name,author.links,tags,published,pageCount"}`, "",
 		},
 		{"form of the whole", request{root: update, mask: "update_mask", form: "id=i&book.name=n"}, `{"book":{"name":"n"},"updateMask":"id,book.name","id":"i"}`, ""},
+		{"extension", request{root: "test.http.Open", mask: "mask", body: `{"name":"a","[test.http.more]":"b"}`}, "", `mask: extension [test.http.more] of the body has no path in a field mask; give the mask in the query`},
+		{"extension in a form", request{root: "test.http.Open", mask: "mask", form: `name=a&[test.http.more]=b`}, "", `mask: extension [test.http.more] of the body has no path`},
+		{"extension beside a mask", request{root: "test.http.Open", mask: "mask", body: `{"[test.http.more]":"b"}`, query: "mask=name"}, `{"mask":"name","[test.http.more]":"b"}`, ""},
+		{"group", request{root: "test.http.Open", mask: "mask", body: `{"part":{"inner":"b"},"name":"n"}`}, `{"mask":"part.inner,name","name":"n","part":{"inner":"b"}}`, ""},
 		{"form with the mask", request{root: update, mask: "update_mask", form: "id=i&update_mask=book"}, `{"updateMask":"book","id":"i"}`, ""},
 		{
 			"long paths", patch(`{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"sequel":{"name":"` + strings.Repeat("n", 150) + `"}}}}}}}}}}}}}}}}}}}}}`),

@@ -78,6 +78,7 @@ func TestQueryPolicies(t *testing.T) {
 		{"grpc-gateway ignores all beside a whole body", request{root: book, body: `{}`, query: "nam=a&name=b", policy: lenientUnbound}, `{}`, ""},
 		{"grpc-gateway drops what is bound", request{root: "test.http.Update", path: "id=a&book.author=1", query: "id=b", policy: bound}, "", `book.author: a parameter of the path is refused`},
 		{"grpc-gateway drops what is bound, and below", request{root: "test.http.Update", path: "id=a", query: "id=b&book.author.name=x&book.name=n&book.author.links[a]=b", policy: bound}, `{"book":{"name":"n"},"id":"a"}`, ""},
+		{"of a form, which is the body, nothing is dropped", request{root: "test.http.Update", form: "id=b&book.author.name=x", policy: bound}, `{"book":{"author":{"name":"x"}},"id":"b"}`, ""},
 		{"bound counts for grpc-gateway only", request{root: "test.http.Update", path: "id=a", query: "id=b", policy: jsonwire.QueryOptions{Bound: bound.Bound}}, "", `the path gives "id"`},
 		{"grpc-gateway splits lists of the path", request{root: book, path: "tags=a,b,&ratings=1,2", policy: lenient}, `{"tags":["a","b",""],"ratings":[1,2]}`, ""},
 		{"lists of the path as one", request{root: book, path: "tags=a,b"}, `{"tags":["a,b"]}`, ""},

@@ -50,7 +50,7 @@ func (r resolver) FindMessageByURL(url string) (protoreflect.MessageType, error)
 }
 
 var loadWorld = sync.OnceValues(func() (*world, error) {
-	return newWorld(plainFile("testdata"), "three.proto", "two.proto", "edition.proto", "http.proto")
+	return newWorld(plainFile("testdata"), "three.proto", "two.proto", "edition.proto", "http.proto", "http_open.proto")
 })
 
 // plainFile opens the files of a folder.
