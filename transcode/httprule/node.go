@@ -10,7 +10,7 @@ import (
 // ends at the first segment that tells a template from all others.
 //
 // A search is as fast as the memory that it touches is near: with a pointer as value a node is 64 bytes, its first entry
-// inside, and what templates have in common (form) is one value for all of them.
+// inside, and what templates have in common (form, layout) is one value for all of them.
 type node[T any] struct {
 	text   string     // of the literal that leads here
 	branch *branch[T] // nil: a leaf
@@ -28,8 +28,13 @@ type entry[T any] struct {
 // form is what a search needs of a template at a node.
 type form struct {
 	rest []segment // those behind the node, if that is a leaf
-	segs int       // how many segments the template has
-	glob int       // index of "**" among them, or -1
+	*layout
+}
+
+// layout is what is captured of a path that fits.
+type layout struct {
+	segs int // how many segments the template has
+	glob int // index of "**" among them, or -1
 	vars []capture
 	open []span // wildcards that no variable captures
 }

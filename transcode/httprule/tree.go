@@ -24,17 +24,23 @@ type Tree[T, Q any] struct {
 	colons int
 	// longest is the length of the longest literal or verb: longer text needs no look-up.
 	longest int
-	// forms are those in use, each once.
-	forms map[string]*form
-	key   []byte
+	// layouts and forms are those in use, each once.
+	layouts map[string]*layout
+	forms   map[formKey]*form
+	key     []byte
 	// texts are those of the literals, side by side.
 	texts strings.Builder
+}
+
+type formKey struct {
+	layout *layout
+	rest   string
 }
 
 // NewTree returns an empty tree. Match asks admit whether a value whose template fits is to be taken; admit must be safe
 // for concurrent use.
 func NewTree[T, Q any](admit func(T, Q) bool) *Tree[T, Q] {
-	return &Tree[T, Q]{admit: admit, root: &node[T]{}, forms: map[string]*form{}}
+	return &Tree[T, Q]{admit: admit, root: &node[T]{}, layouts: map[string]*layout{}, forms: map[formKey]*form{}}
 }
 
 // Add adds v under an HTTP verb ("*" for any) and a template.
@@ -51,13 +57,12 @@ func (t *Tree[T, Q]) Add(verb string, tmpl *Template, v T) {
 	for _, s := range tmpl.segs {
 		t.longest = max(t.longest, len(s.text))
 	}
-	f := form{segs: len(tmpl.segs), glob: tmpl.glob, open: tmpl.open, vars: tmpl.captures()}
+	l := t.layout(tmpl)
 	e := entry[T]{verb: verb, value: v}
 	for rest := tmpl.segs; ; {
 		switch {
 		case n.empty(), n.branch == nil && slices.Equal(n.rest(), rest):
-			f.rest = rest
-			e.form = t.form(f)
+			e.form = t.form(l, rest)
 			n.append(e)
 			return
 		case n.branch == nil && len(n.rest()) > 0:
@@ -68,12 +73,10 @@ func (t *Tree[T, Q]) Add(verb string, tmpl *Template, v T) {
 			down := t.below(n, old[0], len(old)-1)
 			down.first = first
 			for e := &down.first; e != nil; e = e.next {
-				f := *e.form
-				f.rest = old[1:]
-				e.form = t.form(f)
+				e.form = t.form(e.form.layout, old[1:])
 			}
 		case len(rest) == 0:
-			e.form = t.form(f)
+			e.form = t.form(l, nil)
 			n.append(e)
 			return
 		default:
@@ -119,27 +122,42 @@ func (t *Tree[T, Q]) text(s string) string {
 	return all[len(all)-len(s):]
 }
 
-// form is the one value of the tree for forms like f.
-func (t *Tree[T, Q]) form(f form) *form {
-	t.key = strconv.AppendInt(t.key[:0], int64(f.segs), 10)
-	t.key = strconv.AppendInt(append(t.key, ' '), int64(f.glob), 10)
-	for _, v := range f.vars {
+// layout is the one value of the tree for templates that capture alike.
+func (t *Tree[T, Q]) layout(tmpl *Template) *layout {
+	l := layout{len(tmpl.segs), tmpl.glob, tmpl.captures(), tmpl.open}
+	t.key = strconv.AppendInt(t.key[:0], int64(l.segs), 10)
+	t.key = strconv.AppendInt(append(t.key, ' '), int64(l.glob), 10)
+	for _, v := range l.vars {
 		t.key = strconv.AppendInt(append(t.key, " v"...), int64(v.span.start), 10)
 		t.key = strconv.AppendInt(append(t.key, '-'), int64(v.span.end), 10)
 		t.key = append(t.key, ' ', '0'+byte(v.keep))
 	}
-	for _, o := range f.open {
+	for _, o := range l.open {
 		t.key = strconv.AppendInt(append(t.key, " o"...), int64(o.start), 10)
 	}
-	for _, s := range f.rest {
+	one, ok := t.layouts[string(t.key)]
+	if !ok {
+		one = &l
+		t.layouts[string(t.key)] = one
+	}
+	return one
+}
+
+// form is the one value of the tree for templates that capture alike and have rest behind a node.
+func (t *Tree[T, Q]) form(l *layout, rest []segment) *form {
+	t.key = t.key[:0]
+	for _, s := range rest {
 		t.key = append(t.key, '/', '0'+byte(s.kind))
 		t.key = append(t.key, s.text...)
 	}
-	one, ok := t.forms[string(t.key)]
+	one, ok := t.forms[formKey{l, string(t.key)}]
 	if !ok {
-		f.rest = slices.Clone(f.rest)
-		one = &f
-		t.forms[string(t.key)] = one
+		rest = slices.Clone(rest)
+		for i := range rest {
+			rest[i].text = t.text(rest[i].text)
+		}
+		one = &form{rest, l}
+		t.forms[formKey{l, string(t.key)}] = one
 	}
 	return one
 }
