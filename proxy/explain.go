@@ -159,22 +159,7 @@ func (s *Snapshot) taken(x *wire.Exchange, t *target, vars []string) *Taken {
 	if b.ResponseBody != nil {
 		out.Response = "field " + b.ResponseBody.String()
 	}
-	for i, p := range b.Vars {
-		out.Bound = append(out.Bound, Bound{p.String(), vars[i], "path"})
-	}
-	if x.HTTP.Query != "" && b.Body != httprule.WholeBody {
-		var q jsonwire.QueryOptions
-		if t.route.JSON.IgnoreUnknown {
-			q.Unknown = jsonwire.IgnoreUnknown
-		}
-		params, err := jsonwire.AppendQuery(nil, b.Method.Input, x.HTTP.Query, t.route.JSON, &q)
-		if err != nil {
-			out.Fault = err.Error()
-		}
-		for _, p := range params {
-			out.Bound = append(out.Bound, Bound{p.Field.String(), p.Value, "query"})
-		}
-	}
+	out.bind(x, t, vars)
 	for i := range t.route.conditions {
 		out.Conditions = append(out.Conditions, t.route.conditions[i].String())
 	}
@@ -182,6 +167,33 @@ func (s *Snapshot) taken(x *wire.Exchange, t *target, vars []string) *Taken {
 		out.Instances = append(out.Instances, n.Address)
 	}
 	return out
+}
+
+// bind lists what path and query give, and finds what the call would be refused for whatever its body is.
+func (out *Taken) bind(x *wire.Exchange, t *target, vars []string) {
+	b, m := t.rule, t.rule.Method.Input
+	r := jsonwire.Request{Message: m, BodyField: b.BodyField}
+	for i, p := range b.Vars {
+		r.Params = jsonwire.AppendPath(r.Params, p, vars[i], &b.Query)
+	}
+	var err error
+	if x.HTTP.Query != "" {
+		r.Params, err = jsonwire.AppendQuery(r.Params, m, x.HTTP.Query, t.route.JSON, &b.Query)
+	}
+	for i := range r.Params {
+		p := &r.Params[i]
+		field := p.Field.String()
+		if p.Key != "" {
+			field += "[" + p.Key + "]"
+		}
+		out.Bound = append(out.Bound, Bound{field, p.Value, p.From.String()})
+	}
+	if err == nil && (b.Body == httprule.NoBody || !m.HasRequired) {
+		_, err = jsonwire.AppendRequest(nil, &r, t.route.JSON)
+	}
+	if err != nil {
+		out.Fault = err.Error()
+	}
 }
 
 // other says why a target does not take the request; the rank is how near it came.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -148,4 +149,40 @@ func TestCollisionsNameBothOwners(t *testing.T) {
 	}
 	// Told apart by host they stand beside each other.
 	startGateway(t, config("routes: [{name: one, hosts: [a.test], service: mirror, methods: ['demo.echo.v1.Mirror/*']}, {name: two, hosts: [b.test], service: mirror, methods: ['demo.echo.v1.Mirror/*']}]\n"))
+}
+
+// What explain says of a request is what becomes of it.
+func TestExplainReadsTheQueryAsTheCallDoes(t *testing.T) {
+	g, backend := startMirror(t, routesByHost("Show", "plain", "rest: {}", "ignore", "rest: {unknown_query: ignore}",
+		"labels", "rest: {unknown_query: capture, capture_query: labels}", "gateway", "rest: {compatibility: grpc_gateway}"))
+	for _, tc := range []struct{ host, method, url, want string }{
+		{"plain", "GET", "/v1/mirror?nope=1", "names no field"},
+		{"plain", "GET", "/v1/mirror?flag=maybe", "flag"},
+		{"plain", "GET", "/v1/mirror?flag=true&flag=true", "twice"},
+		{"plain", "GET", "/v1/mirror/a/tags?text=b", "text"},
+		{"plain", "POST", "/v1/mirror?flag=true", "the body is the whole message here"},
+		{"plain", "GET", "/v1/mirror?labels[a]=b", ""},
+		{"ignore", "GET", "/v1/mirror?nope=1", ""},
+		{"ignore", "GET", "/v1/mirror?flag=maybe", "flag"},
+		{"labels", "GET", "/v1/mirror?nope=1", ""},
+		{"gateway", "GET", "/v1/mirror/a/tags?text=b&nope=1", ""},
+		{"gateway", "POST", "/v1/mirror?flag=true", ""},
+	} {
+		t.Run(tc.host+" "+tc.method+" "+tc.url, func(t *testing.T) {
+			said := g.control("GET", "/api/v1/explain?"+url.Values{"method": {tc.method}, "url": {"http://" + tc.host + ".test" + tc.url}}.Encode(), nil)
+			calls := backend.Calls.Load()
+			a := g.call(tc.method, tc.url, "", "Host", tc.host+".test")
+			fault := said.text(t, "taken", "fault")
+			if refused := backend.Calls.Load() == calls; refused != (fault != "") || refused != (a.status != 200) {
+				t.Errorf("explain says %s, the call %d %s", said.body, a.status, a.body)
+			}
+			if !strings.Contains(fault, tc.want) || fault != "" && a.text(t, "message") != fault {
+				t.Errorf("want %q in both, explain says %q, the call %s", tc.want, fault, a.body)
+			}
+		})
+	}
+	said := g.control("GET", "/api/v1/explain?"+url.Values{"method": {"GET"}, "url": {"http://labels.test/v1/mirror?utm=mail"}}.Encode(), nil)
+	if !strings.Contains(said.body, `"labels[utm]"`) {
+		t.Errorf("want the captured parameter shown, found %s", said.body)
+	}
 }
