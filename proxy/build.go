@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
+	"github.com/causeway-gateway/causeway/proxy/builtin"
 	"github.com/causeway-gateway/causeway/proxy/certs"
 	"github.com/causeway-gateway/causeway/proxy/config"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
@@ -39,6 +40,7 @@ type builder struct {
 	panics     counter
 	budget     *rpc.Budget
 	streams    *streams
+	current    func() builtin.Catalog // what is served
 	log        *slog.Logger
 
 	snap   *Snapshot
@@ -254,7 +256,13 @@ func (s *Standard) PluginNames() []string {
 // newRoute makes a route with its chain.
 func (b *builder) newRoute(sv *service, plugins []named) *route {
 	r := &route{service: sv}
-	var h rpc.Handler = &forward{service: sv.up, options: &r.Options, streams: b.streams}
+	r.Service = sv.name
+	b.chain(r, plugins, &forward{service: sv.up, options: &r.Options, streams: b.streams})
+	return r
+}
+
+// chain puts a route's plugins in front of its last handler.
+func (b *builder) chain(r *route, plugins []named, h rpc.Handler) {
 	for _, p := range slices.Backward(plugins) {
 		h = p.plugin.Wrap(h)
 	}
@@ -263,9 +271,7 @@ func (b *builder) newRoute(sv *service, plugins []named) *route {
 	}
 	r.handler = &guard{next: h, panics: b.panics, log: b.log}
 	r.finish = finishersOf(plugins)
-	r.Service = sv.name
 	b.snap.routes = append(b.snap.routes, r)
-	return r
 }
 
 // defaultPriority is below that of every configured route.
@@ -319,6 +325,7 @@ func (b *builder) routes(global []named) {
 			}
 		}
 	}
+	b.builtin(&r, global)
 	for i, conf := range b.doc.Config.GetServices() {
 		sv := b.snap.services[conf.GetName()]
 		if sv == nil || sv.schema == nil {

@@ -235,6 +235,7 @@ func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[s
 		panics:     g.panics,
 		budget:     g.budget,
 		streams:    g.streams,
+		current:    g.catalog,
 		log:        g.log,
 	}
 }

@@ -34,7 +34,8 @@ var imports = []row{
 	{"cmd/...", []string{"cmd/...", "protos/...", "proxy/...", "registry/...", "rpcadapters/...", "transcode/..."}},
 
 	{"proxy/admin", []string{"proxy", "proxy/{config,telemetry}", "transcode/{schema,source}", "protos/..."}},
-	{"proxy", []string{"proxy/{balancer,certs,config,upstream,plugin,telemetry}", "rpcadapters", "rpcadapters/{rpc,wire}", "transcode/*", "registry", "protos/..."}},
+	{"proxy", []string{"proxy/{balancer,builtin,certs,config,upstream,plugin,telemetry}", "rpcadapters", "rpcadapters/{rpc,wire}", "transcode/*", "registry", "protos/..."}},
+	{"proxy/builtin", []string{"rpcadapters/rpc", "transcode/schema"}},
 	{"proxy/config", []string{"protos/...", "transcode/*"}},
 	{"proxy/upstream", []string{"proxy/balancer", "registry", "rpcadapters", "rpcadapters/rpc"}},
 	{"proxy/balancer", []string{"registry", "rpcadapters", "rpcadapters/rpc"}},
@@ -47,7 +48,10 @@ var imports = []row{
 	{"rpcadapters/wire", []string{"rpcadapters/rpc"}},
 	{"rpcadapters/wire/*", []string{"rpcadapters/wire", "rpcadapters/rpc"}},
 	{"rpcadapters", []string{"rpcadapters/{rpc,wire}", "transcode/{schema,httprule,jsonwire}"}},
-	{"rpcadapters/*", []string{"rpcadapters", "rpcadapters/{rpc,wire}", "transcode/{schema,httprule,jsonwire}"}},
+	{"rpcadapters/envelope", []string{"rpcadapters/{rpc,wire}", "transcode/schema"}},
+	{"rpcadapters/adaptertest", []string{"rpcadapters", "rpcadapters/{rpc,wire}", "rpcadapters/wire/*", "transcode/{schema,jsonwire}", "protos/..."}},
+	{"rpcadapters/grpc", []string{"rpcadapters", "rpcadapters/{rpc,wire,envelope}", "rpcadapters/wire/http2", "transcode/{schema,httprule,jsonwire}"}},
+	{"rpcadapters/*", []string{"rpcadapters", "rpcadapters/{rpc,wire,envelope}", "transcode/{schema,httprule,jsonwire}"}},
 
 	{"registry", nil},
 	{"registry/*", []string{"registry"}},
@@ -92,7 +96,7 @@ var homes = []struct {
 	{"google.golang.org/protobuf/encoding/protojson", []string{"transcode/source"}},
 	{"google.golang.org/protobuf/types/dynamicpb", []string{"transcode/source"}},
 	{"google.golang.org/grpc/codes", []string{"..."}},
-	{"google.golang.org/grpc/...", []string{"cmd/...", "proxy/admin", "rpcadapters/grpc", "transcode/source", "protos/..."}},
+	{"google.golang.org/grpc/...", []string{"cmd/...", "proxy/{admin,builtin}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
 	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry}", "rpcadapters/wire/nethttp", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
 	{"net/http/...", []string{"cmd/...", "proxy/{admin,telemetry}", "rpcadapters/wire/nethttp"}},
 	{"unsafe", []string{"transcode/jsonwire", "protos/..."}},
@@ -256,7 +260,7 @@ func TestArchTableRefuses(t *testing.T) {
 			nil, nil,
 			[]string{
 				"proxy/upstream may not import net/http: its place is cmd/..., proxy/{admin,telemetry}, rpcadapters/wire/nethttp, rpcadapters, transcode/httprule",
-				"proxy/upstream may not import google.golang.org/grpc/status: its place is cmd/..., proxy/admin, rpcadapters/grpc, transcode/source, protos/...",
+				"proxy/upstream may not import google.golang.org/grpc/status: its place is cmd/..., proxy/{admin,builtin}, rpcadapters/grpc, transcode/source, protos/...",
 				"proxy/upstream may not import go.opentelemetry.io/otel: its place is proxy/telemetry",
 				"proxy/upstream may not import log: its place is in tests only",
 			},

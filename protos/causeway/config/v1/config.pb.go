@@ -205,7 +205,9 @@ type Config struct {
 	// What holds for routes that do not say it themselves, and for methods that no route selects.
 	Defaults *Defaults `protobuf:"bytes,7,opt,name=defaults,proto3" json:"defaults,omitempty"`
 	// Bounds on what the gateway as a whole uses.
-	Limits        *Limits `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
+	Limits *Limits `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
+	// gRPC server reflection of what is served, for grpcurl, Postman and the like. Default: on.
+	Reflection    *bool `protobuf:"varint,9,opt,name=reflection,proto3,oneof" json:"reflection,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -294,6 +296,13 @@ func (x *Config) GetLimits() *Limits {
 		return x.Limits
 	}
 	return nil
+}
+
+func (x *Config) GetReflection() bool {
+	if x != nil && x.Reflection != nil {
+		return *x.Reflection
+	}
+	return false
 }
 
 // Defaults are what routes take over, key by key, where they say nothing: a route's own `json` or `rest` stands alone.
@@ -2046,7 +2055,7 @@ var File_causeway_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1fcauseway/config/v1/config.proto\x12\x12causeway.config.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb5\x03\n" +
+	"\x1fcauseway/config/v1/config.proto\x12\x12causeway.config.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\"\xe9\x03\n" +
 	"\x06Config\x124\n" +
 	"\x06listen\x18\x01 \x03(\v2\x1c.causeway.config.v1.ListenerR\x06listen\x12/\n" +
 	"\x05admin\x18\x02 \x01(\v2\x19.causeway.config.v1.AdminR\x05admin\x124\n" +
@@ -2055,7 +2064,11 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\x06routes\x18\x05 \x03(\v2\x19.causeway.config.v1.RouteR\x06routes\x124\n" +
 	"\aplugins\x18\x06 \x03(\v2\x1a.causeway.config.v1.PluginR\aplugins\x128\n" +
 	"\bdefaults\x18\a \x01(\v2\x1c.causeway.config.v1.DefaultsR\bdefaults\x122\n" +
-	"\x06limits\x18\b \x01(\v2\x1a.causeway.config.v1.LimitsR\x06limits\"\xd3\x02\n" +
+	"\x06limits\x18\b \x01(\v2\x1a.causeway.config.v1.LimitsR\x06limits\x12#\n" +
+	"\n" +
+	"reflection\x18\t \x01(\bH\x00R\n" +
+	"reflection\x88\x01\x01B\r\n" +
+	"\v_reflection\"\xd3\x02\n" +
 	"\bDefaults\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x19\n" +
 	"\bmax_body\x18\x02 \x01(\x03R\amaxBody\x123\n" +
@@ -2285,6 +2298,7 @@ func file_causeway_config_v1_config_proto_init() {
 	if File_causeway_config_v1_config_proto != nil {
 		return
 	}
+	file_causeway_config_v1_config_proto_msgTypes[0].OneofWrappers = []any{}
 	file_causeway_config_v1_config_proto_msgTypes[7].OneofWrappers = []any{
 		(*Schema_DescriptorSet)(nil),
 		(*Schema_Proto)(nil),
