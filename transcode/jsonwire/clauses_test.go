@@ -61,10 +61,6 @@ func TestNumberForms(t *testing.T) {
 // have met in it.
 func TestOverridden(t *testing.T) {
 	w := theWorld(t)
-	text := func(n protowire.Number, s string) string { return string(bytesField(n, []byte(s))) }
-	number := func(n protowire.Number, v uint64) string {
-		return string(protowire.AppendVarint(protowire.AppendTag(nil, n, protowire.VarintType), v))
-	}
 	const bad = "\xff"
 	for _, c := range []struct {
 		name, root, overridden, by string
