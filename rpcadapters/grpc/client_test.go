@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 	spb "google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -25,8 +24,6 @@ import (
 	"github.com/causeway-gateway/causeway/testdata/echo"
 	"github.com/causeway-gateway/causeway/transcode/schema"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // dial makes a transport that is closed with the test.
 func dial(t testing.TB, target rpcadapters.Target) *transport {
