@@ -22,7 +22,7 @@ import (
 // startMirror is a gateway before a service that gives back what it was given, with more at the end of its configuration.
 func startMirror(t testing.TB, more string) (*gatewayTest, *echo.Server) {
 	t.Helper()
-	backend := echo.Start(t, "127.0.0.1:0", "a")
+	backend := echo.StartMirror(t)
 	return startGateway(t, mirrorConfig(t, backend.Address, "")+more), backend
 }
 

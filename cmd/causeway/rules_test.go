@@ -38,7 +38,7 @@ func (f *rulesFile) write(rules ...string) {
 
 // Rules outside the protos take the place of those inside, follow their file, and a broken file changes nothing.
 func TestRulesOutsideTheProto(t *testing.T) {
-	backend := echo.Start(t, "127.0.0.1:0", "a")
+	backend := echo.StartMirror(t)
 	f := newRulesFile(t, `{selector: demo.echo.v1.Mirror.Show, get: "/v2/show/{text}", additional_bindings: [{put: "/v2/show/{text}:mirror", body: nested, response_body: nested}]}`)
 	g := startGateway(t, mirrorConfig(t, backend.Address, ", http_rules: ["+f.path+"]"))
 	for _, c := range []exchangeCase{
@@ -97,7 +97,7 @@ func TestRulesOutsideTheProto(t *testing.T) {
 
 // Of several files the last one that has a rule for a method counts.
 func TestLastRuleCounts(t *testing.T) {
-	backend := echo.Start(t, "127.0.0.1:0", "a")
+	backend := echo.StartMirror(t)
 	first := newRulesFile(t, `{selector: demo.echo.v1.Mirror.Show, get: "/first/{text}"}`, `{selector: demo.echo.v1.Mirror.Break, post: "/first/break", body: "*"}`)
 	last := newRulesFile(t, `{selector: demo.echo.v1.Mirror.Show, get: "/former"}`, `{selector: demo.echo.v1.Mirror.Show, get: "/last/{text}"}`)
 	g := startGateway(t, mirrorConfig(t, backend.Address, ", http_rules: ["+first.path+", "+last.path+"]"))

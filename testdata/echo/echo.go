@@ -37,13 +37,28 @@ type Server struct {
 // Start runs an instance on address ("127.0.0.1:0" for a free port) until the test ends. Its name is in its answers.
 func Start(t testing.TB, address, name string, opts ...grpc.ServerOption) *Server {
 	t.Helper()
+	s := &Server{grpc: grpc.NewServer(opts...), name: name}
+	echov1.RegisterEchoServer(s.grpc, s)
+	s.start(t, address)
+	return s
+}
+
+// StartMirror runs an instance with the service Mirror, and only that.
+func StartMirror(t testing.TB) *Server {
+	t.Helper()
+	s := &Server{grpc: grpc.NewServer()}
+	echov1.RegisterMirrorServer(s.grpc, mirror{s: s})
+	s.start(t, "127.0.0.1:0")
+	return s
+}
+
+func (s *Server) start(t testing.TB, address string) {
+	t.Helper()
 	ln, err := net.Listen("tcp", address) //nolint:noctx // binding does not wait
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Address: ln.Addr().String(), grpc: grpc.NewServer(opts...), name: name}
-	echov1.RegisterEchoServer(s.grpc, s)
-	echov1.RegisterMirrorServer(s.grpc, mirror{s: s})
+	s.Address = ln.Addr().String()
 	reflection.Register(s.grpc)
 	done := make(chan struct{})
 	go func() {
@@ -54,7 +69,6 @@ func Start(t testing.TB, address, name string, opts ...grpc.ServerOption) *Serve
 		s.Stop()
 		<-done
 	})
-	return s
 }
 
 // Stop ends the instance at once. It may be called twice.
