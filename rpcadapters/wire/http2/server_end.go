@@ -11,7 +11,7 @@ const (
 	// linger is how long a connection that we have ended may take to be closed by the client.
 	linger = time.Second
 	// lingerBytes is how much of what the client still sends is read then, so that it sees our last words and not a reset.
-	lingerBytes = 4 << 20
+	lingerBytes = 16 << 20
 	// roundTrip is how long we wait, between saying that we will leave and leaving, for the client to have heard it.
 	roundTrip = time.Second
 	// lookAgain is how often an idle connection is looked at, at least.
@@ -137,7 +137,7 @@ func (c *serverConn) discard() {
 	if c.conn.SetReadDeadline(time.Now().Add(linger)) != nil {
 		return
 	}
-	b := make([]byte, 4<<10)
+	b := make([]byte, 32<<10)
 	for n := 0; n < lingerBytes; {
 		m, err := c.conn.Read(b)
 		if err != nil {

@@ -240,7 +240,15 @@ func post(more ...string) []string {
 
 // headers sends a request's head. A failed write shows in what is read.
 func (r *raw) headers(id uint32, end bool, fields ...string) {
-	_ = r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: r.block(fields...), EndHeaders: true, EndStream: end})
+	block := r.block(fields...)
+	first := block[:min(len(block), 16<<10)]
+	block = block[len(first):]
+	_ = r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: first, EndHeaders: len(block) == 0, EndStream: end})
+	for len(block) > 0 {
+		next := block[:min(len(block), 16<<10)]
+		block = block[len(next):]
+		_ = r.fr.WriteContinuation(id, len(block) == 0, next)
+	}
 }
 
 func (r *raw) data(id uint32, end bool, body string) {
@@ -397,3 +405,21 @@ func describe(x *wire.Exchange) []byte {
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func dialTCP(t testing.TB, address string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// wantResetAfter waits for a reset that follows an answer.
+func (r *raw) wantResetAfter(id uint32, code http2.ErrCode) {
+	r.t.Helper()
+	r.until("a reset", func() bool { _, ok := r.resets[id]; return ok })
+	if r.resets[id] != code {
+		r.t.Fatalf("stream %d: want RST_STREAM %v, found %v", id, code, r.resets[id])
+	}
+}
