@@ -31,7 +31,11 @@ func Admit(ctx context.Context, c *rpc.Call, x *wire.Exchange, o *Options) (call
 	}
 	c.Header = AppendForwarded(c.Header, x, o.Request)
 	c.Header.Set("x-request-id", c.ID)
-	timeout, err := Timeout(x.HTTP.Header, o.Timeout)
+	limit := o.Timeout
+	if c.Method.Kind != schema.Unary {
+		limit = o.StreamAge
+	}
+	timeout, err := Timeout(x.HTTP.Header, limit)
 	if err != nil {
 		return ctx, nothing, err
 	}
@@ -76,6 +80,13 @@ func Finished(x *wire.Exchange, e *rpc.Error, werr error) rpc.Sent {
 		s.Status = statusClientGone
 	}
 	return s
+}
+
+// RefuseHTTP answers in plain HTTP a request that is not in the protocol that its content type names. Clients make a status of
+// it by grpc/doc/http-grpc-status-mapping.md.
+func RefuseHTTP(x *wire.Exchange, e *rpc.Error) rpc.Sent {
+	header := append(rpc.Metadata{{Key: "content-type", Value: "text/plain; charset=utf-8"}, {Key: "x-request-id", Value: x.ID}}, e.Header...)
+	return Finished(x, e, x.Respond(e.Status, header, []byte(e.Message+"\n")))
 }
 
 // JSONForm is the JSON form of messages, for callers that send JSON where wire bytes might be.

@@ -16,7 +16,9 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/grpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/rest"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
-	"github.com/causeway-gateway/causeway/rpcadapters/wire/nethttp"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/http1"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/http2"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/server"
 )
 
 // standard is the one list of what this build consists of. A new face, adapter, resolver, balancer or plugin is one
@@ -28,6 +30,7 @@ func standard() (*proxy.Standard, error) {
 	}
 	return &proxy.Standard{
 		Faces: []rpcadapters.Face{
+			grpc.NewFace(),
 			restFace, // takes what no other face does: last
 		},
 		Adapters: []rpcadapters.Adapter{
@@ -42,7 +45,7 @@ func standard() (*proxy.Standard, error) {
 			return static.New(service, addresses...)
 		},
 		Engine: func(h wire.Handler, tlsConfig *tls.Config, log *slog.Logger) wire.Server {
-			return nethttp.New(h, tlsConfig, log)
+			return server.New(h, http1.New(http1.Limits{}, nil), http2.NewServer(http2.Limits{}), server.Options{TLS: tlsConfig, Log: log})
 		},
 	}, nil
 }

@@ -67,8 +67,8 @@ type call struct {
 func (f *Face) Serve(ctx context.Context, x *wire.Exchange, m *rpcadapters.Matched, h rpc.Handler) {
 	c := f.calls.Get().(*call)
 	c.x, c.m = x, m
-	c.Method, c.Route, c.Service, c.Protocol, c.ID = m.Method, m.Options.Route, m.Options.Service, f.Name(), x.ID
-	c.Peer, c.HTTP, c.Times.Start, c.Body = x.Peer, &x.HTTP, x.Start, c
+	rpcadapters.Begin(&c.Call, f.Name(), x, m)
+	c.Body = c
 	if m.Method.Kind != schema.Unary {
 		c.streams(ctx)
 	}
@@ -95,12 +95,8 @@ func (f *Face) handle(ctx context.Context, c *call, h rpc.Handler) error {
 	if err != nil {
 		return err
 	}
-	if timeout > 0 {
-		var cancel context.CancelFunc
-		c.x.Deadline = c.x.Start.Add(timeout)
-		ctx, cancel = context.WithDeadline(ctx, c.x.Deadline)
-		defer cancel()
-	}
+	ctx, cancel := rpcadapters.SetDeadline(ctx, c.x, timeout)
+	defer cancel()
 	return h.Handle(ctx, &c.Call)
 }
 
