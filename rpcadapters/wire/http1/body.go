@@ -264,10 +264,10 @@ func (c *conn) badBody(message string) error {
 // hexDigit holds the value of a hex digit plus one, for other bytes 0.
 var hexDigit = func() (t [256]byte) {
 	for i, c := range []byte("0123456789abcdef") {
-		t[c] = byte(i + 1) //nolint:gosec // 1 to 16
+		t[c] = byte(i + 1)
 	}
 	for i, c := range []byte("ABCDEF") {
-		t[c] = byte(i + 11) //nolint:gosec // 11 to 16
+		t[c] = byte(i + 11)
 	}
 	return t
 }()

@@ -219,7 +219,7 @@ func (c *conn) finish() (again bool) {
 		}
 	}
 	c.begun.Store(0)
-	c.state.Store((c.state.Load()/phases+1)*phases | idle)
+	c.state.Store((c.state.Load()/phases + 1) * phases) // idle, and one request on
 	return true
 }
 

@@ -34,7 +34,7 @@ func TestKeepAliveAndPipelining(t *testing.T) {
 		c := u.dial(t, address)
 		for i := range 3 {
 			c.send(fmt.Sprintf("POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab%d", i, i))
-			if _, body := c.answer("POST"); body != fmt.Sprintf("/%d%sab%d", i, scheme, i) {
+			if body := c.body("POST"); body != fmt.Sprintf("/%d%sab%d", i, scheme, i) {
 				t.Errorf("found %q", body)
 			}
 		}
@@ -44,7 +44,7 @@ func TestKeepAliveAndPipelining(t *testing.T) {
 		want := []string{"/a" + scheme + "xyz", "/b" + scheme, "/c" + scheme + "uv", "/d" + scheme}
 		c.send(requests)
 		for _, w := range want {
-			if _, body := c.answer("POST"); body != w {
+			if body := c.body("POST"); body != w {
 				t.Errorf("want %q, found %q", w, body)
 			}
 		}
@@ -56,7 +56,7 @@ func TestKeepAliveAndPipelining(t *testing.T) {
 			}
 		}()
 		for _, w := range want {
-			if _, body := c.answer("POST"); body != w {
+			if body := c.body("POST"); body != w {
 				t.Errorf("byte by byte: want %q, found %q", w, body)
 			}
 		}
@@ -420,7 +420,7 @@ func TestTakeOver(t *testing.T) {
 
 // A panic of the handler's ends its connection and nothing else.
 func TestPanicEndsTheConnection(t *testing.T) {
-	s, address := setup{}.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
+	s, address := setup{}.serve(t, handler(func(_ context.Context, x *wire.Exchange) {
 		if x.HTTP.Path == "/panic" {
 			panic("on purpose")
 		}

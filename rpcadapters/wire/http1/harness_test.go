@@ -159,8 +159,17 @@ func (c *client) send(text string) {
 	}
 }
 
+// reply is an answer without its body.
+type reply struct {
+	StatusCode       int
+	Header, Trailer  http.Header
+	ContentLength    int64
+	TransferEncoding []string
+	Close            bool
+}
+
 // answer reads one answer to a request of that method.
-func (c *client) answer(method string) (*http.Response, string) {
+func (c *client) answer(method string) (reply, string) {
 	c.t.Helper()
 	resp, err := http.ReadResponse(c.r, &http.Request{Method: method})
 	if err != nil {
@@ -170,7 +179,15 @@ func (c *client) answer(method string) (*http.Response, string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return resp, string(body)
+	_ = resp.Body.Close() // read to its end
+	return reply{resp.StatusCode, resp.Header, resp.Trailer, resp.ContentLength, resp.TransferEncoding, resp.Close}, string(body)
+}
+
+// body reads one answer's body.
+func (c *client) body(method string) string {
+	c.t.Helper()
+	_, body := c.answer(method)
+	return body
 }
 
 // rest reads to the end of the connection, which must be an orderly one.

@@ -378,7 +378,6 @@ func place(target, host string, hosted bool, h *rpc.HTTP) *refusal {
 // splitHost takes a Host in lower case apart: the name without the dot of a rooted one, IPv6 addresses in brackets, and
 // the port. It takes what can be a name in DNS or an address: user information and the like is refused.
 func splitHost(h string) (name, port string, ok bool) {
-	name = h
 	if strings.HasPrefix(h, "[") {
 		end := strings.IndexByte(h, ']')
 		if end < 0 {
@@ -396,9 +395,7 @@ func splitHost(h string) (name, port string, ok bool) {
 			port = port[1:]
 		}
 	} else {
-		if i := strings.IndexByte(h, ':'); i >= 0 {
-			name, port = h[:i], h[i+1:]
-		}
+		name, port, _ = strings.Cut(h, ":")
 		name = strings.TrimSuffix(name, ".")
 		if name == "" {
 			return "", "", false

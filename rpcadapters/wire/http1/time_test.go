@@ -100,7 +100,7 @@ func TestDeparture(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			both(t, func(t *testing.T, u setup) {
 				began, ended := make(chan struct{}), make(chan time.Time)
-				_, address := u.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
+				_, address := u.serve(t, handler(func(ctx context.Context, _ *wire.Exchange) {
 					began <- struct{}{}
 					<-ctx.Done()
 					ended <- time.Now()
@@ -134,10 +134,12 @@ func TestDeparture(t *testing.T) {
 func TestStayingIsNoDeparture(t *testing.T) {
 	both(t, func(t *testing.T, u setup) {
 		_, address := u.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
+			wait := time.NewTimer(300 * time.Millisecond)
+			defer wait.Stop()
 			select {
 			case <-ctx.Done():
 				t.Error("want the call to go on")
-			case <-time.After(300 * time.Millisecond):
+			case <-wait.C:
 			}
 			_ = x.Respond(200, nil, nil)
 		}))
@@ -400,15 +402,17 @@ func TestProofSlowloris(t *testing.T) {
 		go func() {
 			defer open.Add(-1)
 			defer conn.Close()
-			go func() {
-				for {
-					if _, err := conn.Write([]byte("G")); err != nil {
-						return // it was time
-					}
-					time.Sleep(5 * time.Second)
+			for {
+				if _, err := conn.Write([]byte("G")); err != nil {
+					return // it was time
 				}
-			}()
-			_, _ = io.Copy(io.Discard, conn)
+				if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+					return
+				}
+				if _, err := io.Copy(io.Discard, conn); !errors.Is(err, os.ErrDeadlineExceeded) {
+					return // as above
+				}
+			}
 		}()
 	}
 	dialled := time.Since(start)

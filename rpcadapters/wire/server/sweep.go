@@ -12,6 +12,8 @@ import (
 const (
 	tick      = 10 * time.Millisecond // between looks at connections with calls
 	slowTick  = time.Second           // between looks at all connections
+	rounded   = 50                    // ticks that a look at all connections takes
+	atOnce    = 64                    // connections looked at in one tick at least
 	quietLook = 100                   // ticks without a call after which a connection is looked at with all others only
 )
 
@@ -28,7 +30,9 @@ type sweeper struct {
 	active []*conn
 
 	// The goroutine's alone.
-	every   []*conn
+	round   []*conn // of looks at all
+	every   []*conn // what is left of it
+	some    int     // of it in each tick
 	watched []*conn
 	from    int // where the next look at watched connections begins
 	poll    poller
@@ -72,17 +76,16 @@ func (w *sweeper) run() {
 	for {
 		now := time.Now()
 		busy := w.look(now)
-		if slow := !now.Before(next); slow || stopping {
-			if slow {
-				next = now.Add(slowTick)
-				w.lookAtAll(now)
-			}
-			if w.done() {
-				return
-			}
+		slow := !now.Before(next)
+		if slow {
+			next = now.Add(slowTick)
+			w.begin()
+		}
+		if (slow || stopping) && w.done() {
+			return
 		}
 		pause := tick
-		if !busy && !stopping {
+		if !w.lookAtSome(now) && !busy && !stopping {
 			w.asleep.Store(true)
 			if w.idle() {
 				pause = time.Until(next)
@@ -163,15 +166,25 @@ func (w *sweeper) drop() {
 	w.active = kept
 }
 
-// lookAtAll looks at every connection.
-func (w *sweeper) lookAtAll(now time.Time) {
-	w.every = w.s.all(w.every[:0])
-	for _, c := range w.every {
+// begin begins a round of looks at all connections. It is spread over ticks, so that many that have come together do not
+// all end together.
+func (w *sweeper) begin() {
+	w.round = w.s.all(w.round[:0])
+	w.every = w.round
+	w.some = max(len(w.round)/rounded, atOnce)
+}
+
+// lookAtSome looks at the next connections of the round, and tells whether there are more.
+func (w *sweeper) lookAtSome(now time.Time) (more bool) {
+	n := min(w.some, len(w.every))
+	for _, c := range w.every[:n] {
 		if p := c.serving(); p != nil {
 			w.sweep(p, now)
 		}
 	}
-	clear(w.every)
+	clear(w.every[:n])
+	w.every = w.every[n:]
+	return len(w.every) > 0
 }
 
 // sweep has one connection look at the time; a panic there ends nothing else.
