@@ -128,7 +128,11 @@ func TestMapOrder(t *testing.T) {
 				case protowire.Fixed64Type:
 					key = protowire.AppendFixed64(tag, n)
 				default:
-					key = protowire.AppendString(tag, strings.Repeat("prefix", g.IntN(3))+strings.Repeat("a", int(n%9))+strconv.FormatUint(n%97, 36))
+					if spread == 5000 { // each the beginning of the longer ones
+						key = protowire.AppendString(tag, strings.Repeat("a", 1+g.IntN(60)))
+						break
+					}
+					key = protowire.AppendString(tag, strings.Repeat("prefix", g.IntN(spread%3+1))+strings.Repeat("a", spread%2+int(n%9))+strconv.FormatUint(n%97, 36))
 				}
 				wire = append(wire, bytesField(f.Number, key)...)
 			}

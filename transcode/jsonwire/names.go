@@ -1,7 +1,6 @@
 package jsonwire
 
 import (
-	"encoding/binary"
 	"hash/maphash"
 	"slices"
 
@@ -69,9 +68,7 @@ func bytesAt(out []byte, at, scope uint32) []byte {
 // find gives the slot of a key, or the free one where it belongs.
 func (s *nameSet) find(out []byte, at, scope uint32) (i int, found bool) {
 	key := bytesAt(out, at, scope)
-	var mixed [4]byte
-	binary.LittleEndian.PutUint32(mixed[:], scope)
-	h := maphash.Bytes(s.seed, key) ^ maphash.Bytes(s.seed, mixed[:])
+	h := maphash.Bytes(s.seed, key) ^ uint64(scope)*0x9E3779B97F4A7C15
 	i = int((h >> 32) * uint64(len(s.slots)) >> 32)
 	for s.slots[i].scope != 0 {
 		if s.slots[i].scope == scope && string(bytesAt(out, s.slots[i].at, scope)) == string(key) {

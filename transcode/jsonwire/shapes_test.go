@@ -91,6 +91,7 @@ var shapes = []struct {
 	{"a bool in ten bytes", "test.three.Scalars", number(13, 1<<40) + number(43, 1<<63), `{"fBool":true,"oBool":true}`},
 	{"unknown numbers of enums", "test.three.Scalars", number(16, 99) + number(46, math.MaxUint64) + text(76, "\x01\x63"), `{"fColor":99,"oColor":-1,"rColor":["RED",99]}`},
 	{"an extension", "test.two.Two", number(100, 0) + text(102, "a") + text(101, number(1, 1)), `{"[test.two.ext_list]":["a"],"[test.two.ext_number]":0,"[test.two.ext_two]":{"number":1}}`},
+	{"an extension's empty list", "test.two.Two", text(103, ""), `{}`},
 	{"a group as an extension", "test.two.Two", group(105, text(1, "d")), `{"[test.two.extgroup]":{"deep":"d"}}`},
 	{"an edition's delimited message in parts", "test.edition.Edition", number(3, 1) + group(8, number(1, 1)) + group(8, group(2, "")), `{"legacyRequired":1,"delimited":{"n":1,"sub":{}}}`},
 	{"an edition's implicit zero", "test.edition.Edition", number(3, 0) + text(1, "") + text(2, "") + number(16, 0), `{"explicit":"","legacyRequired":0}`},
