@@ -25,7 +25,7 @@ type Sink interface {
 
 // Options of a Stream.
 type Options struct {
-	Method *schema.Method
+	Method *schema.Method  // nil: none is read
 	Limit  int             // bytes of one request message, as sent and unpacked
 	Budget *rpc.Budget     // what bytes in work are taken from; nil: no bound
 	Codec  Codec           // nil: messages are wire bytes on both sides
@@ -49,7 +49,7 @@ type Stream struct {
 // Reset makes the stream ready for a call.
 func (s *Stream) Reset(src io.Reader, sink Sink, o Options) {
 	s.Close()
-	*s = Stream{Options: o, sink: sink, one: o.Method.Kind == schema.Unary || o.Method.Kind == schema.ServerStream}
+	*s = Stream{Options: o, sink: sink, one: o.Method != nil && (o.Method.Kind == schema.Unary || o.Method.Kind == schema.ServerStream)}
 	s.reader.Reset(src, o.Limit, o.Budget)
 }
 
@@ -169,53 +169,79 @@ func (s *Stream) take(n int) bool {
 // worth is the size from which on a message is compressed: below it the packet that carries it gets no smaller.
 const worth = 1 << 10
 
-// Send writes one answer, in the caller's form, and has it sent unless another follows at once. The error is an *rpc.Error:
-// INTERNAL for an answer that is no message, before anything of it was written; else the caller has gone.
-func (s *Stream) Send(m *rpc.Message, more bool) error {
-	payload, held := m.Data, 0
-	var form, packed *rpc.Buffer
-	defer func() {
-		s.Budget.Give(held)
-		if form != nil {
-			form.Free()
-		}
-		if packed != nil {
-			packed.Free()
-		}
-	}()
+// Encoded is an answer in the caller's form, packed if that is worth it.
+type Encoded struct {
+	Payload      []byte
+	Flags        byte // Compressed or 0
+	form, packed *rpc.Buffer
+	budget       *rpc.Budget
+	held         int
+}
+
+// Free gives back what Payload is made of; it is not used afterwards.
+func (e *Encoded) Free() {
+	e.budget.Give(e.held)
+	if e.form != nil {
+		e.form.Free()
+	}
+	if e.packed != nil {
+		e.packed.Free()
+	}
+	*e = Encoded{}
+}
+
+func (e *Encoded) take(n int) bool {
+	if !e.budget.Take(n) {
+		return false
+	}
+	e.held += n
+	return true
+}
+
+// Encode makes of an answer's wire bytes what the caller gets. The result is freed, also after an error: INTERNAL for what
+// is no message, an *rpc.Error like all of them.
+func (s *Stream) Encode(m *rpc.Message) (e Encoded, err error) {
+	e.Payload, e.budget = m.Data, s.Budget
 	if s.Codec != nil {
-		form = rpc.GetBuffer()
-		out, err := s.Codec.AppendForm(form.B, payload, s.Method.Output)
+		e.form = rpc.GetBuffer()
+		out, err := s.Codec.AppendForm(e.form.B, e.Payload, s.Method.Output)
+		e.form.B = out
 		if err != nil {
-			return rpc.Refuse(codes.Internal, "INVALID_ANSWER", "the service's answer is not a valid message of its type").WithStatus(502).WithCause(err)
+			return e, rpc.Refuse(codes.Internal, "INVALID_ANSWER", "the service's answer is not a valid %s", s.Method.Output.Name).WithStatus(502).WithCause(err)
 		}
-		form.B, payload = out, out
-		if !s.Budget.Take(len(out)) {
-			return overloaded()
+		if !e.take(len(out)) {
+			return e, overloaded()
 		}
-		held += len(out)
+		e.Payload = out
 	}
-	var flags byte
-	if s.Out != rpc.Identity && len(payload) >= worth {
-		packed = rpc.GetBuffer()
-		out, err := Compress(packed.B, payload, s.Out)
-		if err != nil {
-			return rpc.Refuse(codes.Internal, "INTERNAL", "internal error").WithCause(err)
-		}
-		packed.B = out
-		if !s.Budget.Take(len(out)) {
-			return overloaded()
-		}
-		held += len(out)
-		if len(out) < len(payload) {
-			flags, payload = Compressed, out
-		}
+	if s.Out == rpc.Identity || len(e.Payload) < worth {
+		return e, nil
 	}
-	if err := s.Write(flags, payload); err != nil {
+	e.packed = rpc.GetBuffer()
+	out, err := Compress(e.packed.B, e.Payload, s.Out)
+	e.packed.B = out
+	if err != nil {
+		return e, rpc.AsError(err)
+	}
+	if !e.take(len(out)) {
+		return e, overloaded()
+	}
+	if len(out) < len(e.Payload) {
+		e.Payload, e.Flags = out, Compressed
+	}
+	return e, nil
+}
+
+// Send writes one answer, in the caller's form, and has it sent unless another follows at once. The error is an *rpc.Error:
+// Encode's, before anything of it was written; else the caller has gone.
+func (s *Stream) Send(m *rpc.Message, more bool) error {
+	e, err := s.Encode(m)
+	if err == nil {
+		err = s.Write(e.Flags, e.Payload)
+	}
+	e.Free()
+	if err != nil || more {
 		return err
-	}
-	if more {
-		return nil
 	}
 	return s.Flush()
 }

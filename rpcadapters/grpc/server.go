@@ -73,7 +73,7 @@ func (f *Face) Serve(ctx context.Context, x *wire.Exchange, m *rpcadapters.Match
 func (c *serverCall) serve(ctx context.Context, m *rpcadapters.Matched, h rpc.Handler) rpc.Sent {
 	form, refusal := formOf(c.x)
 	if refusal != nil {
-		return refuseHTTP(c.x, refusal)
+		return rpcadapters.RefuseHTTP(c.x, refusal)
 	}
 	c.typ = form.typ
 	in, known := envelope.ByName(c.x.HTTP.Header.Get("grpc-encoding"))
@@ -233,7 +233,7 @@ func (c *serverCall) release() {
 func (f *Face) Refuse(x *wire.Exchange, err *rpc.Error) rpc.Sent {
 	form, refusal := formOf(x)
 	if refusal != nil {
-		return refuseHTTP(x, refusal)
+		return rpcadapters.RefuseHTTP(x, refusal)
 	}
 	c := serverCall{x: x, typ: form.typ}
 	c.ID = x.ID

@@ -39,9 +39,3 @@ func formOf(x *wire.Exchange) (serverForm, *rpc.Error) {
 		return serverForm{}, e
 	}
 }
-
-// refuseHTTP answers in plain HTTP. Clients of gRPC make a status of it by grpc/doc/http-grpc-status-mapping.md.
-func refuseHTTP(x *wire.Exchange, e *rpc.Error) rpc.Sent {
-	header := append(rpc.Metadata{{Key: "content-type", Value: "text/plain; charset=utf-8"}, {Key: "x-request-id", Value: x.ID}}, e.Header...)
-	return rpcadapters.Finished(x, e, x.Respond(e.Status, header, []byte(e.Message+"\n")))
-}
