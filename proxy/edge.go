@@ -88,6 +88,7 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 		}
 		v.route = rt
 		if refusal != nil {
+			refusal.Bare = refusal.Bare || snap.lenient
 			g.refuse(x, v, face, refusal)
 			return
 		}

@@ -74,7 +74,9 @@ func (b *builder) bindings(rt *route, m *schema.Method) []*httprule.Binding {
 		if i < 0 {
 			continue
 		}
-		o.Decoding = out.rules.Decoding()
+		if !rt.REST.GRPCGateway { // whose clients know one decoding, wherever a rule stands
+			o.Decoding = out.rules.Decoding()
+		}
 		bindings, err := o.Compile(m, out.rules.For(m))
 		if err != nil {
 			b.faults = append(b.faults, out.file.Fault(i, "%s", err).WithFix("mend the rule"))

@@ -708,7 +708,9 @@ type Schema struct {
 	// Bounds on what is accepted.
 	Limits *SchemaLimits `protobuf:"bytes,6,opt,name=limits,proto3" json:"limits,omitempty"`
 	// Files with HTTP rules kept outside the protos: YAML of google.api.Service, of which the `http` section is read. A
-	// rule there takes the place of the one in the proto; where several fit a method, the last one counts.
+	// rule there takes the place of the one in the proto; where several fit a method, the last one counts. Unless
+	// `fully_decode_reserved_expansion` is set there, reserved characters stay percent-encoded in variables of several
+	// segments, as google.api.Http has it.
 	HttpRules     []string `protobuf:"bytes,7,rep,name=http_rules,json=httpRules,proto3" json:"http_rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
