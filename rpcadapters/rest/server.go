@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -255,7 +256,7 @@ func (c *call) noBody(ctx context.Context, req *jsonwire.Request) error {
 		return err
 	}
 	if c.m.Options.REST.GRPCGateway {
-		if kind, err := c.contentKind(true); err == nil && kind == formContent && !looksLikeJSON(body) {
+		if kind, err := c.contentKind(true); err == nil && kind == formContent && formVerb(c.x.HTTP.Method) && !looksLikeJSON(body) {
 			if err := c.unpacked(); err != nil {
 				return err
 			}
@@ -267,6 +268,11 @@ func (c *call) noBody(ctx context.Context, req *jsonwire.Request) error {
 		return nil
 	}
 	return rpc.Refuse(codes.InvalidArgument, "INVALID_REQUEST", "%s takes no body, found one of %d bytes: put its fields into the query", c.m.Rule.Verb+" "+c.m.Rule.Template.String(), len(body))
+}
+
+// formVerb tells the verbs whose form bodies net/http reads, and grpc-gateway with it (http.Request.ParseForm).
+func formVerb(verb string) bool {
+	return verb == http.MethodPost || verb == http.MethodPut || verb == http.MethodPatch
 }
 
 // saysNothing tells a body that is empty or an empty object, as clients send one for form's sake.
