@@ -89,7 +89,7 @@ func everythingCases() []exampleCase {
 				x.Errorf("uuid: want %q, found %q", uuid, got)
 			}
 		}},
-		{name: at + "testABELookupNotFound(8088, true)", note: trailersAsHeaders, run: notFound("TE", "trailers")},
+		{name: at + "testABELookupNotFound(8088, true)", run: notFound("TE", "trailers")},
 		{name: at + "testABELookupNotFound(8088, false)", run: notFound()},
 		{name: at + "testABEList(8088)", note: isStream},
 		{name: at + "testABEDownload(8088)", note: isStream},
