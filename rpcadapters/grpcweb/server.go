@@ -248,9 +248,7 @@ func (c *call) whole(e *rpc.Error) *rpc.Error {
 		buf.Free()
 	}
 	c.werr = c.x.Respond(200, c.head(e), body.B)
-	if c.werr == nil {
-		body.Free() // else it is left to the collector: after a failed write an engine may still look at it
-	}
+	body.Free()
 	c.sink.whole = nil
 	return e
 }
