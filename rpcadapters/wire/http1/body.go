@@ -129,6 +129,10 @@ func (c *conn) receive(p []byte) (int, error) {
 	return 0, err
 }
 
+// SlowBody lets the request's body come as slowly as it likes: a stream's messages come when there are any. What a face
+// asks of an engine beyond wire.Engine it finds by an interface of its own.
+func (c *conn) SlowBody() { c.patient.Store(true) }
+
 // errWait: there is more to read and the reader would not wait for it.
 var errWait = errors.New("the rest of the body has not come yet")
 
@@ -139,9 +143,11 @@ func (c *conn) invite() error {
 	}
 	c.expect.Lock()
 	defer c.expect.Unlock()
-	if !c.expect.pending.CompareAndSwap(true, false) {
+	if !c.expect.pending.Load() {
 		return nil
 	}
+	// Cleared after the write: who finds it cleared may write the answer.
+	defer c.expect.pending.Store(false)
 	return c.write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
 }
 

@@ -57,16 +57,17 @@ type conn struct {
 	}
 
 	// Where Serve is, for the sweeper: the number of the request and its phase; see state.
-	state  atomic.Uint64
-	writes atomic.Uint32 // odd while a write is under way
-	ctx    atomic.Pointer[wire.Context]
-	begun  atomic.Int64 // when a head that did not come at once began, since epoch; 0: it did
-	bodyIn atomic.Int64 // bytes of bodies that were waited for
-	cutAt  atomic.Uint64
-	slow   atomic.Bool // the body is slower than it may be
-	gone   atomic.Bool
-	leave  atomic.Bool // answers ask the client to leave
-	cutMu  sync.Mutex  // held by the sweeper while it ends a read, and by TakeOver
+	state   atomic.Uint64
+	writes  atomic.Uint32 // odd while a write is under way
+	ctx     atomic.Pointer[wire.Context]
+	begun   atomic.Int64 // when a head that did not come at once began, since epoch; 0: it did
+	bodyIn  atomic.Int64 // bytes of bodies that were waited for
+	cutAt   atomic.Uint64
+	slow    atomic.Bool // the body is slower than it may be
+	patient atomic.Bool // it may be
+	gone    atomic.Bool
+	leave   atomic.Bool // answers ask the client to leave
+	cutMu   sync.Mutex  // held by the sweeper while it ends a read, and by TakeOver
 
 	// The sweeper's alone.
 	seen     uint64 // the state it saw last, and since when
@@ -172,6 +173,9 @@ func (c *conn) prepare() {
 	x.Proto = "HTTP/1.1"
 	x.HTTP.Scheme = c.scheme
 	c.answered, c.ended, c.chunked, c.keep = false, false, false, false
+	if c.patient.Load() {
+		c.patient.Store(false)
+	}
 }
 
 // expectBody makes the reader ready for the request's body.

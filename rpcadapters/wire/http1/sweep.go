@@ -56,7 +56,7 @@ func (c *conn) sweepBody(state uint64, reading bool, now time.Time) {
 	lim := &c.p.limits
 	if reading && c.reading {
 		c.waited += now.Sub(c.sweptAt)
-		if late := c.waited - lim.BodyGrace; late > 0 && lim.BodyRate > 0 &&
+		if late := c.waited - lim.BodyGrace; late > 0 && lim.BodyRate > 0 && !c.patient.Load() &&
 			float64(c.bodyIn.Load()-c.bodyBase) < late.Seconds()*float64(lim.BodyRate) {
 			c.slow.Store(true)
 			c.endRead(state)

@@ -274,6 +274,23 @@ func TestSlowClients(t *testing.T) {
 			c.Close()
 			<-done
 		})
+		t.Run("body that may be slow", func(t *testing.T) {
+			_, address := u.serve(t, handler(func(_ context.Context, x *wire.Exchange) {
+				x.Engine().(interface{ SlowBody() }).SlowBody()
+				body, err := io.ReadAll(x)
+				if err != nil {
+					t.Error(err)
+				}
+				_ = x.Respond(200, nil, body)
+			}))
+			c := u.dial(t, address)
+			c.send(post + "Content-Length: 2\r\n\r\na")
+			time.Sleep(400 * time.Millisecond)
+			c.send("b")
+			if resp, body := c.answer("POST"); resp.StatusCode != 200 || body != "ab" {
+				t.Errorf("want 200, found %v %q", resp, body)
+			}
+		})
 		t.Run("body fast enough", func(t *testing.T) {
 			c := u.dial(t, address)
 			c.send(post + "Content-Length: 5000\r\n\r\n")

@@ -237,8 +237,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}()
 	tick := time.NewTicker(idlePoll)
 	defer tick.Stop()
+	var open []*conn
 	for {
-		for _, c := range s.all(nil) {
+		open = s.all(open[:0])
+		for _, c := range open {
 			if c.idle() {
 				c.abort()
 			}
