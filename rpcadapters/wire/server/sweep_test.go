@@ -128,7 +128,8 @@ func TestManyLongCalls(t *testing.T) {
 	for i := range 3 {
 		s.sweeper.look(time.Now())
 		want := min(many, (i+1)*watchedAtOnce)
-		for end := time.Now().Add(10 * time.Second); total() < want && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(10 * time.Second); total() < want && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
 		}
 		if n := total(); n != want {
 			t.Errorf("tick %d: want %d looked for, found %d", i, want, n)
