@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -280,6 +284,55 @@ func TestAnswersBeyondTheBudget(t *testing.T) {
 	}
 	if m := g.control("GET", "/metrics", nil); !strings.Contains(m.body, "\ncauseway_translation_bytes 0\n") {
 		t.Errorf("want nothing held after them, found %s", grepLines(m.body, "translation"))
+	}
+}
+
+// What a service sends behind its answer is not lost: it comes as HTTP trailers to callers of grpc-gateway's kind who take
+// them, where there is room for them, and as headers else.
+func TestTrailers(t *testing.T) {
+	backend := echo.Start(t, "127.0.0.1:0", "a")
+	routes := "routes: [{name: plain, hosts: [plain.test], service: echo, methods: ['demo.echo.v1.Echo/*']}, " +
+		"{name: gateway, hosts: [gateway.test], service: echo, methods: ['demo.echo.v1.Echo/*'], rest: {compatibility: grpc_gateway}}]\n"
+	g := startEcho(t, routes, backend.Address)
+	for _, tc := range []struct {
+		name, method, proto, host, te string
+		trailer                       bool
+	}{
+		{"asked for", "GET", "HTTP/1.1", "gateway.test", "TE: trailers\r\n", true},
+		{"asked for among others", "GET", "HTTP/1.1", "gateway.test", "TE: gzip;q=0.5, Trailers\r\n", true},
+		{"asked for in a second field", "GET", "HTTP/1.1", "gateway.test", "TE: gzip\r\nTE: trailers\r\n", true},
+		{"not asked for", "GET", "HTTP/1.1", "gateway.test", "", false},
+		{"something else asked for", "GET", "HTTP/1.1", "gateway.test", "TE: no-trailers\r\n", false},
+		{"HEAD has no body that they could follow", "HEAD", "HTTP/1.1", "gateway.test", "TE: trailers\r\n", false},
+		{"HTTP/1.0 has none", "GET", "HTTP/1.0", "gateway.test", "TE: trailers\r\n", false},
+		{"without the conventions", "GET", "HTTP/1.1", "plain.test", "TE: trailers\r\n", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://")) //nolint:noctx // on loopback
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := fmt.Fprintf(conn, "%s /v1/echo/x %s\r\nHost: %s\r\n%sConnection: close\r\n\r\n", tc.method, tc.proto, tc.host, tc.te); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: tc.method})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if _, err := io.ReadAll(resp.Body); err != nil {
+				t.Fatal(err)
+			}
+			const name = "Grpc-Trailer-X-Cost"
+			here, there := resp.Header, resp.Trailer
+			if tc.trailer {
+				here, there = there, here
+			}
+			if here.Get(name) != "3" || there.Get(name) != "" {
+				t.Errorf("want it as a trailer: %v, found header %v, trailer %v", tc.trailer, resp.Header, resp.Trailer)
+			}
+		})
 	}
 }
 

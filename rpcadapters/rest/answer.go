@@ -3,6 +3,7 @@ package rest
 import (
 	"encoding/base64"
 	"errors"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -80,10 +81,23 @@ func (c *call) metadata(header rpc.Metadata) (_, trailer rpc.Metadata) {
 	return rpcadapters.AppendResponseHeaders(header, c.Reply.Trailer, o.Response, trailerPrefix), nil
 }
 
-// wantsTrailers tells whether the caller takes trailers (RFC 9110 section 10.1.4) and the engine can send them.
+// wantsTrailers tells whether the caller takes trailers (RFC 9110 section 10.1.4), the answer has room for them, and the
+// engine can send them.
 func wantsTrailers(x *wire.Exchange) bool {
-	_, able := x.Engine().(wire.Streamer)
-	return able && strings.Contains(strings.ToLower(x.HTTP.Header.Get("te")), "trailers")
+	if _, able := x.Engine().(wire.Streamer); !able || x.HTTP.Method == http.MethodHead || x.Proto == "HTTP/1.0" {
+		return false
+	}
+	for i := range x.HTTP.Header {
+		if x.HTTP.Header[i].Key != "te" {
+			continue
+		}
+		for coding := range strings.SplitSeq(x.HTTP.Header[i].Value, ",") {
+			if strings.EqualFold(strings.TrimSpace(coding), "trailers") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // respond writes an answer, with trailers if there are any.
