@@ -23,7 +23,7 @@ type serverConn struct {
 	// The reader's alone.
 	read  []byte // what was read before the connection came to us
 	fr    *frameReader
-	dec   *headerDecoder
+	dec   *requestDecoder
 	head  fields
 	recv  recvWindow // of the connection
 	now   time.Time  // of the latest read
@@ -72,7 +72,7 @@ func (c *serverConn) readAll() error {
 	}
 	c.fr = newFrameReader(c.conn, rest)
 	c.reader.Store(c.fr)
-	c.dec = newHeaderDecoder()
+	c.dec = newRequestDecoder(c.server.limits.Headers + 5)
 	c.now = time.Now()
 	c.greet()
 	var f inFrame
