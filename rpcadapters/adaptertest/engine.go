@@ -24,6 +24,7 @@ type Engine struct {
 	// Break is the error of writes once Room bytes of body were written; nil: none.
 	Break error
 	Room  int
+	Late  error // the error of flushes; nil: none
 
 	Status          int
 	Header, Trailer rpc.Metadata
@@ -102,7 +103,7 @@ func (e *Engine) Write(p []byte) error {
 // Flush implements wire.Streamer.
 func (e *Engine) Flush() error {
 	e.Flushes++
-	return nil
+	return e.Late
 }
 
 // End implements wire.Streamer.

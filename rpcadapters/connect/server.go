@@ -274,13 +274,12 @@ func (c *call) Start() error {
 	if !c.started {
 		c.begin(nil)
 	}
-	if c.werr == nil {
-		c.werr = c.x.Flush()
-	}
 	if c.werr != nil {
 		return envelope.Gone(c.werr)
 	}
-	return nil
+	err := c.frames.Flush()
+	c.werr = c.frames.Failed()
+	return err
 }
 
 // Send implements rpc.Stream.

@@ -256,8 +256,15 @@ func (s *Stream) Write(flags byte, payload []byte) error {
 	return s.gone(err)
 }
 
-// Flush sends what was written. The error is an *rpc.Error.
-func (s *Stream) Flush() error { return s.gone(s.sink.Flush()) }
+// Flush sends what was written. The error is an *rpc.Error; when the call's deadline has passed, the end of the answer can
+// still go out behind what was written.
+func (s *Stream) Flush() error {
+	err := s.sink.Flush()
+	if errors.Is(err, context.DeadlineExceeded) {
+		return rpc.AsError(err)
+	}
+	return s.gone(err)
+}
 
 // Failed is why the sink takes no more; nil while it does. The answer cannot be finished then.
 func (s *Stream) Failed() error { return s.failed }
@@ -271,7 +278,7 @@ func (s *Stream) gone(err error) error {
 	return Gone(err)
 }
 
-// Gone is the error of an answer that could not be written.
+// Gone is the error of a call whose answer could not be written.
 func Gone(err error) *rpc.Error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return rpc.AsError(err)

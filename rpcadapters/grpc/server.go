@@ -116,7 +116,7 @@ func (c *serverCall) finish(e *rpc.Error) rpc.Sent {
 		e = c.answer()
 	}
 	if e == nil && !c.started {
-		e = rpcError(c.Start())
+		e = rpcError(c.begin())
 	}
 	if c.werr == nil {
 		c.end(e)
@@ -144,7 +144,7 @@ func (c *serverCall) answer() *rpc.Error {
 // look like trailers.
 func (c *serverCall) end(e *rpc.Error) {
 	if e != nil && !c.started && len(c.Reply.Header) > 0 {
-		if err := c.Start(); err != nil {
+		if err := c.begin(); err != nil {
 			return
 		}
 	}
@@ -185,11 +185,9 @@ func (c *serverCall) Start() error {
 	if err := c.begin(); err != nil {
 		return err
 	}
-	if err := c.x.Flush(); err != nil {
-		c.werr = err
-		return envelope.Gone(err)
-	}
-	return nil
+	err := c.frames.Flush()
+	c.werr = c.frames.Failed()
+	return err
 }
 
 // begin writes the head of the answer, once.

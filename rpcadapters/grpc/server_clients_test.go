@@ -1,21 +1,16 @@
 package grpc_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/net/http2"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	googlegrpc "google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -154,61 +149,20 @@ func TestServerCancelledByGRPCGo(t *testing.T) {
 	}
 }
 
-// h2c is a client of HTTP/2 without TLS.
-func h2c(t *testing.T) *http.Client {
-	t.Helper()
-	tr := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, address string, _ *tls.Config) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, address)
-	}}
-	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr}
-}
-
 func TestServerWithConnectGo(t *testing.T) {
 	_, address := serve(t)
-	for name, opts := range map[string][]connect.ClientOption{
-		"proto": nil, "json": {connect.WithProtoJSON()}, "gzip": {connect.WithSendGzip()}, "json gzip": {connect.WithProtoJSON(), connect.WithSendGzip()},
-	} {
-		t.Run(name, func(t *testing.T) {
-			opts := append([]connect.ClientOption{connect.WithGRPC()}, opts...)
-			of := func(method string) *connect.Client[echov1.CallRequest, echov1.CallRequest] {
-				return connect.NewClient[echov1.CallRequest, echov1.CallRequest](h2c(t), "http://"+address+method, opts...)
-			}
-			text := strings.Repeat("hello ", 1000)
-			req := connect.NewRequest(&echov1.CallRequest{Text: text, Data: []byte{0, 255}, Number: 3})
-			req.Header().Set("x-echo", "a")
-			res, err := of(adaptertest.Unary).CallUnary(t.Context(), req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if res.Msg.GetText() != text || !bytes.Equal(res.Msg.GetData(), []byte{0, 255}) || res.Header().Get("x-echo") != "a" || res.Trailer().Get("x-echo-trailer") != "a" {
-				t.Errorf("found %v %v", res.Header(), res.Trailer())
-			}
-			server, err := of(adaptertest.Server).CallServerStream(t.Context(), connect.NewRequest(&echov1.CallRequest{Text: text, Number: 3}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			n := 0
-			for server.Receive() {
-				n++
-			}
-			if server.Err() != nil || n != 3 || server.Close() != nil {
-				t.Errorf("want 3 messages, found %d, %v", n, server.Err())
-			}
-			up := of(adaptertest.Client).CallClientStream(t.Context())
-			for range 3 {
-				if err := up.Send(&echov1.CallRequest{Text: "x"}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			got, err := up.CloseAndReceive()
-			if err != nil || got.Msg.GetText() != "x x x" {
-				t.Errorf("found %v, %v", got, err)
-			}
-			_, err = of(adaptertest.Unary).CallUnary(t.Context(), connect.NewRequest(&echov1.CallRequest{Text: "fail 7 no"}))
-			if e := new(connect.Error); !errors.As(err, &e) || e.Code() != connect.CodePermissionDenied || e.Message() != "no" || len(e.Details()) != 1 {
-				t.Errorf("found %v", err)
-			}
-		})
+	adaptertest.ConnectGo(t, address, false, connect.WithGRPC())
+}
+
+// What is no gRPC is refused on the wire as without a network.
+func TestServerOverHTTP1(t *testing.T) {
+	_, address := serve(t)
+	res, err := adaptertest.HTTP1(t).Post("http://"+address+adaptertest.Unary, "application/grpc", strings.NewReader("\x00\x00\x00\x00\x00"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); res.StatusCode != 505 || err != nil || !strings.HasPrefix(string(body), "gRPC is spoken over HTTP/2, found HTTP/1.1") {
+		t.Errorf("found %d %q, %v", res.StatusCode, body, err)
 	}
 }

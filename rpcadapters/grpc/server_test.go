@@ -286,7 +286,7 @@ func TestServerStreams(t *testing.T) {
 		status       string
 	}{
 		{"server", adaptertest.Server, framed(t, 0, one), framed(t, 0, one, one, one), 2, "0"},
-		{"server that answers nothing", adaptertest.Server, framed(t, 0, request(t, "a", 0)), nil, 1, "0"},
+		{"server that answers nothing", adaptertest.Server, framed(t, 0, request(t, "a", 0)), nil, 0, "0"},
 		{"server that fails late", adaptertest.Server, framed(t, 0, request(t, "fail 10", 1)), framed(t, 0, request(t, "fail 10", 1)), 1, "10"},
 		{"client", adaptertest.Client, framed(t, 0, request(t, "a", 0), request(t, "b", 0)), framed(t, 0, request(t, "a b", 2)), 1, "0"},
 		{"client without a request", adaptertest.Client, nil, framed(t, 0, nil), 1, "0"},
@@ -316,6 +316,18 @@ func TestServerAborts(t *testing.T) {
 		call(t, e, method, adaptertest.Echo{})
 		if !e.Aborted || e.Ended || e.Sent.Code != codes.Canceled || e.Sent.Status != 499 || !errors.Is(e.Sent.Err, broken) {
 			t.Errorf("%s: aborted %v, ended %v, sent %+v", method, e.Aborted, e.Ended, e.Sent)
+		}
+	}
+}
+
+// A deadline that passes while the caller takes nothing is said in the trailers, behind what was written.
+func TestServerDeadlineInAFlush(t *testing.T) {
+	for _, method := range []string{adaptertest.Server, adaptertest.Bidi} {
+		e := &adaptertest.Engine{Late: context.DeadlineExceeded}
+		e.Reset("POST", method, "HTTP/2.0", head(), framed(t, 0, request(t, "a", 3)))
+		call(t, e, method, adaptertest.Echo{})
+		if e.Aborted || !e.Ended || e.Trailer.Get("grpc-status") != "4" || e.Sent.Code != codes.DeadlineExceeded {
+			t.Errorf("%s: aborted %v, ended %v, trailers %v, sent %+v", method, e.Aborted, e.Ended, e.Trailer, e.Sent)
 		}
 	}
 }

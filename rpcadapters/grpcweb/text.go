@@ -106,6 +106,7 @@ type sink struct {
 	whole *rpc.Buffer // nil: it goes to the exchange
 	rest  [3]byte     // bytes that are no group of three yet
 	n     int
+	err   error // of a write that failed in the middle: nothing can stand behind it
 }
 
 // Write implements envelope.Sink.
@@ -144,8 +145,11 @@ func (s *sink) encode(p []byte) error {
 	for len(p) > 0 {
 		k := min(len(p), piece)
 		buf.B = base64.StdEncoding.AppendEncode(buf.B[:0], p[:k])
-		if err := s.x.Write(buf.B); err != nil {
-			return err
+		if s.err != nil {
+			return s.err
+		}
+		if s.err = s.x.Write(buf.B); s.err != nil {
+			return s.err
 		}
 		p = p[k:]
 	}

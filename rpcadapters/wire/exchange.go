@@ -47,6 +47,7 @@ type Streamer interface {
 	// WriteHead begins the answer; nothing need go out before Flush, End or a full buffer.
 	WriteHead(status int, header rpc.Metadata) error
 	Write(p []byte) error
+	// Flush sends what was written. One that the exchange's deadline ends leaves the rest for End.
 	Flush() error
 	// End finishes the answer; trailer may be nil.
 	End(trailer rpc.Metadata) error

@@ -369,6 +369,7 @@ func (s *serverStream) push(p []byte, end, pieces bool) error {
 	for burst := 0; ; {
 		err := s.writable(pieces && !end)
 		if err != nil {
+			s.out = s.out[:copy(s.out, out)] // the rest is still due: the end of the answer may go out behind it
 			s.writing = time.Time{}
 			c.w.unlockFlush()
 			return err
