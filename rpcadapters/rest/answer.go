@@ -3,7 +3,6 @@ package rest
 import (
 	"encoding/base64"
 	"errors"
-	"net/http"
 	"strconv"
 	"strings"
 
@@ -84,7 +83,7 @@ func (c *call) metadata(header rpc.Metadata) (_, trailer rpc.Metadata) {
 // wantsTrailers tells whether the caller takes trailers (RFC 9110 section 10.1.4), the answer has room for them, and the
 // engine can send them.
 func wantsTrailers(x *wire.Exchange) bool {
-	if _, able := x.Engine().(wire.Streamer); !able || x.HTTP.Method == http.MethodHead || x.Proto == "HTTP/1.0" {
+	if _, able := x.Engine().(wire.Streamer); !able || x.HTTP.Method == "HEAD" || x.Proto == "HTTP/1.0" {
 		return false
 	}
 	for i := range x.HTTP.Header {

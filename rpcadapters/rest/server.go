@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -272,7 +271,7 @@ func (c *call) noBody(ctx context.Context, req *jsonwire.Request) error {
 
 // formVerb tells the verbs whose form bodies net/http reads, and grpc-gateway with it (http.Request.ParseForm).
 func formVerb(verb string) bool {
-	return verb == http.MethodPost || verb == http.MethodPut || verb == http.MethodPatch
+	return verb == "POST" || verb == "PUT" || verb == "PATCH"
 }
 
 // saysNothing tells a body that is empty or an empty object, as clients send one for form's sake.
