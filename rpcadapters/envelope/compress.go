@@ -121,7 +121,13 @@ var (
 	packers   [len(names)]sync.Pool // of *packer
 )
 
-var errPadding = errors.New("there is something behind the compressed message")
+var (
+	errPadding = errors.New("there is something behind the compressed message")
+	errNone    = errors.New("no such compression")
+)
+
+// packs tells whether c is a compression other than identity.
+func packs(c rpc.Compression) bool { return c != rpc.Identity && int(c) < len(names) }
 
 // Decompress appends what src unpacks to. More than limit bytes are RESOURCE_EXHAUSTED, bytes that are not of the format
 // INTERNAL. What is appended is taken from budget bit by bit; taken says how much, also beside an error: it is the caller's
@@ -129,6 +135,9 @@ var errPadding = errors.New("there is something behind the compressed message")
 func Decompress(dst, src []byte, c rpc.Compression, limit int, budget *rpc.Budget) (out []byte, taken int, err error) {
 	if len(src) == 0 {
 		return dst, 0, nil
+	}
+	if !packs(c) {
+		return dst, 0, rpc.AsError(errNone)
 	}
 	if c == Zstd || c == Brotli {
 		wide <- struct{}{}
@@ -214,11 +223,14 @@ func newDecoder(c rpc.Compression, r io.Reader) (io.Reader, error) {
 	case Brotli:
 		return brotli.NewReader(r), nil
 	}
-	return nil, errors.New("no such compression")
+	return nil, errNone
 }
 
 // Compress appends src packed by c, which is not identity.
 func Compress(dst, src []byte, c rpc.Compression) ([]byte, error) {
+	if !packs(c) {
+		return dst, errNone
+	}
 	p, _ := packers[c].Get().(*packer)
 	if p == nil {
 		var err error
@@ -256,7 +268,7 @@ func newPacker(c rpc.Compression) (*packer, error) {
 	case Brotli:
 		p.enc = brotli.NewWriterOptions(&p.out, brotli.WriterOptions{Quality: 2, LGWin: 18})
 	default:
-		err = errors.New("no such compression")
+		err = errNone
 	}
 	return p, err
 }
