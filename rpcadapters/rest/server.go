@@ -175,7 +175,10 @@ func (c *call) Message(ctx context.Context, m *schema.Message) (*rpc.Message, er
 		return &c.msg, nil
 	}
 	rule, o := c.m.Rule, c.m.Options
-	req := jsonwire.Request{Message: m, Params: c.params[:0], BodyField: rule.BodyField, Override: o.REST.Override || o.REST.GRPCGateway, Mask: rule.Mask}
+	req := jsonwire.Request{
+		Message: m, Params: c.params[:0], BodyField: rule.BodyField, Mask: rule.Mask,
+		Override: o.REST.Override || o.REST.GRPCGateway, GRPCGateway: o.REST.GRPCGateway,
+	}
 	if err := c.body(ctx, &req); err != nil {
 		return nil, err
 	}

@@ -33,8 +33,8 @@ func MaskField(m *schema.Message) schema.Path {
 //
 // A path is in declared names, below the message that the body is read into, and ends at a field that is a scalar,
 // repeated, a map, a type with a JSON form of its own, an empty object or null. grpc-gateway does the same, but goes on
-// into Struct and Value, whose keys are no fields, fills the mask also from an empty object (with the empty path), and
-// sorts the paths; here they have the order of the body.
+// into Struct and Value, whose keys are no fields (Request.GRPCGateway), fills the mask also from an empty object (with the
+// empty path), and sorts the paths; here they have the order of the body.
 func (g *merge) mask(r *Request, form bool) error {
 	if g.isGiven(r.Mask) || maskHasPaths(g.out[g.start:], r.Mask) {
 		return nil
@@ -63,7 +63,7 @@ func (g *merge) mask(r *Request, form bool) error {
 		g.pos = 0
 		g.peek()
 		g.prefix = g.prefix[:0]
-		ok = g.maskObject(m, r.Mask, first)
+		ok = g.maskObject(m, r, r.Mask, first)
 	}
 	if !ok {
 		return &Error{Path: jsonPath(r.Mask), Message: g.failMsg}
@@ -79,7 +79,7 @@ func (g *merge) mask(r *Request, form bool) error {
 
 // maskObject writes the paths of the object at pos, which has been read as m once: so its grammar holds, and no member
 // comes twice. The path above is in g.prefix. skip is the field of the mask where m is the request.
-func (g *merge) maskObject(m *schema.Message, skip schema.Path, first int) bool {
+func (g *merge) maskObject(m *schema.Message, r *Request, skip schema.Path, first int) bool {
 	above := len(g.prefix)
 	if g.pos++; g.peek() == '}' {
 		g.pos++
@@ -102,9 +102,12 @@ func (g *merge) maskObject(m *schema.Message, skip schema.Path, first int) bool 
 			if g.prefix, ok = appendName(g.prefix[:above], f); !ok {
 				return g.fail(0, noPath(f))
 			}
-			if c == '{' && f.Cardinality == schema.Singular && f.Message != nil && f.Message.WellKnown == schema.NotWellKnown && !g.emptyObject() {
-				ok = g.maskObject(f.Message, nil, first)
-			} else {
+			switch object := c == '{' && f.Cardinality == schema.Singular && f.Message != nil && !g.emptyObject(); {
+			case object && f.Message.WellKnown == schema.NotWellKnown:
+				ok = g.maskObject(f.Message, r, nil, first)
+			case object && r.GRPCGateway && (f.Message.WellKnown == schema.Struct || f.Message.WellKnown == schema.Value):
+				ok = g.maskKeys(first)
+			default:
 				g.pass(c)
 				ok = g.maskPath(first)
 			}
@@ -113,6 +116,37 @@ func (g *merge) maskObject(m *schema.Message, skip schema.Path, first int) bool 
 			}
 		}
 		c = g.peek()
+		g.pos++
+		if c == '}' {
+			g.prefix = g.prefix[:above]
+			return true
+		}
+	}
+}
+
+// maskKeys writes the paths of the object at pos, which is not empty, by its keys; the path above is in g.prefix.
+func (g *merge) maskKeys(first int) bool {
+	above := len(g.prefix)
+	g.pos++
+	for {
+		g.peek()
+		key, ok := g.str()
+		if !ok {
+			return false
+		}
+		g.prefix = append(append(g.prefix[:above], '.'), key...)
+		g.peek()
+		g.pos++ // the colon
+		if c := g.peek(); c == '{' && !g.emptyObject() {
+			ok = g.maskKeys(first)
+		} else {
+			g.pass(c)
+			ok = g.maskPath(first)
+		}
+		if !ok {
+			return false
+		}
+		c := g.peek()
 		g.pos++
 		if c == '}' {
 			g.prefix = g.prefix[:above]

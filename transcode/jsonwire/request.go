@@ -27,6 +27,9 @@ type Request struct {
 	// Raw says that the body is not JSON but the content of the google.api.HttpBody that it is read into, of ContentType.
 	Raw         bool
 	ContentType string
+	// GRPCGateway takes a body as grpc-gateway does: what follows its JSON value is ignored, and Mask goes on into the keys
+	// of Struct and Value, which are no fields.
+	GRPCGateway bool
 }
 
 // Param is one field given as text outside of JSON.
@@ -81,7 +84,7 @@ func AppendRequest(dst []byte, r *Request, o *Options) ([]byte, error) {
 			}
 			return dst, nil
 		}
-		if !p.fits() || !p.message(r.Message) || !p.end() {
+		if !p.fits() || !p.message(r.Message) || !r.GRPCGateway && !p.end() {
 			return dst, p.fault("")
 		}
 		p.spread()
@@ -212,12 +215,12 @@ func (g *merge) body(r *Request, form bool) (bool, error) {
 	case !g.fits():
 		return false, g.fault("")
 	case r.BodyField == nil:
-		if !g.message(r.Message) || !g.end() {
+		if !g.message(r.Message) || !r.GRPCGateway && !g.end() {
 			return false, g.fault("")
 		}
 	default:
 		v := g.bodyField(r.BodyField)
-		if v == bad || !g.end() {
+		if v == bad || !r.GRPCGateway && !g.end() {
 			return false, g.fault(jsonPath(r.BodyField))
 		}
 		if v == dropped {
