@@ -153,4 +153,3 @@ func (q *quiet) call(t *testing.T) {
 		}
 	}
 }
-

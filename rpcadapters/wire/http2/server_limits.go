@@ -3,7 +3,8 @@ package http2
 import "time"
 
 // Limits bound what clients may ask of a server. The zero value has all of them on, with the values named; there is no
-// way to turn one off, only to set it high.
+// way to turn one off, only to set it high. Beside them always hold: a header list of 64 KiB (longer ones are answered 431),
+// a header block of 64 KiB in 9 frames, frames of 16 KiB, 1000 frames in 10 s that are no part of a call and follow on none.
 type Limits struct {
 	// Streams is how many streams a client may have open on a connection (100), and how many calls of it run at once:
 	// those that it has cancelled count until their handler has returned. Streams beyond are refused, calls beyond wait.
@@ -12,19 +13,11 @@ type Limits struct {
 	StreamWindow int
 	// ConnWindow is how many bytes a client may send before the connection has taken them in (1 MiB).
 	ConnWindow int
-	// HeaderBytes bounds a request's head: the field section by RFC 9113 6.5.2, decoded, and the block as sent (64 KiB).
-	// A longer section is answered 431; a longer block ends the connection.
-	HeaderBytes int
 	// Headers is how many fields a request may have (100); more are answered 431.
 	Headers int
-	// Continuations is how many CONTINUATION frames a header block may have (8).
-	Continuations int
 	// Resets is how many streams a client may waste within a second: cancelled before anything came of them, or reset for
 	// a fault of its own. When they are half of all that it opened in that time, the connection is ended (500).
 	Resets int
-	// Control is how many frames that carry no call may come at once: SETTINGS, PING, PRIORITY, WINDOW_UPDATE, unknown
-	// ones (1000). A hundredth of it is forgiven each 10 ms, and ten frames for each frame with an answer that is sent.
-	Control int
 	// Memory bounds the heads and unread bodies of all connections together (128 MiB). Above it new streams are refused
 	// and streams with unread bodies that go on sending are reset.
 	Memory int64
@@ -42,11 +35,8 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Streams, 100)
 	def(&l.StreamWindow, 64<<10)
 	def(&l.ConnWindow, 1<<20)
-	def(&l.HeaderBytes, 64<<10)
 	def(&l.Headers, 100)
-	def(&l.Continuations, 8)
 	def(&l.Resets, 500)
-	def(&l.Control, 1000)
 	def(&l.Memory, 128<<20)
 	def(&l.HeadTimeout, 10*time.Second)
 	def(&l.IdleTimeout, 300*time.Second)

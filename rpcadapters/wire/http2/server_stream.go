@@ -26,6 +26,8 @@ const (
 var (
 	errStreamGone = errors.New("the client has cancelled the stream or gone")
 	errStuck      = errors.New("the client takes nothing of the answer")
+	errStopped    = errors.New("reading the body was stopped")
+	errTorn       = errors.New("a part of the answer went out that the deadline cut off: it cannot be finished")
 )
 
 // serverStream is one stream: it carries the exchange of its request. It is used again once its handler has returned.
@@ -44,6 +46,7 @@ type serverStream struct {
 	out     []byte // its body as far as it is collected
 	headDue bool   // the head has not been put into the batch
 	noBody  bool   // the answer has none, whatever is written: HEAD, 204, 304
+	torn    bool   // a piece was cut off in the middle
 
 	// Guarded by the connection's lock.
 	recv     recvWindow
@@ -56,7 +59,8 @@ type serverStream struct {
 	closed   bool   // we have sent all
 	reset    bool   // the stream is over by RST_STREAM or with the connection
 	queued   bool   // it waits for a place among the running calls
-	stuck    bool   // it was reset for it
+	stuck    bool   // it was reset because the client took nothing
+	stopped  bool   // nobody wants to read on
 	headSent bool
 	waiters  int       // goroutines that wait for cond
 	cond     sync.Cond // something has changed
@@ -222,6 +226,10 @@ func (s *serverStream) Read(p []byte) (int, error) {
 			c.w.mu.Unlock()
 			return 0, s.gone()
 		}
+		if s.stopped {
+			c.w.mu.Unlock()
+			return 0, errStopped
+		}
 		if err := s.ctx.Err(); err != nil {
 			c.w.mu.Unlock()
 			return 0, err
@@ -249,6 +257,14 @@ func (s *serverStream) Read(p []byte) (int, error) {
 		}
 		s.wait()
 	}
+}
+
+// StopRead implements wire.ReadStopper.
+func (s *serverStream) StopRead() {
+	s.c.w.mu.Lock()
+	defer s.c.w.mu.Unlock()
+	s.stopped = true
+	s.wake()
 }
 
 // continueBlock is the head of 100 Continue.
@@ -299,6 +315,10 @@ func (s *serverStream) Flush() error { return s.push(nil, false, true) }
 
 // End implements wire.Streamer.
 func (s *serverStream) End(trailer rpc.Metadata) error {
+	if s.torn {
+		s.Abort()
+		return errTorn
+	}
 	s.trailer = appendFields(s.trailer[:0], trailer, true)
 	return s.push(nil, true, true)
 }
@@ -364,12 +384,13 @@ func printable(r rune) rune {
 // ends the wait; a whole answer is what says so, and goes out all the same.
 func (s *serverStream) push(p []byte, end, pieces bool) error {
 	c := s.c
-	out := s.out
+	out, whole := s.out, len(p)
 	c.w.mu.Lock()
 	for burst := 0; ; {
 		err := s.writable(pieces && !end)
 		if err != nil {
 			s.out = s.out[:copy(s.out, out)] // the rest is still due: the end of the answer may go out behind it
+			s.torn = s.torn || len(p) < whole
 			s.writing = time.Time{}
 			c.w.unlockFlush()
 			return err

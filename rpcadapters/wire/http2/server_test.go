@@ -654,3 +654,54 @@ func TestServerReadBefore(t *testing.T) {
 		<-done
 	}
 }
+
+// Reading is ended from another goroutine.
+func TestServerStopRead(t *testing.T) {
+	in, out := make(chan *wire.Exchange), make(chan error)
+	s := serve(t, Limits{}, nil, func(_ context.Context, x *wire.Exchange) {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			b := make([]byte, 10)
+			_, err := x.Read(b)
+			for err == nil {
+				_, err = x.Read(b)
+			}
+			out <- err
+			_, err = x.Read(b)
+			out <- err
+		}()
+		in <- x
+		<-done
+		_ = x.Respond(200, nil, nil)
+	})
+	r := dialRaw(t, s.address)
+	r.headers(1, false, post()...)
+	r.data(1, false, "abc")
+	x := <-in
+	x.StopRead()
+	for range 2 {
+		if err := <-out; !errors.Is(err, errStopped) {
+			t.Errorf("found %v", err)
+		}
+	}
+	r.wantAnswer(1, "200")
+}
+
+// A piece that a deadline cut in two is not followed by an end that would make it look whole.
+func TestServerTornAnswer(t *testing.T) {
+	s := serve(t, Limits{}, nil, func(_ context.Context, x *wire.Exchange) {
+		x.SetDeadline(time.Now().Add(20 * time.Millisecond))
+		_ = x.WriteHead(200, nil)
+		if err := x.Write(make([]byte, 100_000)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("found %v", err)
+		}
+		if err := x.End(rpc.Metadata{{Key: "grpc-status", Value: "4"}}); !errors.Is(err, errTorn) {
+			t.Errorf("found %v", err)
+		}
+	})
+	r := dialRaw(t, s.address)
+	r.stingy = true
+	r.headers(1, true, get()...)
+	r.wantReset(1, http2.ErrCodeInternal)
+}
