@@ -140,9 +140,10 @@ const (
 	Compatibility_COMPATIBILITY_UNSPECIFIED Compatibility = 0
 	// grpc-gateway's. Requests: unknown fields and query parameters are ignored, the path overrides body and query,
 	// an encoded slash divides a path when nothing takes it otherwise, form bodies add to the query, a POST of a form
-	// reaches a GET rule (X-HTTP-Method-Override too), headers that metadata cannot carry stay behind. Answers: unset
-	// fields are written, messages among them as null; a wrong verb is 501; errors have no details but the service's;
-	// trailers are HTTP trailers for those who ask with TE. Requests without a route go by `defaults`.
+	// reaches a GET rule (X-HTTP-Method-Override too), what follows the JSON of a body is ignored, the mask of a PATCH goes
+	// into the keys of a Struct, headers that metadata cannot carry stay behind. Answers: unset fields are written, messages
+	// among them as null; a wrong verb is 501; errors have no details but the service's; trailers are HTTP trailers for
+	// those who ask with TE. Requests without a route go by `defaults`.
 	Compatibility_COMPATIBILITY_GRPC_GATEWAY Compatibility = 1
 )
 
