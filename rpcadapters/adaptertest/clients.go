@@ -3,19 +3,17 @@ package adaptertest
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
-	"golang.org/x/net/http2"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 
 	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
@@ -32,9 +30,9 @@ func HTTP1(t testing.TB) *http.Client {
 // HTTP2 is a client of HTTP/2 without TLS.
 func HTTP2(t testing.TB) *http.Client {
 	t.Helper()
-	tr := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, address string, _ *tls.Config) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, address)
-	}}
+	var h2c http.Protocols
+	h2c.SetUnencryptedHTTP2(true)
+	tr := &http.Transport{Protocols: &h2c}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
 }
@@ -160,7 +158,9 @@ func (s *session) server(t *testing.T) {
 	if stream, err = s.of(Server).CallServerStream(t.Context(), connect.NewRequest(&Message{Text: "fail 10 late", Number: 2})); err != nil {
 		t.Fatal(err)
 	}
-	for n = 0; stream.Receive(); n++ {
+	n = 0
+	for stream.Receive() {
+		n++
 	}
 	if n != 2 {
 		t.Errorf("want two messages before the error, found %d", n)
@@ -174,7 +174,7 @@ func (s *session) server(t *testing.T) {
 func (s *session) client(t *testing.T) {
 	stream := s.of(Client).CallClientStream(t.Context())
 	for i := range 50 {
-		if err := stream.Send(&Message{Text: fmt.Sprint(i), Data: make([]byte, i*100)}); err != nil {
+		if err := stream.Send(&Message{Text: strconv.Itoa(i), Data: make([]byte, i*100)}); err != nil {
 			t.Fatal(err)
 		}
 	}

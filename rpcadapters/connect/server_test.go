@@ -102,8 +102,10 @@ func TestUnary(t *testing.T) {
 		{
 			"metadata", head("application/proto", "x-echo", "a", "x-echo-bin", "AP8"), body, 200,
 			append(head("application/proto"), rpc.Metadata{
-				{Key: "x-echo", Value: "a"}, {Key: "x-echo-bin", Value: "AP8"},
-				{Key: "trailer-x-echo-trailer", Value: "a"}, {Key: "trailer-x-echo-trailer-bin", Value: "AP8"},
+				{Key: "x-echo", Value: "a"},
+				{Key: "x-echo-bin", Value: "AP8"},
+				{Key: "trailer-x-echo-trailer", Value: "a"},
+				{Key: "trailer-x-echo-trailer-bin", Value: "AP8"},
 			}...), string(body),
 		},
 		{"gzip, nothing said of what is accepted", head("application/proto", "content-encoding", "gzip"), gz, 200, append(head("application/proto"), rpc.Pair{Key: "content-encoding", Value: "gzip"}), string(gz)},
@@ -388,7 +390,7 @@ func TestRefusesInItsOwnForm(t *testing.T) {
 		e.Reset(tc.verb, "/a/b", "HTTP/1.1", tc.header, nil)
 		e.X.HTTP.Query = tc.query
 		newFace(t).Refuse(&e.X, tc.err)
-		code := ""
+		var code string
 		if tc.stream {
 			_, end := split(t, e.Out.Bytes())
 			var m struct{ Error json.RawMessage }

@@ -27,7 +27,9 @@ type Bare struct {
 }
 
 // Reset makes b the body of a call with s's options, read from src. length is its size as stated, -1 where it is not.
-func (b *Bare) Reset(s *Stream, src io.Reader, length int64) { *b = Bare{frames: s, src: src, length: length} }
+func (b *Bare) Reset(s *Stream, src io.Reader, length int64) {
+	*b = Bare{frames: s, src: src, length: length}
+}
 
 // Close gives back what the body holds. It may be called twice, and on the zero Bare.
 func (b *Bare) Close() {

@@ -1,11 +1,11 @@
 package grpc
 
 import (
+	"google.golang.org/grpc/codes"
+
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
-
-	"google.golang.org/grpc/codes"
 )
 
 // serverForm is what a request's content type says of its messages.

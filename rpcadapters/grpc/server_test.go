@@ -82,32 +82,44 @@ func TestServerUnary(t *testing.T) {
 		{
 			"plain", head(), framed(t, 0, body),
 			rpc.Metadata{{Key: "content-type", Value: "application/grpc"}, {Key: "x-request-id", Value: "id-1"}},
-			framed(t, 0, body), rpc.Metadata{{Key: "grpc-status", Value: "0"}}, codes.OK, false,
+			framed(t, 0, body),
+			rpc.Metadata{{Key: "grpc-status", Value: "0"}},
+			codes.OK, false,
 		},
 		{
 			"metadata both ways", head("content-type", "application/grpc+proto", "x-echo", "a", "x-echo-bin", "AAE"), framed(t, 0, body),
 			rpc.Metadata{{Key: "content-type", Value: "application/grpc+proto"}, {Key: "x-request-id", Value: "id-1"}, {Key: "x-echo", Value: "a"}, {Key: "x-echo-bin", Value: "AAE"}},
-			framed(t, 0, body), rpc.Metadata{{Key: "grpc-status", Value: "0"}, {Key: "x-echo-trailer", Value: "a"}, {Key: "x-echo-trailer-bin", Value: "AAE"}}, codes.OK, false,
+			framed(t, 0, body),
+			rpc.Metadata{{Key: "grpc-status", Value: "0"}, {Key: "x-echo-trailer", Value: "a"}, {Key: "x-echo-trailer-bin", Value: "AAE"}},
+			codes.OK, false,
 		},
 		{
 			"json", head("content-type", "application/grpc+json"), framed(t, 0, []byte(`{"text": "hello"}`)),
 			rpc.Metadata{{Key: "content-type", Value: "application/grpc+json"}, {Key: "x-request-id", Value: "id-1"}},
-			framed(t, 0, []byte(`{"text":"hello"}`)), rpc.Metadata{{Key: "grpc-status", Value: "0"}}, codes.OK, false,
+			framed(t, 0, []byte(`{"text":"hello"}`)),
+			rpc.Metadata{{Key: "grpc-status", Value: "0"}},
+			codes.OK, false,
 		},
 		{
 			"gzip, answered alike", head("grpc-encoding", "gzip", "grpc-accept-encoding", "identity, gzip"), framed(t, envelope.Compressed, packed),
 			rpc.Metadata{{Key: "content-type", Value: "application/grpc"}, {Key: "x-request-id", Value: "id-1"}, {Key: "grpc-encoding", Value: "gzip"}},
-			framed(t, envelope.Compressed, packed), rpc.Metadata{{Key: "grpc-status", Value: "0"}}, codes.OK, false,
+			framed(t, envelope.Compressed, packed),
+			rpc.Metadata{{Key: "grpc-status", Value: "0"}},
+			codes.OK, false,
 		},
 		{
 			"gzip, not accepted back", head("grpc-encoding", "gzip"), framed(t, envelope.Compressed, packed),
 			rpc.Metadata{{Key: "content-type", Value: "application/grpc"}, {Key: "x-request-id", Value: "id-1"}},
-			framed(t, 0, big), rpc.Metadata{{Key: "grpc-status", Value: "0"}}, codes.OK, false,
+			framed(t, 0, big),
+			rpc.Metadata{{Key: "grpc-status", Value: "0"}},
+			codes.OK, false,
 		},
 		{
 			"an error of the service", head(), framed(t, 0, request(t, "fail 5 no such thing: 100% ü", 0)),
 			rpc.Metadata{
-				{Key: "content-type", Value: "application/grpc"}, {Key: "x-request-id", Value: "id-1"}, {Key: "grpc-status", Value: "5"},
+				{Key: "content-type", Value: "application/grpc"},
+				{Key: "x-request-id", Value: "id-1"},
+				{Key: "grpc-status", Value: "5"},
 				{Key: "grpc-message", Value: "no such thing: 100%25 %C3%BC"},
 				{Key: "grpc-status-details-bin", Value: "CAUSFm5vIHN1Y2ggdGhpbmc6IDEwMCUgw7waOQoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLkVycm9ySW5mbxINCgVBU0tFRBIEdGVzdA"},
 			},
@@ -251,7 +263,9 @@ func TestServerRefusesInItsOwnForm(t *testing.T) {
 	e.Reset("POST", "/a/b", "HTTP/2.0", head(), nil)
 	sent := grpc.NewFace().Refuse(&e.X, rpc.Refuse(codes.Unimplemented, "ROUTE_NOT_FOUND", "no route takes POST /a/b").WithStatus(404))
 	want := rpc.Metadata{
-		{Key: "content-type", Value: "application/grpc"}, {Key: "x-request-id", Value: "id-1"}, {Key: "grpc-status", Value: "12"},
+		{Key: "content-type", Value: "application/grpc"},
+		{Key: "x-request-id", Value: "id-1"},
+		{Key: "grpc-status", Value: "12"},
 		{Key: "grpc-message", Value: "no route takes POST /a/b"},
 		{Key: "grpc-status-details-bin", Value: "CAwSGG5vIHJvdXRlIHRha2VzIFBPU1QgL2EvYhpHCih0eXBlLmdvb2dsZWFwaXMuY29tL2dvb2dsZS5ycGMuRXJyb3JJbmZvEhsKD1JPVVRFX05PVF9GT1VORBIIY2F1c2V3YXk"},
 	}

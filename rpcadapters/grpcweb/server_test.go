@@ -124,7 +124,8 @@ func TestCalls(t *testing.T) {
 		{"unary", adaptertest.Unary, head(), framed(0, one), "application/grpc-web+proto", [][]byte{one}, "grpc-status: 0\r\n"},
 		{
 			"unary with metadata", adaptertest.Unary, head("x-echo", "b", "x-echo-bin", "AP8="), framed(0, one), "application/grpc-web+proto",
-			[][]byte{one}, "grpc-status: 0\r\nx-echo-trailer: b\r\nx-echo-trailer-bin: AP8\r\n",
+			[][]byte{one},
+			"grpc-status: 0\r\nx-echo-trailer: b\r\nx-echo-trailer-bin: AP8\r\n",
 		},
 		{"unary json", adaptertest.Unary, head("content-type", "application/grpc-web+json"), framed(0, []byte(`{"number":3}`)), "application/grpc-web+json", [][]byte{[]byte(`{"number":"3"}`)}, "grpc-status: 0\r\n"},
 		{"unary error", adaptertest.Unary, head("content-type", "application/grpc-web"), framed(0, request(t, "fail 5 no", 0)), "application/grpc-web", nil, "grpc-status: 5\r\ngrpc-message: no\r\n" + asked},
