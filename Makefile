@@ -42,8 +42,8 @@ bin/h2spec: .ci/h2spec.mod .ci/h2spec.sum # what rpcadapters/wire/http2 is teste
 fuzz: ## run every fuzz target for FUZZTIME (30s, or a number of executions such as 10000x)
 	@.ci/fuzz '$(or $(FUZZTIME),30s)' $(PACKAGES)
 
-bench: ## compare with the peers, see testdata/bench; OUT=FILE keeps the table as JSON
-	cd testdata/bench && go run . $(if $(OUT),-out '$(abspath $(OUT))')
+bench: ## compare with the peers and print what each bar demands, see testdata/bench; OUT=FILE keeps the table as JSON
+	cd testdata/bench && go run . -bars $(if $(OUT),-out '$(abspath $(OUT))')
 
 generate: ## compile the .proto files to Go
 	go run ./protos/generate

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,18 +30,18 @@ func TestMain(m *testing.M) {
 // backend, and at the grpc-go backend in those that say different things to it. With -test.short it is the unary POST only.
 func TestShort(t *testing.T) {
 	runs := []struct{ backend, only string }{
-		{"canned", "post,get,list,error,routes,tls"},
-		{"grpc-go", "post,get,error"},
+		{"canned", "post,get,list,error,routes,post8,procs,tls,grpc64x1,grpc8x16,streams"},
+		{"grpc-go", "post,get,error,grpc64x1"},
 	}
 	if testing.Short() {
 		runs = runs[:1]
-		runs[0].only = "post"
+		runs[0].only = "post,grpc8x16,streams"
 	}
 	for _, run := range runs {
 		t.Run(run.backend, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "bench.json")
 			var table, progress strings.Builder
-			args := []string{"-short", "-out", out, "-backend", run.backend, "-only", run.only}
+			args := []string{"-short", "-bars", "-out", out, "-backend", run.backend, "-only", run.only}
 			if err := bench(t.Context(), args, &table, &progress); err != nil {
 				t.Fatalf("%v\n%s", err, progress.String())
 			}
@@ -53,13 +54,20 @@ func TestShort(t *testing.T) {
 			if err := json.Unmarshal(text, &r); err != nil {
 				t.Fatal(err)
 			}
-			if want := len(candidates()) * len(strings.Split(run.only, ",")); len(r.Results) != want {
+			want, err := entrantsOf(run.backend, strings.Split(run.only, ","))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(r.Results) != want {
 				t.Errorf("%d results, want %d", len(r.Results), want)
 			}
 			for _, got := range r.Results {
-				if len(got.Rounds) != 1 || got.Rounds[0].Calls == 0 || got.CPU <= 0 || got.ToFloor <= 0 || got.ToGateway <= 0 ||
-					got.OneConnection == nil || got.OneConnection.Calls == 0 || got.ConstantRate == nil || got.ConstantRate.Calls == 0 {
+				if len(got.Rounds) != 1 || got.Rounds[0].Calls == 0 || got.CPU <= 0 || got.ToFloor <= 0 {
 					t.Errorf("%s at %s, %s: something was not measured: %+v", got.Scenario, got.Backend, got.Candidate, got)
+				}
+				taken := got.OneConnection != nil && got.OneConnection.Calls > 0 && got.ConstantRate != nil && got.ConstantRate.Calls > 0
+				if latency := slices.Contains([]string{"post", "tls", "grpc64x1"}, got.Scenario); latency != taken {
+					t.Errorf("%s, %s: latency was taken: %v, want %v", got.Scenario, got.Candidate, taken, latency)
 				}
 				if !strings.Contains(table.String(), "| "+got.Candidate+" |") {
 					t.Errorf("the table has no row for %s:\n%s", got.Candidate, table.String())
@@ -67,6 +75,26 @@ func TestShort(t *testing.T) {
 			}
 		})
 	}
+}
+
+// entrantsOf is how many rows the scenarios have at a backend on this machine.
+func entrantsOf(backend string, only []string) (int, error) {
+	all, err := scenarios()
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for i := range all {
+		if !slices.Contains(only, all[i].name) {
+			continue
+		}
+		for _, e := range all[i].entrants {
+			if !e.prepared && (e.candidate != nginxName || findNginx() != "") && (!e.canned || backend == "canned") {
+				n++
+			}
+		}
+	}
+	return n, nil
 }
 
 // TestInterrupted shows that a run that is broken off ends every process it started.
@@ -105,7 +133,7 @@ func noChildren(t *testing.T) {
 
 // TestRoleEndsWithItsInput shows that no role outlives a bench that was killed.
 func TestRoleEndsWithItsInput(t *testing.T) {
-	for _, args := range [][]string{{roleFloor}, {roleCanned}, {roleBackend}, {rolePeer, "-backend", "127.0.0.1:1"}} {
+	for _, args := range [][]string{{roleFloor}, {roleCanned}, {roleBackend}, {rolePeer, "-backend", "127.0.0.1:1"}, {roleGRPC, "-backend", "127.0.0.1:1"}} {
 		p, err := startRole(args[0], 1, args...)
 		if err != nil {
 			t.Fatal(err)
@@ -124,9 +152,9 @@ func TestRoleEndsWithItsInput(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
-		{"-only posts", `no scenario "posts"; there are post, get, list, error, routes, tls`},
-		{"-backend nginx", `no backend "nginx"; there are canned, grpc-go`},
-		{"-candidates envoy", `no candidate "envoy"; there are floor, grpc-gateway, causeway, causeway+log+metrics`},
+		{"-only posts", `no scenario "posts"; there are post, get, list, error, routes, post8, procs, tls, grpc64x1, grpc8x16, streams, faces`},
+		{"-backend envoy", `no backend "envoy"; there are canned, grpc-go`},
+		{"-candidates envoy", `no candidate "envoy"; there are floor, grpc-gateway, nginx, grpc-go proxy, causeway, causeway+log+metrics`},
 		{"-rounds 0", "-rounds is out of bounds (1 to 100): 0"},
 		{"-conns 5000", "-conns is out of bounds (1 to 1024): 5000"},
 		{"post", `want flags only, got "post"`},
@@ -151,6 +179,44 @@ func TestBar(t *testing.T) {
 	}
 	if err := holdBar(results[:1], 1); err == nil {
 		t.Error("the bar was held without a figure for it")
+	}
+}
+
+// TestFigures reads bars from results that hold one, miss one and lack the rest.
+func TestFigures(t *testing.T) {
+	of := func(scenario, candidate string, cpu ...float64) *result {
+		r := &result{Scenario: scenario, Backend: "canned", Candidate: candidate}
+		for _, c := range cpu {
+			r.Rounds = append(r.Rounds, round{CPU: c})
+		}
+		return r
+	}
+	all := figures([]*result{
+		of("post", floorName, 10, 10, 10),
+		of("post", causewayName, 18, 30, 17),
+		of("post", causewayFullName, 20, 32, 18),
+		of("grpc8x16", floorName, 10, 10, 10),
+		of("grpc8x16", nginxName, 50, 50, 50),
+		of("grpc8x16", causewayFullName, 9, 9, 7),
+	})
+	var out strings.Builder
+	missed, err := writeBars(&out, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"| REST to gRPC without plugins, floors (post, canned) | 1.85 | 1.8 | met | 1.8 3 1.7 |",
+		"| the same, of grpc-gateway (post, canned) | 0.2 | - | not measured | |",
+		"| access log and metrics, floors more (post, canned) | 0.15 | 0.2 | **not met** | 0.2 0.2 0.1 |",
+		"| gRPC to gRPC, log and metrics, 8 x 16, floors (grpc8x16, canned) | 0.8 | 0.9 | **not met** | 0.9 0.9 0.7 |",
+		"| the same, of nginx grpc_pass (grpc8x16, canned) | 0.2 | 0.18 | met | 0.18 0.18 0.14 |",
+	} {
+		if !strings.Contains(out.String(), line+"\n") {
+			t.Errorf("want the line %s in\n%s", line, out.String())
+		}
+	}
+	if missed != 2 {
+		t.Errorf("%d missed, want 2", missed)
 	}
 }
 

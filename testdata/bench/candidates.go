@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// candidate is something that is measured. Its process is started afresh for every scenario and backend.
+// candidate is something that is measured. Its process is started afresh for every entrant of a scenario at a backend.
 type candidate struct {
 	name    string
 	about   string
@@ -24,13 +24,16 @@ type candidate struct {
 	// proof, if there is one, is asked after the last round whether the process did what its row says, given the calls
 	// that were answered. It may stop the process.
 	proof func(ctx context.Context, s *stage, p *process, calls int) error
+	// missing, if there is one, tells that its program is not installed; its rows are left out then.
+	missing func() bool
 }
 
-// stage is what one scenario at one backend is played on.
+// stage is what an entrant of one scenario at one backend is played on.
 type stage struct {
 	scenario *scenario
+	entrant  *entrant
 	backend  *process
-	dir      string // for the files of this stage
+	dir      string // for the files of this entrant
 	cert     *certificate
 	maxProcs int // GOMAXPROCS of the candidates
 	causeway string
@@ -43,6 +46,20 @@ const (
 	peerName         = "grpc-gateway"
 	causewayName     = "causeway"
 	causewayFullName = "causeway+log+metrics"
+	nginxName        = "nginx"
+	grpcPeerName     = "grpc-go proxy"
+
+	// Entrants that are not called as their candidate.
+	floorTLSName        = "floor, TLS"
+	peerTLSName         = "grpc-gateway, TLS"
+	causewayTLSName     = "causeway, TLS"
+	causewayTwoName     = "causeway, 2 procs"
+	peerStreamName      = "grpc-gateway, NDJSON"
+	grpcPeerStreamName  = "grpc-go proxy, gRPC"
+	causewayNDJSONName  = "causeway, NDJSON"
+	causewayStreamName  = "causeway, gRPC"
+	causewayWebName     = "causeway, gRPC-Web"
+	causewayConnectName = "causeway, Connect-JSON"
 )
 
 // candidates returns every candidate in the order of the report.
@@ -56,7 +73,14 @@ func candidates() []candidate {
 		},
 		{
 			name: peerName, about: "grpc-gateway v2, generated code on net/http and grpc-go, as documented",
-			timeout: timeoutHeader{name: "Grpc-Timeout", before: "9", after: "u"}, start: startPeer,
+			timeout: grpcTimeout, start: startPeer,
+		},
+		{
+			name: nginxName, about: "nginx of Debian, one worker: proxy_pass to HTTP/1.1 for REST, grpc_pass for gRPC", timeout: seconds,
+			start: startNginx, missing: func() bool { return findNginx() == "" },
+		},
+		{
+			name: grpcPeerName, about: "a gRPC proxy with grpc-go: two streams and two goroutines per call", start: startGRPCPeer,
 		},
 		{
 			name: causewayName, about: "causeway run, no plugins", timeout: seconds,
@@ -88,6 +112,10 @@ func startPeer(_ context.Context, s *stage) (*process, error) {
 		args = append(args, "-extra", strconv.Itoa(extraRoutes))
 	}
 	return startRole(peerName, s.maxProcs, args...)
+}
+
+func startGRPCPeer(_ context.Context, s *stage) (*process, error) {
+	return startRole(grpcPeerName, s.maxProcs, roleGRPC, "-backend", s.backend.address)
 }
 
 func accessLog(s *stage) string { return filepath.Join(s.dir, "access.log") }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -20,7 +21,8 @@ import (
 
 // cannedAnswer is what the canned backend sends for a path: a length-prefixed message, or none and an error's trailers.
 type cannedAnswer struct {
-	data  []byte // length-prefixed message; empty for an error
+	data  []byte // length-prefixed messages; empty for an error
+	each  int    // bytes of one of them: a frame has no more, as that of a server which sends them one by one
 	block []byte // header block of the trailers, or of the only HEADERS frame when data is empty
 }
 
@@ -42,13 +44,15 @@ func newCanned() (*canned, error) {
 		benchpb.Orders_Find_FullMethodName:  order(),
 		benchpb.Orders_List_FullMethodName:  listReply(),
 	} {
-		data, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 5), m)
+		data, err := proto.Marshal(m)
 		if err != nil {
 			return nil, err
 		}
-		binary.BigEndian.PutUint32(data[1:], uint32(len(data)-5)) //nolint:gosec // about 10 KB
-		c.answers[path] = &cannedAnswer{data: data, block: ok}
+		data = lengthPrefixed(data)
+		c.answers[path] = &cannedAnswer{data: data, each: len(data), block: ok}
 	}
+	one := c.answers[benchpb.Orders_Place_FullMethodName].data
+	c.answers[benchpb.Orders_Watch_FullMethodName] = &cannedAnswer{data: bytes.Repeat(one, streamed), each: len(one), block: ok}
 	st, err := missing()
 	if err != nil {
 		return nil, err
@@ -372,7 +376,7 @@ func (cc *cannedConn) answer(id uint32, s *cannedStream) bool {
 		s.begun = true
 	}
 	for s.sent < len(a.data) {
-		n := min(int64(len(a.data)-s.sent), maxFrame, cc.window, s.window)
+		n := min(int64(a.each-s.sent%a.each), maxFrame, cc.window, s.window)
 		if n <= 0 {
 			return false
 		}

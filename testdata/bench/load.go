@@ -19,22 +19,25 @@ import (
 
 // load is one run of calls against one candidate.
 type load struct {
-	address string
-	tls     *tls.Config // with it callers speak TLS
-	request request
-	status  int    // the status of every answer
-	body    []byte // the body of every answer, byte for byte
-	conns   int
-	rate    int           // calls per second, begun on time whatever the answers do; 0: each connection calls as soon as it is answered
-	warm    time.Duration // calls that are not counted
-	measure time.Duration // calls that are; longer on a machine so busy that no more than one per connection was answered
-	pid     int           // whose CPU time is taken
-	latency bool          // keep the latency of every counted call
+	address  string
+	tls      *tls.Config // with it callers speak TLS
+	blocking bool        // a goroutine per connection, which TLS needs
+	call     *call
+	request  request // of a call by HTTP/1.1
+	body     []byte  // the body of every answer, byte for byte
+	conns    int
+	streams  int           // calls at once on each connection
+	rate     int           // calls per second, begun on time whatever the answers do; 0: each connection calls as soon as it is answered
+	warm     time.Duration // calls that are not counted
+	measure  time.Duration // calls that are; longer on a machine so busy that no more than one per connection was answered
+	pid      int           // whose CPU time is taken
+	latency  bool          // keep the latency of every counted call
 }
 
 // loaded is what a run found.
 type loaded struct {
 	calls   int           // answered within the measured time
+	bytes   int           // of answers' bodies that came within the measured time
 	took    time.Duration // the measured time
 	cpu     cpu           // used by the process meanwhile
 	latency []time.Duration
@@ -47,15 +50,26 @@ const (
 	answerSize  = 64 << 10         // the largest answer with its head
 )
 
+// caller is one connection of the load. It carries calls in slots, which the load numbers over all connections.
+type caller interface {
+	// begin begins a call in a slot; its bytes may wait for flush.
+	begin(slot int, rng *rand.Rand) error
+	flush() error
+	// receive reads what has arrived, calls done for the slot of every call that is answered as it must be, and returns how
+	// many bytes of answers' bodies came. Anything else is an error.
+	receive(done func(slot int) error) (int, error)
+}
+
 // run makes the calls. Any answer but the expected one fails it, as does a closed connection.
 func (l *load) run(ctx context.Context) (*loaded, error) {
-	if l.tls != nil {
-		return l.runTLS(ctx)
+	if l.blocking {
+		return l.runBlocking(ctx)
 	}
 	// One thread serves all connections with epoll, so that the load costs less than what it measures.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	e := &epollLoad{load: l, rng: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // header values, not secrets
+	e.done = e.answered
 	defer e.close()
 	if err := e.connect(); err != nil {
 		return nil, err
@@ -63,30 +77,28 @@ func (l *load) run(ctx context.Context) (*loaded, error) {
 	return e.run(ctx)
 }
 
-// epollConn is one connection of the load.
-type epollConn struct {
-	fd      int
-	request request
-	buf     []byte
-	have    int
-	busy    bool
-	due     time.Duration // when the call under way was begun, or was due with a rate
+// slot is room for one call at a time.
+type slot struct {
+	busy bool
+	due  time.Duration // when the call under way was begun, or was due with a rate
 }
 
 type epollLoad struct {
 	*load
 
 	rng     *rand.Rand
-	parser  answerParser
 	epoll   int
 	timer   int // timerfd that ticks with the rate, -1 without
-	conns   []epollConn
+	fds     []int
+	callers []caller
+	slots   []slot
+	done    func(slot int) error // answered
 	begin   time.Time
 	now     time.Duration // since begin
-	last    time.Duration // when an answer last came
+	last    time.Duration // when something last came
 	busy    int
-	free    []int           // with a rate: idle connections, the one idle for longest first
-	backlog []time.Duration // with a rate: when the calls were due that wait for a connection
+	free    []int           // with a rate: idle slots, the one idle for longest first
+	backlog []time.Duration // with a rate: when the calls were due that wait for a slot
 	due     time.Duration   // with a rate: when the next call is due
 	count   bool
 	over    bool
@@ -102,13 +114,14 @@ func (e *epollLoad) connect() error {
 	if e.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return err
 	}
-	e.conns = make([]epollConn, 0, e.load.conns)
-	for i := range e.load.conns {
+	e.streams = max(e.streams, 1)
+	e.slots = make([]slot, e.conns*e.streams)
+	for i := range e.conns {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
-		e.conns = append(e.conns, epollConn{fd: fd, request: e.load.request.clone(), buf: make([]byte, answerSize)})
+		e.fds = append(e.fds, fd)
 		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: address.Addr().As4(), Port: int(address.Port())}); err != nil {
 			return fmt.Errorf("connect to %s: %w", e.address, err)
 		}
@@ -122,18 +135,30 @@ func (e *epollLoad) connect() error {
 		if err := unix.EpollCtl(e.epoll, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
 			return err
 		}
-		if e.rate > 0 {
+		e.callers = append(e.callers, e.newCaller(fd, i*e.streams))
+	}
+	if e.rate > 0 {
+		for i := range e.slots {
 			e.free = append(e.free, i)
 		}
 	}
 	return nil
 }
 
-func (e *epollLoad) close() {
-	for i := range e.conns {
-		_ = unix.Close(e.conns[i].fd)
+// newCaller gives the connection that speaks what is called; its first slot has the number first.
+func (e *epollLoad) newCaller(fd, first int) caller {
+	switch {
+	case e.call.protocol == speaksGRPC:
+		return newH2Caller(e.load, fd, first)
+	case e.call.messages > 0:
+		return &h1Stream{h1Caller: h1Caller{load: e.load, fd: fd, slot: first, request: e.request.clone(), buf: make([]byte, answerSize)}}
+	default:
+		return &h1Caller{load: e.load, fd: fd, slot: first, request: e.request.clone(), buf: make([]byte, answerSize)}
 	}
-	for _, fd := range []int{e.timer, e.epoll} {
+}
+
+func (e *epollLoad) close() {
+	for _, fd := range append(e.fds, e.timer, e.epoll) {
 		if fd >= 0 {
 			_ = unix.Close(fd)
 		}
@@ -166,14 +191,19 @@ func (e *epollLoad) run(ctx context.Context) (*loaded, error) {
 		}
 		e.due = time.Second / time.Duration(e.rate)
 	} else {
-		for i := range e.conns {
+		for i := range e.slots {
 			if err := e.send(i, 0); err != nil {
 				return nil, err
 			}
 		}
 	}
+	for _, c := range e.callers {
+		if err := c.flush(); err != nil {
+			return nil, err
+		}
+	}
 	var (
-		events     = make([]unix.EpollEvent, e.load.conns+1)
+		events     = make([]unix.EpollEvent, e.conns+1)
 		before     cpu
 		started    time.Duration
 		phaseUntil = e.warm
@@ -206,7 +236,7 @@ func (e *epollLoad) run(ctx context.Context) (*loaded, error) {
 			}
 			return &e.out, nil
 		}
-		if e.over || e.now < phaseUntil || e.count && e.out.calls < len(e.conns) {
+		if e.over || e.now < phaseUntil || e.count && e.out.calls < e.conns {
 			continue // a machine that starves everything ends by stallAfter
 		}
 		used, err := cpuTime(e.pid)
@@ -224,21 +254,15 @@ func (e *epollLoad) run(ctx context.Context) (*loaded, error) {
 	}
 }
 
-// send begins a call on a connection.
+// send begins a call in a slot.
 func (e *epollLoad) send(i int, due time.Duration) error {
-	c := &e.conns[i]
-	c.request.vary(e.rng.Uint64(), e.rng.Uint64(), e.rng.Uint64())
 	if e.latency && e.rate == 0 {
 		due = time.Since(e.begin)
 	}
-	n, err := unix.Write(c.fd, c.request.bytes)
-	if err != nil {
-		return fmt.Errorf("write: %w", err)
+	if err := e.callers[i/e.streams].begin(i, e.rng); err != nil {
+		return err
 	}
-	if n != len(c.request.bytes) {
-		return fmt.Errorf("write: %d of %d bytes", n, len(c.request.bytes))
-	}
-	c.busy, c.due = true, due
+	e.slots[i] = slot{busy: true, due: due}
 	e.busy++
 	return nil
 }
@@ -270,46 +294,40 @@ func (e *epollLoad) beginDue() error {
 		if err := e.send(i, due); err != nil {
 			return err
 		}
+		if err := e.callers[i/e.streams].flush(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// receive reads what has arrived on a connection and, with the answer complete, begins the next call.
+// receive takes in what has arrived on a connection.
 func (e *epollLoad) receive(i int) error {
-	c := &e.conns[i]
-	n, err := unix.Read(c.fd, c.buf[c.have:])
-	if errors.Is(err, unix.EAGAIN) {
-		return nil
-	}
-	if err == nil && n == 0 {
-		err = io.EOF
-	}
-	if err != nil {
-		return fmt.Errorf("connection closed with %d bytes of an answer read: %w", c.have, err)
-	}
-	c.have += n
-	a, size, err := e.parser.parse(c.buf[:c.have])
+	n, err := e.callers[i].receive(e.done)
 	if err != nil {
 		return err
 	}
-	if size == 0 {
-		if c.have == len(c.buf) {
-			return fmt.Errorf("answer above %d bytes", len(c.buf))
-		}
-		return nil
+	if n > 0 {
+		e.last = e.now
 	}
-	if err := e.check(a); err != nil {
-		return err
+	if e.count {
+		e.out.bytes += n
 	}
-	if !c.busy || size != c.have {
+	return e.callers[i].flush()
+}
+
+// answered counts the call of a slot and begins the next.
+func (e *epollLoad) answered(i int) error {
+	s := &e.slots[i]
+	if !s.busy {
 		return errors.New("more bytes than one answer")
 	}
-	c.have, c.busy, e.last = 0, false, e.now
+	s.busy, e.last = false, e.now
 	e.busy--
 	if e.count {
 		e.out.calls++
 		if e.latency {
-			e.out.latency = append(e.out.latency, time.Since(e.begin)-c.due)
+			e.out.latency = append(e.out.latency, time.Since(e.begin)-s.due)
 		}
 	}
 	switch {
@@ -329,10 +347,35 @@ func (e *epollLoad) receive(i int) error {
 
 // check holds an answer against the expected one.
 func (l *load) check(a answer) error {
-	if a.status != l.status || !bytes.Equal(a.body, l.body) {
-		return fmt.Errorf("unexpected answer: status %d, want %d, body %.300q", a.status, l.status, a.body)
+	if a.status != l.call.status || !bytes.Equal(a.body, l.body) {
+		return fmt.Errorf("unexpected answer: status %d, want %d, body %.300q", a.status, l.call.status, a.body)
 	}
 	return nil
+}
+
+// write writes all of b to a socket that has room for it.
+func write(fd int, b []byte) error {
+	n, err := unix.Write(fd, b)
+	if err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	if n != len(b) {
+		return fmt.Errorf("write: %d of %d bytes", n, len(b))
+	}
+	return nil
+}
+
+// read reads what has arrived; 0 when that is nothing.
+func read(fd int, b []byte) (int, error) {
+	n, err := unix.Read(fd, b)
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		return 0, nil
+	case err == nil && n == 0:
+		return 0, io.EOF
+	default:
+		return n, err
+	}
 }
 
 // percentile returns the value below which p of 100 latencies lie. It sorts them.

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"io"
 	"net"
@@ -17,11 +18,11 @@ import (
 
 // TestLoad runs the load against net/http servers that answer right, wrong and not at all.
 func TestLoad(t *testing.T) {
-	all, err := scenarios()
+	all, err := newCalls()
 	if err != nil {
 		t.Fatal(err)
 	}
-	post := all[0]
+	post := all.post
 	for _, tt := range []struct {
 		name  string
 		set   func(*load)
@@ -103,7 +104,7 @@ func TestLoad(t *testing.T) {
 					tt.serve(w, served.Add(1))
 				}))
 				l := &load{
-					status: post.status, body: post.answer, conns: 4, pid: os.Getpid(),
+					call: post, body: post.answer, conns: 4, blocking: secure, pid: os.Getpid(),
 					warm: 20 * time.Millisecond, measure: 200 * time.Millisecond,
 				}
 				if secure {
@@ -123,7 +124,7 @@ func TestLoad(t *testing.T) {
 				}
 				defer s.Close()
 				l.address = s.Listener.Addr().String()
-				l.request = newRequest(&post, l.address, timeoutHeader{"X-Request-Timeout", "9.", "s"})
+				l.request = newRequest(post, l.address, timeoutHeader{"X-Request-Timeout", "9.", "s"})
 				if tt.set != nil {
 					tt.set(l)
 				}
@@ -153,12 +154,12 @@ func TestLoad(t *testing.T) {
 
 // TestRequestsDiffer shows that deadline and trace context differ from call to call and stay well formed.
 func TestRequestsDiffer(t *testing.T) {
-	all, err := scenarios()
+	all, err := newCalls()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range all {
-		r := newRequest(&all[i], "127.0.0.1:1", timeoutHeader{"Grpc-Timeout", "9", "u"})
+	for _, c := range []*call{all.post, all.get, all.list, all.fault, all.ndjson, all.web, all.con} {
+		r := newRequest(c, "127.0.0.1:1", timeoutHeader{"Grpc-Timeout", "9", "u"})
 		seen := map[string]bool{}
 		for n := range uint64(3) {
 			r.vary(n*1_000_003, n, n)
@@ -166,16 +167,16 @@ func TestRequestsDiffer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			timeout, trace := req.Header.Get("Grpc-Timeout"), req.Header.Get("Traceparent")
-			if len(timeout) != 8 || len(trace) != 55 || seen[timeout] || seen[trace] {
-				t.Errorf("%s: timeout %q, traceparent %q", all[i].name, timeout, trace)
+			timeout, trace := cmp.Or(req.Header.Get("Grpc-Timeout"), req.Header.Get("Connect-Timeout-Ms")), req.Header.Get("Traceparent")
+			if len(timeout) < 7 || len(timeout) > 8 || len(trace) != 55 || seen[timeout] || seen[trace] {
+				t.Errorf("%s: timeout %q, traceparent %q", c.target, timeout, trace)
 			}
 			seen[timeout], seen[trace] = true, true
-			if body, err := io.ReadAll(req.Body); err != nil || !bytes.Equal(body, all[i].body) {
-				t.Errorf("%s: body %q (%v)", all[i].name, body, err)
+			if body, err := io.ReadAll(req.Body); err != nil || !bytes.Equal(body, c.body) {
+				t.Errorf("%s: body %q (%v)", c.target, body, err)
 			}
 			if size, err := requestSize(r.bytes); err != nil || size != len(r.bytes) {
-				t.Errorf("%s: the floor reads %d of %d bytes (%v)", all[i].name, size, len(r.bytes), err)
+				t.Errorf("%s: the floor reads %d of %d bytes (%v)", c.target, size, len(r.bytes), err)
 			}
 		}
 	}
@@ -226,7 +227,7 @@ func TestLoadStalls(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it waits for the bound on a stall twice")
 	}
-	all, err := scenarios()
+	all, err := newCalls()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,8 +237,8 @@ func TestLoadStalls(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := &load{
-			address: ln.Addr().String(), status: 200, conns: 2, rate: rate, pid: os.Getpid(), measure: 50 * time.Millisecond,
-			request: newRequest(&all[0], ln.Addr().String(), timeoutHeader{"X-Request-Timeout", "9.", "s"}),
+			address: ln.Addr().String(), call: all.post, conns: 2, rate: rate, pid: os.Getpid(), measure: 50 * time.Millisecond,
+			request: newRequest(all.post, ln.Addr().String(), timeoutHeader{"X-Request-Timeout", "9.", "s"}),
 		}
 		if _, err := l.run(t.Context()); err == nil || err.Error() != "no answer for 10s, 2 calls under way" {
 			t.Errorf("rate %d: error %v", rate, err)

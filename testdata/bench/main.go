@@ -49,14 +49,15 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		out      = flags.String("out", "", "also write the results as JSON to `FILE`")
 		rounds   = flags.Int("rounds", 7, "interleaved rounds")
 		seconds  = flags.Float64("seconds", 1.5, "seconds measured per candidate and round")
-		only     = flags.String("only", "", "comma-separated `scenarios` instead of all (post,get,list,error,routes,tls)")
+		only     = flags.String("only", "", "comma-separated `scenarios` instead of all (post,get,list,error,routes,post8,procs,tls,grpc64x1,grpc8x16,streams,faces)")
 		backends = flags.String("backend", "canned,grpc-go", "comma-separated backends")
-		names    = flags.String("candidates", "", "comma-separated `candidates` instead of all (floor,grpc-gateway,causeway,causeway+log+metrics)")
+		names    = flags.String("candidates", "", "comma-separated `candidates` instead of all (floor,grpc-gateway,nginx,grpc-go proxy,causeway,causeway+log+metrics)")
 		conns    = flags.Int("conns", 64, "keep-alive connections of the load")
 		rate     = flags.Int("rate", 1000, "calls per second of the constant-rate latency runs")
 		procs    = flags.Int("procs", 1, "GOMAXPROCS of the candidates")
 		binary   = flags.String("causeway", "", "measure this causeway `binary` instead of building one")
 		bar      = flags.Float64("bar", 0, "fail unless causeway answers at least this many times grpc-gateway's calls per core-second in the scenario post at the canned backend")
+		table    = flags.Bool("bars", false, "print at the end what each bar demands and what was measured; fail when one is not met, except with -short")
 		short    = flags.Bool("short", false, "one round of 0.3 s: shows that everything runs; the figures mean little")
 	)
 	if err := flags.Parse(args); err != nil {
@@ -67,13 +68,13 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	p := &plan{
 		rounds: *rounds, seconds: time.Duration(*seconds * float64(time.Second)), warm: 200 * time.Millisecond,
-		latencyRounds: min(3, *rounds), latency: time.Second,
-		conns: *conns, rate: *rate, maxProcs: *procs, causeway: *binary,
+		latency: time.Second,
+		conns:   *conns, rate: *rate, maxProcs: *procs, causeway: *binary,
 		progress: func(format string, args ...any) { fmt.Fprintf(stderr, "bench: "+format+"\n", args...) },
 	}
 	if *short {
 		p.rounds, p.seconds, p.warm = 1, 300*time.Millisecond, 50*time.Millisecond
-		p.latencyRounds, p.latency = 1, 100*time.Millisecond
+		p.latency = 100 * time.Millisecond
 	}
 	if err := p.check(); err != nil {
 		return err
@@ -96,8 +97,23 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
+	if *table {
+		missed, err := writeBars(stdout, figures(results))
+		if err != nil {
+			return err
+		}
+		if missed > 0 && !*short {
+			return fmt.Errorf("%d bars are not met", missed)
+		}
+	}
 	if *bar > 0 {
-		return holdBar(results, *bar)
+		if err := holdBar(results, *bar); err != nil {
+			return err
+		}
+	}
+	if len(p.absent) > 0 {
+		_, err := fmt.Fprintf(stdout, "\nLeft out, for it is not installed: %s.\n", strings.Join(p.absent, ", "))
+		return err
 	}
 	return nil
 }
@@ -134,6 +150,13 @@ func (p *plan) choose(only, backends, names string) error {
 	if p.candidates, err = pick("candidate", candidates(), names, func(c candidate) string { return c.name }); err != nil {
 		return err
 	}
+	p.candidates = slices.DeleteFunc(p.candidates, func(c candidate) bool {
+		out := c.missing != nil && c.missing()
+		if out {
+			p.absent = append(p.absent, c.name)
+		}
+		return out
+	})
 	p.backends, err = pick("backend", []string{"canned", "grpc-go"}, backends, func(s string) string { return s })
 	return err
 }

@@ -2,11 +2,10 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,21 +14,21 @@ import (
 
 // plan says what is measured and how long.
 type plan struct {
-	rounds        int
-	seconds       time.Duration // measured per candidate and round
-	warm          time.Duration // before that, not counted
-	latencyRounds int           // rounds in which latency is taken, from the first
-	latency       time.Duration // per latency run
-	conns         int
-	rate          int // calls per second of the open-loop run
-	maxProcs      int
-	scenarios     []scenario
-	backends      []string
-	candidates    []candidate
-	causeway      string
-	dir           string
-	cert          *certificate
-	progress      func(format string, args ...any)
+	rounds     int
+	seconds    time.Duration // measured per candidate and round
+	warm       time.Duration // before that, not counted
+	latency    time.Duration // per latency run
+	conns      int
+	rate       int // calls per second of the open-loop run
+	maxProcs   int
+	scenarios  []scenario
+	backends   []string
+	candidates []candidate
+	absent     []string // candidates that are not installed
+	causeway   string
+	dir        string
+	cert       *certificate
+	progress   func(format string, args ...any)
 }
 
 // round is what one candidate cost in one round.
@@ -41,8 +40,12 @@ type round struct {
 	Sys        float64 `json:"sys_us_per_call"`
 	ToFloor    float64 `json:"ratio_to_floor,omitempty"`
 	ToGateway  float64 `json:"ratio_to_grpc_gateway,omitempty"`
+	ToNginx    float64 `json:"ratio_to_nginx,omitempty"`
 	Throughput float64 `json:"calls_per_second"`
 	Busy       float64 `json:"cores_busy"`
+
+	OneConnection *latencies `json:"one_connection,omitempty"`
+	ConstantRate  *latencies `json:"constant_rate,omitempty"`
 }
 
 // latencies of one way to call.
@@ -67,6 +70,7 @@ type result struct {
 	Busy          float64    `json:"median_cores_busy"`
 	ToFloor       float64    `json:"median_ratio_to_floor,omitempty"`
 	ToGateway     float64    `json:"median_ratio_to_grpc_gateway,omitempty"`
+	ToNginx       float64    `json:"median_ratio_to_nginx,omitempty"`
 	OneConnection *latencies `json:"one_connection,omitempty"`
 	ConstantRate  *latencies `json:"constant_rate,omitempty"`
 }
@@ -77,6 +81,9 @@ func (p *plan) run(ctx context.Context) ([]*result, error) {
 	for i := range p.scenarios {
 		for _, backend := range p.backends {
 			sc := &p.scenarios[i]
+			if !slices.Contains(sc.backends, backend) {
+				continue
+			}
 			p.progress("%s at %s", sc.name, backend)
 			results, err := p.scene(ctx, sc, backend)
 			if err != nil {
@@ -92,6 +99,8 @@ func (p *plan) run(ctx context.Context) ([]*result, error) {
 type rival struct {
 	*candidate
 
+	entrant *entrant
+	stage   *stage
 	process *process
 	load    load
 	result  *result
@@ -103,41 +112,46 @@ var backendRoles = map[string]string{"canned": roleCanned, "grpc-go": roleBacken
 
 // scene measures all candidates in one scenario at one backend.
 func (p *plan) scene(ctx context.Context, sc *scenario, backendName string) (results []*result, err error) {
-	s := &stage{scenario: sc, maxProcs: p.maxProcs, causeway: p.causeway}
-	if sc.tls {
-		s.cert = p.cert
-	}
-	if s.dir, err = os.MkdirTemp(p.dir, sc.name); err != nil {
+	server, err := startRole(backendName, 0, backendRoles[backendName])
+	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(s.dir)
-	if s.backend, err = startRole(backendName, 0, backendRoles[backendName]); err != nil {
-		return nil, err
-	}
-	defer s.backend.stop()
+	defer server.stop()
 	var rivals []*rival
 	defer func() {
 		for _, r := range rivals {
 			r.process.stop()
 		}
 	}()
-	for i := range p.candidates {
-		c := &p.candidates[i]
+	for i := range sc.entrants {
+		e := &sc.entrants[i]
+		c := p.candidate(e.candidate)
+		if c == nil || e.prepared || e.canned && backendName != "canned" {
+			continue
+		}
+		s := &stage{scenario: sc, entrant: e, backend: server, maxProcs: cmp.Or(e.procs, p.maxProcs), causeway: p.causeway}
+		if e.tls {
+			s.cert = p.cert
+		}
+		if s.dir, err = os.MkdirTemp(p.dir, sc.name); err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(s.dir)
 		proc, err := c.start(ctx, s)
 		if err != nil {
 			return nil, err
 		}
-		r := &rival{candidate: c, process: proc, result: &result{
-			Scenario: sc.name, About: sc.about, Backend: backendName, Candidate: c.name,
+		r := &rival{candidate: c, entrant: e, stage: s, process: proc, result: &result{
+			Scenario: sc.name, About: sc.about, Backend: backendName, Candidate: e.label(),
 		}}
 		rivals = append(rivals, r)
 		results = append(results, r.result)
-		if err := p.meet(ctx, s, r); err != nil {
-			return nil, fmt.Errorf("%s: %w%s", c.name, err, proc.errors)
+		if err := p.meet(ctx, r); err != nil {
+			return nil, fmt.Errorf("%s: %w%s", e.label(), err, proc.errors)
 		}
 	}
 	for n := range p.rounds {
-		if err := p.round(ctx, n, rivals); err != nil {
+		if err := p.round(ctx, n, rivals, sc.latency); err != nil {
 			return nil, err
 		}
 	}
@@ -146,7 +160,7 @@ func (p *plan) scene(ctx context.Context, sc *scenario, backendName string) (res
 		if r.proof == nil {
 			continue
 		}
-		if err := r.proof(ctx, s, r.process, r.calls); err != nil {
+		if err := r.proof(ctx, r.stage, r.process, r.calls); err != nil {
 			return nil, fmt.Errorf("%s: %w%s", r.name, err, r.process.errors)
 		}
 	}
@@ -159,15 +173,20 @@ const readyWithin = 60 * time.Second
 
 // meet waits until a candidate answers, checks that it answers right and keeps its answer: from then on every answer must
 // have the same bytes.
-func (p *plan) meet(ctx context.Context, s *stage, r *rival) error {
+func (p *plan) meet(ctx context.Context, r *rival) error {
+	s, c := r.stage, r.entrant.call
 	r.load = load{
-		address: r.process.address,
-		request: newRequest(s.scenario, r.process.address, r.timeout),
-		status:  s.scenario.status,
-		pid:     r.process.cmd.Process.Pid,
+		address: r.process.address, call: c, conns: 1, streams: 1,
+		pid:      r.process.cmd.Process.Pid,
+		blocking: s.scenario.blocking,
 	}
 	if s.cert != nil {
 		r.load.tls = s.cert.client
+	}
+	if c.protocol == speaksGRPC {
+		r.load.body = c.answer
+	} else {
+		r.load.request = newRequest(c, r.process.address, r.timeout)
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
@@ -177,11 +196,15 @@ func (p *plan) meet(ctx context.Context, s *stage, r *rival) error {
 		a, err := r.load.once(ctx)
 		if err == nil {
 			r.calls++
-			if a.status != s.scenario.status {
-				return fmt.Errorf("status %d, want %d: %s", a.status, s.scenario.status, a.body)
+			if c.protocol == speaksGRPC {
+				return nil // the load compared it
 			}
 			r.load.body = bytes.Clone(a.body)
-			return sameJSON(a.body, s.scenario.answer)
+			return c.check(a)
+		}
+		var faulty *faultError
+		if errors.As(err, &faulty) {
+			return err
 		}
 		select {
 		case <-retry.C: // it does not listen yet
@@ -193,66 +216,74 @@ func (p *plan) meet(ctx context.Context, s *stage, r *rival) error {
 	}
 }
 
+// faultError is a candidate's answer that is not the right one.
+type faultError struct{ error }
+
 // once makes one call on a connection of its own.
 func (l *load) once(ctx context.Context) (answer, error) {
-	var (
-		conn   net.Conn
-		err    error
-		dialer = &net.Dialer{Timeout: stallAfter}
-	)
-	if l.tls != nil {
-		conn, err = (&tls.Dialer{NetDialer: dialer, Config: l.tls}).DialContext(ctx, "tcp", l.address)
-	} else {
-		conn, err = dialer.DialContext(ctx, "tcp", l.address)
-	}
+	conn, err := l.dial(ctx)
 	if err != nil {
 		return answer{}, err
 	}
 	defer conn.Close()
+	if l.call.protocol == speaksGRPC {
+		one := *l
+		one.measure = time.Millisecond
+		if _, err := one.run(ctx); err != nil {
+			return answer{}, &faultError{err}
+		}
+		return answer{}, nil
+	}
 	if err := conn.SetDeadline(time.Now().Add(stallAfter)); err != nil {
 		return answer{}, err
 	}
 	l.request.vary(1, 2, 3)
-	return roundTrip(conn, l.request.bytes, make([]byte, answerSize), &answerParser{})
+	return roundTrip(conn, l.request.bytes, make([]byte, answerSize+4*len(l.call.answer)), &answerParser{})
 }
 
 // round measures every rival once, beginning with another one each time so that none always follows the same.
-func (p *plan) round(ctx context.Context, n int, rivals []*rival) error {
+func (p *plan) round(ctx context.Context, n int, rivals []*rival, latency bool) error {
 	costs := map[string]float64{}
 	for i := range rivals {
 		r := rivals[(i+n)%len(rivals)]
-		out, err := p.load(ctx, r, func(l *load) { l.conns, l.warm, l.measure = p.conns, p.warm, p.seconds })
+		out, err := p.load(ctx, r, func(l *load) {
+			l.conns, l.streams = cmp.Or(r.entrant.conns, p.conns), max(r.entrant.streams, 1)
+			l.warm, l.measure = p.warm, p.seconds
+		})
 		if err != nil {
 			return err
 		}
-		if out.calls == 0 {
-			return fmt.Errorf("%s: no call was answered within %v", r.name, p.seconds)
+		units := float64(out.calls)
+		if c := r.entrant.call; c.messages > 0 {
+			units = float64(out.bytes) / float64(c.size(r.load.body))
 		}
-		per := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 / float64(out.calls) }
+		if units == 0 {
+			return fmt.Errorf("%s: no call was answered within %v", r.entrant.label(), p.seconds)
+		}
+		per := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 / units }
 		got := round{
 			Calls: out.calls, Seconds: out.took.Seconds(),
 			CPU: per(out.cpu.total), User: per(out.cpu.user), Sys: per(out.cpu.sys),
-			Throughput: float64(out.calls) / out.took.Seconds(),
+			Throughput: units / out.took.Seconds(),
 			Busy:       out.cpu.total.Seconds() / out.took.Seconds(),
 		}
-		costs[r.name] = got.CPU
+		costs[r.entrant.label()] = got.CPU
 		r.result.Rounds = append(r.result.Rounds, got)
 	}
 	for _, r := range rivals {
 		got := &r.result.Rounds[n]
-		if floor := costs[floorName]; floor > 0 {
-			got.ToFloor = got.CPU / floor
-		}
-		if peer := costs[peerName]; peer > 0 {
-			got.ToGateway = got.CPU / peer
+		for name, to := range map[string]*float64{floorName: &got.ToFloor, peerName: &got.ToGateway, nginxName: &got.ToNginx} {
+			if cost := costs[name]; cost > 0 {
+				*to = got.CPU / cost
+			}
 		}
 	}
-	if n >= p.latencyRounds {
+	if !latency {
 		return nil
 	}
 	for i := range rivals {
 		r := rivals[(i+n)%len(rivals)]
-		if err := p.latencies(ctx, r); err != nil {
+		if err := p.latencies(ctx, r, n); err != nil {
 			return err
 		}
 	}
@@ -260,18 +291,22 @@ func (p *plan) round(ctx context.Context, n int, rivals []*rival) error {
 }
 
 // latencies takes the latency at one connection and at a constant rate.
-func (p *plan) latencies(ctx context.Context, r *rival) error {
-	out, err := p.load(ctx, r, func(l *load) { l.conns, l.warm, l.measure, l.latency = 1, p.warm, p.latency, true })
+func (p *plan) latencies(ctx context.Context, r *rival, n int) error {
+	got := &r.result.Rounds[n]
+	out, err := p.load(ctx, r, func(l *load) { l.conns, l.streams, l.warm, l.measure, l.latency = 1, 1, p.warm, p.latency, true })
 	if err != nil {
 		return err
 	}
+	got.OneConnection = got.OneConnection.join(out.latency)
 	r.result.OneConnection = r.result.OneConnection.join(out.latency)
 	out, err = p.load(ctx, r, func(l *load) {
-		l.conns, l.warm, l.measure, l.latency, l.rate = p.conns, p.warm, p.latency, true, p.rate
+		l.conns, l.streams = cmp.Or(r.entrant.conns, p.conns), max(r.entrant.streams, 1)
+		l.warm, l.measure, l.latency, l.rate = p.warm, p.latency, true, p.rate
 	})
 	if err != nil {
 		return err
 	}
+	got.ConstantRate = got.ConstantRate.join(out.latency)
 	r.result.ConstantRate = r.result.ConstantRate.join(out.latency)
 	return nil
 }
@@ -282,7 +317,7 @@ func (p *plan) load(ctx context.Context, r *rival, set func(*load)) (*loaded, er
 	set(&l)
 	out, err := l.run(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w%s", r.name, err, r.process.errors)
+		return nil, fmt.Errorf("%s: %w%s", r.entrant.label(), err, r.process.errors)
 	}
 	r.calls += out.calls
 	return out, nil
@@ -307,6 +342,7 @@ func (r *result) sum() {
 	r.Busy = r.median(func(n round) float64 { return n.Busy })
 	r.ToFloor = r.median(func(n round) float64 { return n.ToFloor })
 	r.ToGateway = r.median(func(n round) float64 { return n.ToGateway })
+	r.ToNginx = r.median(func(n round) float64 { return n.ToNginx })
 }
 
 func (r *result) median(of func(round) float64) float64 {
@@ -314,11 +350,26 @@ func (r *result) median(of func(round) float64) float64 {
 	for _, n := range r.Rounds {
 		values = append(values, of(n))
 	}
+	return median(values)
+}
+
+// median sorts the values.
+func median(values []float64) float64 {
 	slices.Sort(values)
 	if len(values)%2 == 0 {
 		return (values[len(values)/2-1] + values[len(values)/2]) / 2
 	}
 	return values[len(values)/2]
+}
+
+// candidate is one of those that are asked for; nil when it is not.
+func (p *plan) candidate(name string) *candidate {
+	for i := range p.candidates {
+		if p.candidates[i].name == name {
+			return &p.candidates[i]
+		}
+	}
+	return nil
 }
 
 // repositoryRoot is where the gateway is built: the folder two above the bench's module.

@@ -27,6 +27,7 @@ type process struct {
 	cmd     *exec.Cmd
 	stdin   io.Closer
 	errors  *tail
+	helpers []*process    // what it needs beside the backend; they end with it
 	ended   chan struct{} // closed when the process has been waited for
 }
 
@@ -95,6 +96,9 @@ func (p *process) stop() {
 	timer := time.AfterFunc(stopGrace, func() { _ = p.cmd.Process.Kill() })
 	defer timer.Stop()
 	<-p.ended
+	for _, h := range p.helpers {
+		h.stop()
+	}
 }
 
 // cpu is the processor time a process has used.

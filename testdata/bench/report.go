@@ -113,25 +113,25 @@ func (r *report) writeMarkdown(w io.Writer) error {
 
 func writeTable(b *strings.Builder, results []*result, rate int) {
 	fmt.Fprintf(b, "\n### %s, backend %s\n\n%s\n\n", results[0].Scenario, results[0].Backend, results[0].About)
-	fmt.Fprintf(b, "| candidate | µs CPU per call | range | user + sys | calls per core-second | busy | x floor | x grpc-gateway "+
+	fmt.Fprintf(b, "| candidate | µs CPU per call | range | user + sys | calls per core-second | busy | x floor | x grpc-gateway | x nginx "+
 		"| p50 / p99 ms, 1 connection | p50 / p99 ms, %d calls/s |\n", rate)
-	b.WriteString("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	b.WriteString("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, r := range results {
 		low, high := r.Rounds[0].CPU, r.Rounds[0].CPU
 		for _, n := range r.Rounds {
 			low, high = min(low, n.CPU), max(high, n.CPU)
 		}
-		fmt.Fprintf(b, "| %s | %.1f | %.1f-%.1f | %.1f + %.1f | %.0f | %.0f %% | %s | %s | %s | %s |\n", r.Candidate, r.CPU, low, high,
-			r.User, r.Sys, r.PerCoreSecond, 100*r.Busy, ratio(r.ToFloor), ratio(r.ToGateway), r.OneConnection, r.ConstantRate)
+		fmt.Fprintf(b, "| %s | %.1f | %.1f-%.1f | %.1f + %.1f | %.0f | %.0f %% | %s | %s | %s | %s | %s |\n", r.Candidate, r.CPU, low, high,
+			r.User, r.Sys, r.PerCoreSecond, 100*r.Busy, ratio(r.ToFloor), ratio(r.ToGateway), ratio(r.ToNginx), r.OneConnection, r.ConstantRate)
 	}
-	b.WriteString("\nAll rounds, µs CPU per call (x floor, x grpc-gateway of the same round; calls per second):\n\n")
+	b.WriteString("\nAll rounds, µs CPU per call (x floor, x grpc-gateway, x nginx of the same round; calls per second):\n\n")
 	for _, r := range results {
 		fmt.Fprintf(b, "- %s:", r.Candidate)
 		for i, n := range r.Rounds {
 			if i > 0 {
 				b.WriteString(";")
 			}
-			fmt.Fprintf(b, " %.1f (%s, %s; %.0f)", n.CPU, ratio(n.ToFloor), ratio(n.ToGateway), n.Throughput)
+			fmt.Fprintf(b, " %.1f (%s, %s, %s; %.0f)", n.CPU, ratio(n.ToFloor), ratio(n.ToGateway), ratio(n.ToNginx), n.Throughput)
 		}
 		b.WriteString("\n")
 	}

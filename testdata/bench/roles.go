@@ -20,6 +20,7 @@ const (
 	roleCanned  = "canned"
 	roleBackend = "backend"
 	rolePeer    = "gateway-peer"
+	roleGRPC    = "grpc-peer"
 
 	listening = "listening "
 )
@@ -31,13 +32,13 @@ func runRole(args []string) error {
 	flags := flag.NewFlagSet("role", flag.ContinueOnError)
 	var (
 		scenarioName = flags.String("scenario", "post", "what the floor answers")
-		target       = flags.String("backend", "", "where grpc-gateway leads to")
+		target       = flags.String("backend", "", "where grpc-gateway and the gRPC proxy lead to")
 		extra        = flags.Int("extra", 0, "how many more routes grpc-gateway has")
 		certFile     = flags.String("cert", "", "with it the listener speaks TLS: PEM file with the certificate")
 		keyFile      = flags.String("key", "", "PEM file with its private key")
 	)
 	if len(args) == 0 {
-		return fmt.Errorf("want a role: %s, %s, %s or %s", roleFloor, roleCanned, roleBackend, rolePeer)
+		return fmt.Errorf("want a role: %s, %s, %s, %s or %s", roleFloor, roleCanned, roleBackend, rolePeer, roleGRPC)
 	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
@@ -76,7 +77,8 @@ func runRole(args []string) error {
 			if cert != nil {
 				l = tls.NewListener(l, serverTLS(cert))
 			}
-			return floor(ctx, l, sc.status, sc.answer)
+			c := sc.entrants[0].call // the floor's
+			return floor(ctx, l, c.status, c.answer)
 		}
 		return fmt.Errorf("no scenario %q", *scenarioName)
 	case roleCanned:
@@ -89,6 +91,8 @@ func runRole(args []string) error {
 		return backend(ctx, l)
 	case rolePeer:
 		return gatewayPeer(ctx, l, cert, *target, *extra)
+	case roleGRPC:
+		return grpcPeer(ctx, l, *target)
 	default:
 		return fmt.Errorf("no role %q", args[0])
 	}

@@ -2,10 +2,10 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -17,18 +17,32 @@ import (
 	"github.com/causeway-gateway/causeway/testdata/bench/benchpb"
 )
 
-// scenario is one kind of call that every candidate is measured with.
+// scenario is one kind of call that several candidates are measured with, side by side.
 type scenario struct {
-	name   string
-	about  string
-	verb   string
-	target string // path and query
-	body   []byte
-	status int    // HTTP status of the right answer
-	answer []byte // compact JSON of the right answer
-	many   bool   // with extraRoutes methods loaded beside the called one
-	tls    bool   // callers speak TLS 1.3
+	name     string
+	about    string
+	many     bool // with extraRoutes methods loaded beside the called one
+	latency  bool // latency is taken too
+	blocking bool // the load has a goroutine per connection, as TLS needs it, for all entrants alike
+	backends []string
+	entrants []entrant
 }
+
+// entrant is a candidate in a scenario: how it is set up and how it is called.
+type entrant struct {
+	candidate string // the name of a candidate
+	name      string // in the report; empty: the candidate's
+	call      *call
+	conns     int  // of the load; 0: as the flags say
+	streams   int  // calls at once on each connection; 0: 1
+	procs     int  // GOMAXPROCS; 0: as the flags say
+	tls       bool // callers speak TLS 1.3
+	canned    bool // only at the canned backend
+	prepared  bool // left out: the gateway does not have the face yet
+}
+
+// label is the entrant's name in the report.
+func (e *entrant) label() string { return cmp.Or(e.name, e.candidate) }
 
 // extraRoutes is how many annotated methods are loaded beside the called one in the scenario "routes".
 const extraRoutes = 10_000
@@ -107,8 +121,16 @@ func missing() (*status.Status, error) {
 	)
 }
 
-// scenarios returns every scenario in the order of the report.
-func scenarios() ([]scenario, error) {
+// streamed is how many messages a stream of the bench has.
+const streamed = 1000
+
+// calls are all calls of the bench.
+type calls struct {
+	post, get, list, fault             *call
+	grpc, grpcStream, ndjson, web, con *call
+}
+
+func newCalls() (*calls, error) {
 	request, err := compactJSON(placeRequest())
 	if err != nil {
 		return nil, err
@@ -135,30 +157,133 @@ func scenarios() ([]scenario, error) {
 	if err != nil {
 		return nil, err
 	}
+	in, err := proto.Marshal(placeRequest())
+	if err != nil {
+		return nil, err
+	}
+	out, err := proto.Marshal(order())
+	if err != nil {
+		return nil, err
+	}
+	in, out = lengthPrefixed(in), lengthPrefixed(out)
+	place, watch := benchpb.Orders_Place_FullMethodName, benchpb.Orders_Watch_FullMethodName
+	return &calls{
+		post:  &call{protocol: speaksREST, verb: "POST", target: "/v1/orders", body: request, status: 200, answer: answer},
+		get:   &call{protocol: speaksREST, verb: "GET", target: findTarget, status: 200, answer: answer},
+		list:  &call{protocol: speaksREST, verb: "POST", target: "/v1/orders:list", body: request, status: 200, answer: list},
+		fault: &call{protocol: speaksREST, verb: "POST", target: "/v1/orders:cancel", body: request, status: 404, answer: fault},
+		grpc:  &call{protocol: speaksGRPC, verb: "POST", target: place, body: in, status: 200, answer: out},
+		grpcStream: &call{
+			protocol: speaksGRPC, verb: "POST", target: watch, body: in, status: 200,
+			answer: bytes.Repeat(out, streamed), messages: streamed,
+		},
+		ndjson: &call{
+			protocol: speaksREST, verb: "POST", target: "/v1/orders:watch", accept: "application/x-ndjson", body: request, status: 200,
+			answer: bytes.Repeat(append(bytes.Clone(answer), '\n'), streamed), messages: streamed,
+		},
+		web: &call{protocol: speaksWeb, verb: "POST", target: place, body: in, status: 200, answer: out},
+		con: &call{protocol: speaksConnect, verb: "POST", target: place, body: request, status: 200, answer: answer},
+	}, nil
+}
+
+// restEntrants are the candidates that a REST call is measured with.
+func restEntrants(c *call) []entrant {
+	return []entrant{
+		{candidate: floorName, call: c},
+		{candidate: peerName, call: c},
+		{candidate: nginxName, call: c, canned: true},
+		{candidate: causewayName, call: c},
+		{candidate: causewayFullName, call: c},
+	}
+}
+
+// grpcEntrants are the candidates that a gRPC call is measured with. The floor stays the HTTP/1.1 floor.
+func grpcEntrants(c, floor *call, conns, streams int) []entrant {
+	list := []entrant{{candidate: floorName, call: floor}}
+	for _, name := range []string{nginxName, grpcPeerName, causewayName, causewayFullName} {
+		list = append(list, entrant{candidate: name, call: c, conns: conns, streams: streams})
+	}
+	return list
+}
+
+// scenarios returns every scenario in the order of the report.
+func scenarios() ([]scenario, error) {
+	c, err := newCalls()
+	if err != nil {
+		return nil, err
+	}
+	both, canned := []string{"canned", "grpc-go"}, []string{"canned"}
+	eight := restEntrants(c.post)
+	for i := range eight {
+		eight[i].conns = 8
+	}
 	return []scenario{
 		{
-			name: "post", about: fmt.Sprintf("unary POST, %d bytes of JSON in, %d out", len(request), len(answer)),
-			verb: "POST", target: "/v1/orders", body: request, status: 200, answer: answer,
+			name: "post", about: fmt.Sprintf("unary POST, %d bytes of JSON in, %d out", requestBytes, answerBytes),
+			latency: true, backends: both, entrants: restEntrants(c.post),
 		},
 		{
-			name: "get", about: fmt.Sprintf("GET with 2 path and 6 query variables, %d bytes out", len(answer)),
-			verb: "GET", target: findTarget, status: 200, answer: answer,
+			name: "get", about: fmt.Sprintf("GET with 2 path and 6 query variables, %d bytes out", answerBytes),
+			backends: both, entrants: restEntrants(c.get),
 		},
 		{
-			name: "list", about: fmt.Sprintf("unary POST with a large answer, %d bytes out", len(list)),
-			verb: "POST", target: "/v1/orders:list", body: request, status: 200, answer: list,
+			name: "list", about: fmt.Sprintf("unary POST with a large answer, %d bytes out", len(c.list.answer)),
+			backends: both, entrants: restEntrants(c.list),
 		},
 		{
-			name: "error", about: fmt.Sprintf("NOT_FOUND with two details, %d bytes out", len(fault)),
-			verb: "POST", target: "/v1/orders:cancel", body: request, status: 404, answer: fault,
+			name: "error", about: fmt.Sprintf("NOT_FOUND with two details, %d bytes out", len(c.fault.answer)),
+			backends: both, entrants: restEntrants(c.fault),
 		},
 		{
 			name: "routes", about: fmt.Sprintf("post with %d more methods loaded, the called one in the middle", extraRoutes),
-			verb: "POST", target: "/v1/orders", body: request, status: 200, answer: answer, many: true,
+			many: true, backends: both, entrants: restEntrants(c.post),
 		},
 		{
-			name: "tls", about: "post over TLS 1.3",
-			verb: "POST", target: "/v1/orders", body: request, status: 200, answer: answer, tls: true,
+			name: "post8", about: "post at 8 connections, the floor too", backends: canned, entrants: eight,
+		},
+		{
+			name: "procs", about: "post at GOMAXPROCS=1 and 2", backends: canned, entrants: []entrant{
+				{candidate: floorName, call: c.post},
+				{candidate: causewayName, call: c.post},
+				{candidate: causewayName, name: causewayTwoName, call: c.post, procs: 2},
+			},
+		},
+		{
+			name: "tls", about: "post with and without TLS 1.3, from a load with a goroutine per connection", latency: true, blocking: true,
+			backends: both, entrants: []entrant{
+				{candidate: floorName, call: c.post},
+				{candidate: floorName, name: floorTLSName, call: c.post, tls: true},
+				{candidate: peerName, name: peerTLSName, call: c.post, tls: true},
+				{candidate: causewayName, call: c.post},
+				{candidate: causewayName, name: causewayTLSName, call: c.post, tls: true},
+			},
+		},
+		{
+			name: "grpc64x1", about: fmt.Sprintf("unary gRPC to gRPC, 64 connections x 1 stream, %d bytes in, %d out; the floor with post",
+				len(c.grpc.body), len(c.grpc.answer)),
+			latency: true, backends: both, entrants: grpcEntrants(c.grpc, c.post, 64, 1),
+		},
+		{
+			name: "grpc8x16", about: "the same, 8 connections x 16 streams; the floor with post and as many connections as elsewhere",
+			backends: both, entrants: grpcEntrants(c.grpc, c.post, 8, 16),
+		},
+		{
+			name: "streams", about: fmt.Sprintf("server streams of %d messages to 16 callers, the cost of one message; the floor with post", streamed),
+			backends: canned, entrants: []entrant{
+				{candidate: floorName, call: c.post},
+				{candidate: peerName, name: peerStreamName, call: c.ndjson, conns: 16},
+				{candidate: grpcPeerName, name: grpcPeerStreamName, call: c.grpcStream, conns: 16},
+				{candidate: causewayName, name: causewayNDJSONName, call: c.ndjson, conns: 16},
+				{candidate: causewayName, name: causewayStreamName, call: c.grpcStream, conns: 16},
+			},
+		},
+		{
+			name: "faces", about: "unary, by every protocol over HTTP/1.1 that has the method", backends: canned, entrants: []entrant{
+				{candidate: floorName, call: c.post},
+				{candidate: causewayName, call: c.post},
+				{candidate: causewayName, name: causewayWebName, call: c.web, prepared: true},
+				{candidate: causewayName, name: causewayConnectName, call: c.con, prepared: true},
+			},
 		},
 	}, nil
 }
@@ -203,68 +328,4 @@ func canonical(text []byte) ([]byte, error) {
 		return nil, errors.New("more than one value")
 	}
 	return json.Marshal(v)
-}
-
-// timeoutHeader is the name of the deadline header that a candidate reads, with the value's parts around the six digits
-// that differ from call to call.
-type timeoutHeader struct{ name, before, after string }
-
-// request is one pre-built HTTP/1.1 request. The load writes new digits at `timeout` and new hexadecimal at `trace` and
-// `span` before each call, as no two calls of a real client are the same there.
-type request struct {
-	bytes                []byte
-	timeout, trace, span int
-}
-
-// newRequest builds the request with a realistic head: host, user agent, accept, content type, a 300-byte token, a
-// deadline and a trace context.
-func newRequest(sc *scenario, host string, timeout timeoutHeader) request {
-	var (
-		b strings.Builder
-		r request
-	)
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", sc.verb, sc.target)
-	fmt.Fprintf(&b, "Host: %s\r\n", host)
-	b.WriteString("User-Agent: orders-app/5.14.2 (Android 16; Pixel 9)\r\nAccept: application/json\r\n")
-	if sc.body != nil {
-		fmt.Fprintf(&b, "Content-Type: application/json\r\nContent-Length: %d\r\n", len(sc.body))
-	}
-	fmt.Fprintf(&b, "Authorization: Bearer %s\r\n", strings.Repeat("eyJhbGciOiJIUzI1NiJ9.", 14)+"signature")
-	fmt.Fprintf(&b, "%s: %s", timeout.name, timeout.before)
-	r.timeout = b.Len()
-	fmt.Fprintf(&b, "000000%s\r\n", timeout.after)
-	b.WriteString("Traceparent: 00-")
-	r.trace = b.Len()
-	b.WriteString(strings.Repeat("0", 32) + "-")
-	r.span = b.Len()
-	b.WriteString(strings.Repeat("0", 16) + "-01\r\n\r\n")
-	b.Write(sc.body)
-	r.bytes = []byte(b.String())
-	return r
-}
-
-// clone copies the request for one connection.
-func (r request) clone() request {
-	r.bytes = bytes.Clone(r.bytes)
-	return r
-}
-
-// vary gives the request new deadline digits and a new trace context made from the random words a, b and c.
-func (r *request) vary(a, b, c uint64) {
-	n := a % 1_000_000
-	for i := 5; i >= 0; i-- {
-		r.bytes[r.timeout+i] = byte('0' + n%10)
-		n /= 10
-	}
-	putHex(r.bytes[r.trace:], a)
-	putHex(r.bytes[r.trace+16:], b)
-	putHex(r.bytes[r.span:], c|1) // an all-zero span id is not valid
-}
-
-func putHex(dst []byte, v uint64) {
-	const digits = "0123456789abcdef"
-	for i := range 16 {
-		dst[15-i] = digits[v&15]
-		v >>= 4
-	}
 }

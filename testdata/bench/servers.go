@@ -66,6 +66,19 @@ func (o *orders) Find(_ context.Context, r *benchpb.FindRequest) (*benchpb.Order
 	return o.order, nil
 }
 
+// Watch implements benchpb.OrdersServer.
+func (o *orders) Watch(r *benchpb.PlaceRequest, to grpc.ServerStreamingServer[benchpb.Order]) error {
+	if err := checkPlace(r); err != nil {
+		return err
+	}
+	for range streamed {
+		if err := to.Send(o.order); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 var (
 	wantPlace = placeRequest()
 	wantFind  = findRequest()

@@ -675,13 +675,14 @@ const file_bench_proto_rawDesc = "" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_PLACED\x10\x01\x12\x11\n" +
-	"\rSTATE_SHIPPED\x10\x022\x97\x03\n" +
+	"\rSTATE_SHIPPED\x10\x022\xfa\x03\n" +
 	"\x06Orders\x12Y\n" +
 	"\x05Place\x12\x1f.causeway.bench.v1.PlaceRequest\x1a\x18.causeway.bench.v1.Order\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
 	"/v1/orders\x12l\n" +
 	"\x04Find\x12\x1e.causeway.bench.v1.FindRequest\x1a\x18.causeway.bench.v1.Order\"*\x82\xd3\xe4\x93\x02$\x12\"/v1/shops/{shop}/orders/{order.id}\x12a\n" +
 	"\x04List\x12\x1f.causeway.bench.v1.PlaceRequest\x1a\x1c.causeway.bench.v1.ListReply\"\x1a\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/orders:list\x12a\n" +
-	"\x06Cancel\x12\x1f.causeway.bench.v1.PlaceRequest\x1a\x18.causeway.bench.v1.Order\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/orders:cancelB=Z;github.com/causeway-gateway/causeway/testdata/bench/benchpbb\x06proto3"
+	"\x06Cancel\x12\x1f.causeway.bench.v1.PlaceRequest\x1a\x18.causeway.bench.v1.Order\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/orders:cancel\x12a\n" +
+	"\x05Watch\x12\x1f.causeway.bench.v1.PlaceRequest\x1a\x18.causeway.bench.v1.Order\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/orders:watch0\x01B=Z;github.com/causeway-gateway/causeway/testdata/bench/benchpbb\x06proto3"
 
 var (
 	file_bench_proto_rawDescOnce sync.Once
@@ -721,12 +722,14 @@ var file_bench_proto_depIdxs = []int32{
 	5,  // 8: causeway.bench.v1.Orders.Find:input_type -> causeway.bench.v1.FindRequest
 	3,  // 9: causeway.bench.v1.Orders.List:input_type -> causeway.bench.v1.PlaceRequest
 	3,  // 10: causeway.bench.v1.Orders.Cancel:input_type -> causeway.bench.v1.PlaceRequest
-	6,  // 11: causeway.bench.v1.Orders.Place:output_type -> causeway.bench.v1.Order
-	6,  // 12: causeway.bench.v1.Orders.Find:output_type -> causeway.bench.v1.Order
-	7,  // 13: causeway.bench.v1.Orders.List:output_type -> causeway.bench.v1.ListReply
-	6,  // 14: causeway.bench.v1.Orders.Cancel:output_type -> causeway.bench.v1.Order
-	11, // [11:15] is the sub-list for method output_type
-	7,  // [7:11] is the sub-list for method input_type
+	3,  // 11: causeway.bench.v1.Orders.Watch:input_type -> causeway.bench.v1.PlaceRequest
+	6,  // 12: causeway.bench.v1.Orders.Place:output_type -> causeway.bench.v1.Order
+	6,  // 13: causeway.bench.v1.Orders.Find:output_type -> causeway.bench.v1.Order
+	7,  // 14: causeway.bench.v1.Orders.List:output_type -> causeway.bench.v1.ListReply
+	6,  // 15: causeway.bench.v1.Orders.Cancel:output_type -> causeway.bench.v1.Order
+	6,  // 16: causeway.bench.v1.Orders.Watch:output_type -> causeway.bench.v1.Order
+	12, // [12:17] is the sub-list for method output_type
+	7,  // [7:12] is the sub-list for method input_type
 	7,  // [7:7] is the sub-list for extension type_name
 	7,  // [7:7] is the sub-list for extension extendee
 	0,  // [0:7] is the sub-list for field type_name

@@ -25,6 +25,7 @@ const (
 	Orders_Find_FullMethodName   = "/causeway.bench.v1.Orders/Find"
 	Orders_List_FullMethodName   = "/causeway.bench.v1.Orders/List"
 	Orders_Cancel_FullMethodName = "/causeway.bench.v1.Orders/Cancel"
+	Orders_Watch_FullMethodName  = "/causeway.bench.v1.Orders/Watch"
 )
 
 // OrdersClient is the client API for Orders service.
@@ -41,6 +42,8 @@ type OrdersClient interface {
 	List(ctx context.Context, in *PlaceRequest, opts ...grpc.CallOption) (*ListReply, error)
 	// Cancel always fails: NOT_FOUND with two details.
 	Cancel(ctx context.Context, in *PlaceRequest, opts ...grpc.CallOption) (*Order, error)
+	// Watch answers with 1,000 times the message that Place answers with.
+	Watch(ctx context.Context, in *PlaceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Order], error)
 }
 
 type ordersClient struct {
@@ -91,6 +94,25 @@ func (c *ordersClient) Cancel(ctx context.Context, in *PlaceRequest, opts ...grp
 	return out, nil
 }
 
+func (c *ordersClient) Watch(ctx context.Context, in *PlaceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Order], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Orders_ServiceDesc.Streams[0], Orders_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PlaceRequest, Order]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Orders_WatchClient = grpc.ServerStreamingClient[Order]
+
 // OrdersServer is the server API for Orders service.
 // All implementations must embed UnimplementedOrdersServer
 // for forward compatibility.
@@ -105,6 +127,8 @@ type OrdersServer interface {
 	List(context.Context, *PlaceRequest) (*ListReply, error)
 	// Cancel always fails: NOT_FOUND with two details.
 	Cancel(context.Context, *PlaceRequest) (*Order, error)
+	// Watch answers with 1,000 times the message that Place answers with.
+	Watch(*PlaceRequest, grpc.ServerStreamingServer[Order]) error
 	mustEmbedUnimplementedOrdersServer()
 }
 
@@ -126,6 +150,9 @@ func (UnimplementedOrdersServer) List(context.Context, *PlaceRequest) (*ListRepl
 }
 func (UnimplementedOrdersServer) Cancel(context.Context, *PlaceRequest) (*Order, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
+}
+func (UnimplementedOrdersServer) Watch(*PlaceRequest, grpc.ServerStreamingServer[Order]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
 }
 func (UnimplementedOrdersServer) mustEmbedUnimplementedOrdersServer() {}
 func (UnimplementedOrdersServer) testEmbeddedByValue()                {}
@@ -220,6 +247,17 @@ func _Orders_Cancel_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Orders_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(PlaceRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(OrdersServer).Watch(m, &grpc.GenericServerStream[PlaceRequest, Order]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Orders_WatchServer = grpc.ServerStreamingServer[Order]
+
 // Orders_ServiceDesc is the grpc.ServiceDesc for Orders service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -244,6 +282,12 @@ var Orders_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Orders_Cancel_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Watch",
+			Handler:       _Orders_Watch_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "bench.proto",
 }

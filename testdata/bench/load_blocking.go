@@ -15,13 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runTLS makes the calls over TLS: a goroutine per connection, as crypto/tls needs one. It costs more than the epoll
-// loop, so the candidates are a little less loaded than without TLS.
-func (l *load) runTLS(ctx context.Context) (*loaded, error) {
+// runBlocking makes the calls with a goroutine per connection, as crypto/tls needs one. It costs more than the epoll loop,
+// so the candidates are a little less loaded.
+func (l *load) runBlocking(ctx context.Context) (*loaded, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t := &tlsLoad{load: l, begin: time.Now(), fault: make(chan error, l.conns)}
-	dialer := &tls.Dialer{NetDialer: &net.Dialer{Timeout: stallAfter}, Config: l.tls}
+	t := &blockingLoad{load: l, begin: time.Now(), fault: make(chan error, l.conns)}
 	conns := make([]net.Conn, 0, l.conns)
 	defer func() {
 		for _, c := range conns {
@@ -29,7 +28,7 @@ func (l *load) runTLS(ctx context.Context) (*loaded, error) {
 		}
 	}()
 	for range l.conns {
-		c, err := dialer.DialContext(ctx, "tcp", l.address)
+		c, err := l.dial(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -72,7 +71,16 @@ func (l *load) runTLS(ctx context.Context) (*loaded, error) {
 	return out, nil
 }
 
-type tlsLoad struct {
+// dial connects to the candidate.
+func (l *load) dial(ctx context.Context) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: stallAfter}
+	if l.tls == nil {
+		return dialer.DialContext(ctx, "tcp", l.address)
+	}
+	return (&tls.Dialer{NetDialer: dialer, Config: l.tls}).DialContext(ctx, "tcp", l.address)
+}
+
+type blockingLoad struct {
 	*load
 
 	begin     time.Time
@@ -85,7 +93,7 @@ type tlsLoad struct {
 }
 
 // measured waits for the warm-up, then for the measured time.
-func (t *tlsLoad) measured(ctx context.Context) (*loaded, error) {
+func (t *blockingLoad) measured(ctx context.Context) (*loaded, error) {
 	if err := t.wait(ctx, t.warm); err != nil {
 		return nil, err
 	}
@@ -111,7 +119,7 @@ func (t *tlsLoad) measured(ctx context.Context) (*loaded, error) {
 	return &loaded{calls: int(t.done.Load() - calls), took: time.Since(started), cpu: used.minus(before)}, nil
 }
 
-func (t *tlsLoad) wait(ctx context.Context, d time.Duration) error {
+func (t *blockingLoad) wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -126,7 +134,7 @@ func (t *tlsLoad) wait(ctx context.Context, d time.Duration) error {
 
 // pace sends the time of every call that is due. It sleeps in the kernel: the runtime's own timers are up to a
 // millisecond late in an idle process.
-func (t *tlsLoad) pace(ctx context.Context, due chan<- time.Duration) {
+func (t *blockingLoad) pace(ctx context.Context, due chan<- time.Duration) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer close(due)
@@ -145,7 +153,7 @@ func (t *tlsLoad) pace(ctx context.Context, due chan<- time.Duration) {
 }
 
 // calls makes calls on one connection until the time is over.
-func (t *tlsLoad) calls(conn net.Conn, seed uint64, due <-chan time.Duration) error {
+func (t *blockingLoad) calls(conn net.Conn, seed uint64, due <-chan time.Duration) error {
 	var (
 		rng       = rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // header values, not secrets
 		r         = t.request.clone()
@@ -171,7 +179,7 @@ func (t *tlsLoad) calls(conn net.Conn, seed uint64, due <-chan time.Duration) er
 		if err := conn.SetDeadline(time.Now().Add(stallAfter)); err != nil {
 			return err
 		}
-		if err := t.call(conn, r.bytes, buf, &parser); err != nil {
+		if err := t.single(conn, r.bytes, buf, &parser); err != nil {
 			return err
 		}
 		t.done.Add(1)
@@ -182,8 +190,8 @@ func (t *tlsLoad) calls(conn net.Conn, seed uint64, due <-chan time.Duration) er
 	return nil
 }
 
-// call makes one call and checks its answer.
-func (l *load) call(conn net.Conn, request, buf []byte, parser *answerParser) error {
+// single makes one call and checks its answer.
+func (l *load) single(conn net.Conn, request, buf []byte, parser *answerParser) error {
 	a, err := roundTrip(conn, request, buf, parser)
 	if err != nil {
 		return err
