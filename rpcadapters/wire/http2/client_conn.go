@@ -158,7 +158,8 @@ func (c *clientConn) finish(s *stream, fault *Fault) {
 		}
 	}
 	if fault != nil {
-		fault.Sent = fault.Kind != Refused && c.w.attempted(s.at)
+		// On a connection that lives, what is in the batch goes out.
+		fault.Sent = fault.Kind != Refused && (c.err == nil || c.w.attempted(s.at))
 		s.fault = fault
 	} else if c.soft < softStreams {
 		c.soft++
@@ -261,6 +262,7 @@ func (c *clientConn) end(err error) error {
 		err = c.err // who ended it knows better
 	}
 	c.err, c.away = err, true
+	c.w.batch = c.w.batch[:0] // calls in it are about to be told that they have not been sent
 	var open []*stream
 	c.streams.each(func(s *stream) { open = append(open, s) })
 	for _, s := range open {

@@ -83,7 +83,7 @@ func (c *clientConn) sweep(now time.Time, extra bool) (waiting, idle bool) {
 		case quiet >= bufferIdle && !c.shrunk:
 			c.shrunk = true
 			c.w.mu.Unlock()
-			_ = c.w.conn.SetReadDeadline(now) // the reading goroutine sees to it
+			_ = c.w.conn.SetReadDeadline(past) // the reading goroutine sees to it
 			return false, extra
 		}
 		idle = extra || !c.shrunk
@@ -109,4 +109,7 @@ func (c *clientConn) sweep(now time.Time, extra bool) (waiting, idle bool) {
 	return true, false
 }
 
-var pingData = []byte("causeway")
+var (
+	pingData = []byte("causeway")
+	past     = time.Unix(1, 0)
+)

@@ -68,6 +68,7 @@ type frameReader struct {
 	maxBlock         int // bytes of a header block
 	maxContinuations int
 
+	size  atomic.Uint32 // of the buffer, for whoever asks
 	reads atomic.Uint32 // counts reads that brought bytes: whoever looks twice knows whether the peer was heard
 	// begun is not 0 while a frame, DATA excepted, or a header block has come in part. It differs each time, so that
 	// whoever looks now and then can tell how long one takes.
@@ -82,6 +83,7 @@ func newFrameReader(src io.Reader, read []byte) *frameReader {
 		maxBlock: maxHeaderBlock, maxContinuations: maxContinuations,
 	}
 	r.end = copy(r.buf, read)
+	r.size.Store(uint32(len(r.buf))) //nolint:gosec // a buffer
 	return r
 }
 
@@ -95,6 +97,7 @@ func (r *frameReader) buffered() bool {
 func (r *frameReader) shrink() {
 	if r.start == r.end && r.parts == 0 && len(r.buf) > readBufferMin {
 		r.buf, r.start, r.end, r.prior, r.block = make([]byte, readBufferMin), 0, 0, nil, nil
+		r.size.Store(readBufferMin)
 	}
 }
 
@@ -200,6 +203,9 @@ func (r *frameReader) fill(need int) error {
 			r.begins += 2
 			r.begun.Store(r.begins | 1)
 		}
+	}
+	if n := uint32(len(r.buf)); n != r.size.Load() { //nolint:gosec // a buffer
+		r.size.Store(n)
 	}
 	n, err := r.src.Read(r.buf[r.end:])
 	if n > 0 {

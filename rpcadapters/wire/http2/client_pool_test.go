@@ -1,0 +1,240 @@
+package http2
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// A server that accepts and says nothing costs the dial's timeout, or the call's, and nothing was executed.
+func TestSilentServer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	cl, err := NewClient(ClientConfig{Address: l.Addr().String(), DialTimeout: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer until(t, "closed", func() bool { return cl.Conns() == 0 })
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err = ask(ctx, cl, "x")
+	wantFault(t, err, Ended, false)
+	_, err = ask(short(t), cl, "x")
+	wantFault(t, err, Unreachable, false)
+	_, err = ask(short(t), cl, "x") // at once, while the next dial waits its time
+	wantFault(t, err, Unreachable, false)
+}
+
+// What is no HTTP/2 server is told so, and nothing was executed.
+func TestAnotherProtocol(t *testing.T) {
+	for name, says := range map[string]string{
+		"HTTP/1": "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "nothing": "",
+		"PING first": string(appendPing(nil, false, make([]byte, 8))), "ACK first": string(appendSettingsAck(nil)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+					_, _ = io.ReadFull(c, make([]byte, 24))
+					_, _ = io.WriteString(c, says)
+					_ = c.Close()
+				}
+			}()
+			_, err = ask(short(t), newTestClient(t, l.Addr().String()), "x")
+			wantFault(t, err, Unreachable, false)
+		})
+	}
+}
+
+func TestCloseLetsCallsEnd(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	u := startUpstream(t, nil, func(p *upConn) {
+		id := p.request()
+		close(asked)
+		<-release
+		p.answer(id, "done")
+		for f := p.next(); f != nil; f = p.next() {
+			if g, ok := f.(*http2.GoAwayFrame); ok && g.ErrCode != http2.ErrCodeNo {
+				t.Errorf("found %v", g.ErrCode)
+			}
+		}
+	})
+	cl := newTestClient(t, u.address)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if got, err := ask(short(t), cl, "x"); err != nil || got != "done" {
+			t.Errorf("found %q, %v", got, err)
+		}
+	})
+	<-asked
+	cl.Close()
+	cl.Close()
+	_, err := ask(short(t), cl, "x")
+	wantFault(t, err, Unreachable, false)
+	close(release)
+	wg.Wait()
+}
+
+// A call whose connection ends before any of it was written was not executed; any other may have been.
+func TestWhatWasNeverWrittenWasNotExecuted(t *testing.T) {
+	u := startUpstream(t, nil, (*upConn).honest)
+	cl := newTestClient(t, u.address)
+	if _, err := ask(short(t), cl, "x"); err != nil {
+		t.Fatal(err)
+	}
+	c := (*cl.conns.Load())[0]
+	// Somebody is writing and does not come back.
+	c.w.mu.Lock()
+	c.w.flushing = true
+	c.w.mu.Unlock()
+	done := make(chan error, 1)
+	go func() {
+		_, err := ask(t.Context(), cl, "x")
+		done <- err
+	}()
+	until(t, "the call is in the batch", func() bool { return inFlight(cl) == 1 })
+	c.abort(io.ErrUnexpectedEOF)
+	wantFault(t, <-done, Broken, false)
+}
+
+// More calls than one connection is given get another one, made one at a time.
+func TestMoreConnectionsUnderLoad(t *testing.T) {
+	const calls = softStreams + softStreams/2
+	release := make(chan struct{})
+	u := startUpstream(t, nil, func(p *upConn) {
+		for f := p.next(); f != nil; f = p.next() {
+			if h := f.Header(); h.Type == http2.FrameData {
+				id := h.StreamID
+				select {
+				case <-release:
+				default:
+					continue
+				}
+				p.answer(id, "x")
+			}
+		}
+	})
+	cl := newTestClient(t, u.address)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	begin := func(n int) {
+		for range n {
+			wg.Go(func() { _, _ = ask(ctx, cl, "x") })
+		}
+	}
+	begin(calls)
+	until(t, "all are under way", func() bool { return inFlight(cl) == calls })
+	until(t, "a second connection", func() bool {
+		begin(1)
+		return cl.Conns() >= 2
+	})
+	close(release)
+	if got, err := ask(short(t), cl, "x"); err != nil || got != "x" {
+		t.Errorf("found %q, %v", got, err)
+	}
+	cancel()
+	wg.Wait()
+}
+
+// No second PING until the server has sent something of an answer; none while nothing waits.
+func TestPingPolicy(t *testing.T) {
+	var pings atomic.Int64
+	answer := make(chan struct{})
+	u := startUpstream(t, nil, func(p *upConn) {
+		go func() {
+			<-answer
+			_, _ = p.Write(appendHeaders(nil, 1, false, AppendIndexed(nil, IndexStatus200), 16384))
+		}()
+		for f := p.next(); f != nil; f = p.next() {
+			if g, ok := f.(*http2.PingFrame); ok && !g.IsAck() {
+				pings.Add(1)
+			}
+		}
+	})
+	cl := newTestClient(t, u.address)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, err := ask(ctx, cl, "x")
+		wantFault(t, err, Ended, true)
+	})
+	until(t, "the call is under way", func() bool { return inFlight(cl) == 1 })
+	c := (*cl.conns.Load())[0]
+	// The sweeper's clock, turned by hand.
+	now := time.Now()
+	look := func(after time.Duration) {
+		now = now.Add(after)
+		c.sweep(now, false)
+	}
+	quiet := func() bool {
+		c.w.mu.Lock()
+		defer c.w.mu.Unlock()
+		return c.heard == c.r.reads.Load()
+	}
+	look(0)
+	if look(pingAfter - time.Millisecond); pings.Load() != 0 {
+		t.Error("want no PING yet")
+	}
+	look(time.Millisecond)
+	until(t, "one PING", func() bool { return pings.Load() == 1 })
+	until(t, "its answer is heard", func() bool { return !quiet() })
+	for range 100 {
+		look(pingAfter)
+	}
+	if pings.Load() != 1 {
+		t.Errorf("want no second PING, found %d", pings.Load())
+	}
+	close(answer)
+	until(t, "the head is heard", func() bool { return !quiet() })
+	look(0)
+	look(pingAfter)
+	until(t, "another PING", func() bool { return pings.Load() == 2 })
+	cancel()
+	wg.Wait()
+	for range 100 {
+		look(time.Hour)
+	}
+	if _, err := ask(ctx, cl, "x"); err == nil {
+		t.Error("want a context that has ended to count")
+	}
+	if pings.Load() != 2 {
+		t.Errorf("want no PING while nothing waits, found %d", pings.Load())
+	}
+}
+
+// A server that is not heard at all is left within three seconds.
+func TestDeadPeer(t *testing.T) {
+	u := startUpstream(t, nil, func(p *upConn) {
+		p.request()
+		_ = binary.Read(neverRead{p.t.Context()}, binary.BigEndian, new(int64)) // reads and answers nothing more
+	})
+	cl := newTestClient(t, u.address)
+	begin := time.Now()
+	_, err := ask(short(t), cl, "x")
+	wantFault(t, err, Broken, true)
+	if d := time.Since(begin); d > 3500*time.Millisecond || d < 2*time.Second {
+		t.Errorf("want it noticed within 3s, and not before 2s, found %v", d)
+	}
+}
+
+type neverRead struct{ ctx context.Context }
+
+func (n neverRead) Read([]byte) (int, error) {
+	<-n.ctx.Done()
+	return 0, io.EOF
+}
