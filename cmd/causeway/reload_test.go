@@ -10,20 +10,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
-	ordersv1 "github.com/causeway-gateway/causeway/protos/demo/orders/v1"
 	"github.com/causeway-gateway/causeway/testdata/descriptors"
 	"github.com/causeway-gateway/causeway/testdata/echo"
 )
-
-// ordersSet is a file with the descriptors of the order service.
-func ordersSet(t testing.TB) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "orders.binpb")
-	if err := os.WriteFile(file, descriptors.Encode(t, ordersv1.File_demo_orders_v1_orders_proto), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
 
 func TestChangedFileIsPutIntoForce(t *testing.T) {
 	backend := echo.Start(t, "127.0.0.1:0", "a")
