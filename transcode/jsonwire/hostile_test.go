@@ -70,6 +70,9 @@ func TestDepth(t *testing.T) {
 		"known groups":   {two, append(bytes.Repeat([]byte{0x33}, deep), bytes.Repeat([]byte{0x34}, deep)...)},
 		"unknown groups": {tree, append(bytes.Repeat([]byte{0xfb, 0x01}, deep), bytes.Repeat([]byte{0xfc, 0x01}, deep)...)},
 		"open groups":    {two, bytes.Repeat([]byte{0x33}, deep)},
+		// Not so many that the limit of elements would refuse them.
+		"some unknown groups": {tree, append(bytes.Repeat([]byte{0xfb, 0x01}, 101), bytes.Repeat([]byte{0xfc, 0x01}, 101)...)},
+		"overridden messages": {tree, append(bytesField(8, []byte(nestedWire(500))), number(9, 1)...)},
 	} {
 		if _, err := jsonwire.AppendJSON(nil, c.wire, c.m, nil); err == nil {
 			t.Errorf("%s are taken at any depth", name)

@@ -14,7 +14,7 @@ var refusedTexts = []struct {
 }{
 	{"a value of an Any twice", "google.protobuf.Any", `{"@type":"type.googleapis.com/google.protobuf.Duration","value":"1s","value":"2s"}`, `field "value" is given twice`},
 	{"another field in an Any of a Duration", "google.protobuf.Any", `{"@type":"type.googleapis.com/google.protobuf.Duration","value":"1s","other":1}`, `has no field "other"`},
-	{"a type twice, the second last", "google.protobuf.Any", `{"name":"a","@type":"type.googleapis.com/test.three.Tree","@type":"type.googleapis.com/test.three.Tree"}`, `"@type" is given twice`},
+	{"a type twice, the second last", "google.protobuf.Any", `{"name":"a","@type":"type.googleapis.com/test.three.Tree","@type":"type.googleapis.com/test.three.Tree"}`, `column 59: @type: "@type" is given twice`},
 	{"a field twice in an Any", "google.protobuf.Any", `{"@type":"type.googleapis.com/test.three.Tree","name":"a","name":"b"}`, `"name" is given twice`},
 	{"a field twice in two spellings", "test.three.Scalars", `{"fInt32":1,"f_int32":1}`, `"f_int32" is given twice`},
 	{"a field twice, first null", "test.three.Scalars", `{"fInt32":null,"fInt32":1}`, "is given twice"},
