@@ -248,7 +248,7 @@ func (s *serverStream) Read(p []byte) (int, error) {
 			c.w.mu.Unlock()
 			return 0, io.EOF
 		}
-		if s.expect && s.headDueOrUnsent() {
+		if s.expect && !s.headSent {
 			s.expect = false
 			c.w.batch = appendHeaders(c.w.batch, s.id, false, continueBlock, c.peer.frameSize)
 			c.w.unlockFlush()
@@ -269,8 +269,6 @@ func (s *serverStream) StopRead() {
 
 // continueBlock is the head of 100 Continue.
 var continueBlock = AppendField(nil, ":status", "100")
-
-func (s *serverStream) headDueOrUnsent() bool { return !s.headSent && !s.headDue }
 
 // gone is the error of a stream that is over.
 func (s *serverStream) gone() error {
