@@ -537,15 +537,12 @@ func FuzzQuery(f *testing.F) {
 		if err != nil {
 			return // it reads on behind a fault
 		}
-		want, there := values[name]
-		for key := range values {
-			if key == name {
-				continue
-			}
-			if strings.Contains(q, "%") || strings.Contains(q, "+") {
+		for pair := range strings.SplitSeq(q, "&") {
+			if key, _, _ := strings.Cut(pair, "="); strings.ContainsAny(key, "%+") {
 				return // an encoded name may be anything
 			}
 		}
+		want, there := values[name]
 		if there != ok || there && want[0] != got {
 			t.Errorf("%q of %q: want %q %v, found %q %v", name, q, want, there, got, ok)
 		}
