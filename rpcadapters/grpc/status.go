@@ -190,8 +190,7 @@ func broken(ctx context.Context, f *http2.Fault) *rpc.Error {
 	case http2.AnswerTooLarge:
 		e = tooLarge()
 	case http2.Malformed:
-		e = misshapen("%w", f)
-		return e
+		return misshapen("%w", f)
 	case http2.Reset:
 		e.Code, e.Reason, e.Message = codeOfReset(f.Code), "UPSTREAM_RESET", "the service broke the call off before it answered"
 		if e.Code == codes.Internal {

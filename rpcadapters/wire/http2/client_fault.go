@@ -25,6 +25,7 @@ type Fault struct {
 	Code ErrCode // of Reset and Refused
 	// Sent tells whether some of the request may have reached who handles it. It is false only where that is certain.
 	Sent  bool
+	// Cause is for logs. It is not unwrapped: the io.EOF of a connection that was cut is not that of an answer's end.
 	Cause error
 }
 
@@ -39,9 +40,6 @@ func (f *Fault) Error() string {
 	}
 	return s
 }
-
-// Unwrap returns the cause.
-func (f *Fault) Unwrap() error { return f.Cause }
 
 type malformed string
 

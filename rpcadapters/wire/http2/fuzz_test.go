@@ -43,6 +43,9 @@ func FuzzFrames(f *testing.F) {
 				if got.typ > frameContinuation {
 					return // it knows types that are none of RFC 9113
 				}
+				if s := defaultSettings(); got.typ == frameSettings && s.apply(&got) != nil {
+					return // which is where we look at the values
+				}
 				// Faults of a stream we hand on with the frame.
 				var se http2.StreamError
 				if got.fault == NoError || !errors.As(err, &se) {
