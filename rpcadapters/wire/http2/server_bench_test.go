@@ -285,4 +285,3 @@ func BenchmarkServer(b *testing.B) {
 		}
 	}
 }
-

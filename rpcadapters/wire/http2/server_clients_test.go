@@ -92,8 +92,12 @@ func TestServerWithNetHTTP(t *testing.T) {
 			}
 			wg.Wait()
 			resp, err := client.Head(scheme + "://" + s.address + "/")
-			if err != nil || resp.StatusCode != 200 || resp.Header.Get("X-Method") != "HEAD" {
-				t.Errorf("HEAD: found %v %v", err, resp)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close() // empty
+			if resp.StatusCode != 200 || resp.Header.Get("X-Method") != "HEAD" {
+				t.Errorf("HEAD: found %v", resp)
 			}
 			if n := len(s.list()); n != 1 {
 				t.Errorf("want one connection for all, found %d", n)

@@ -139,7 +139,7 @@ func (c *serverConn) greet() {
 		setting{settingHeaderTableSize, uint32(defaultTableSize)}, // the protocol's default
 	)
 	if more := c.recv.size - defaultWindow; more > 0 {
-		c.w.batch = appendWindowUpdate(c.w.batch, 0, uint32(more)) //nolint:gosec // positive
+		c.w.batch = appendWindowUpdate(c.w.batch, 0, uint32(more))
 	}
 	c.w.unlockKick()
 }

@@ -45,6 +45,7 @@ func (c *memConn) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 }
+
 func (c *memConn) Close() error                     { c.once.Do(func() { close(c.closed) }); return nil }
 func (c *memConn) LocalAddr() net.Addr              { return nil }
 func (c *memConn) RemoteAddr() net.Addr             { return nil }
@@ -107,9 +108,11 @@ func serveBytes(t *testing.T, sent []byte) map[uint32]taken {
 		defer close(done)
 		c.Serve()
 	}()
+	hang := time.NewTimer(20 * time.Second)
+	defer hang.Stop()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second): //nolint:forbidigo // a test that hangs
+	case <-hang.C:
 		t.Fatalf("the server hangs on %x", sent)
 	}
 	if n := s.memory.Load(); n != 0 {
@@ -137,8 +140,7 @@ func oracle(sent []byte) (requests map[uint32]*taken, whole bool) {
 	for {
 		f, err := fr.ReadFrame()
 		if err != nil {
-			var se http2.StreamError
-			if errors.As(err, &se) {
+			if _, ok := errors.AsType[http2.StreamError](err); ok {
 				continue
 			}
 			return requests, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)

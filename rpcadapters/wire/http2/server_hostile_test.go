@@ -271,7 +271,7 @@ func TestServerConnectionFaults(t *testing.T) {
 		{"HEADERS on a lower stream", func(r *raw) []byte {
 			return frame(frame(nil, http2.FrameHeaders, end, 5, some(r)...), http2.FrameHeaders, end, 3, some(r)...)
 		}, http2.ErrCodeProtocol},
-		{"PUSH_PROMISE", func(r *raw) []byte { return frame(nil, http2.FramePushPromise, end, 1, 0, 0, 0, 2) }, http2.ErrCodeProtocol},
+		{"PUSH_PROMISE", func(*raw) []byte { return frame(nil, http2.FramePushPromise, end, 1, 0, 0, 0, 2) }, http2.ErrCodeProtocol},
 		{"RST_STREAM on a stream never opened", func(*raw) []byte { return frame(nil, http2.FrameRSTStream, 0, 7, 0, 0, 0, 8) }, http2.ErrCodeProtocol},
 		{"RST_STREAM on stream 0", func(*raw) []byte { return frame(nil, http2.FrameRSTStream, 0, 0, 0, 0, 0, 8) }, http2.ErrCodeProtocol},
 		{"RST_STREAM of 3 bytes", func(*raw) []byte { return frame(nil, http2.FrameRSTStream, 0, 1, 0, 0, 0) }, http2.ErrCodeFrameSize},
@@ -471,8 +471,6 @@ func TestServerFloods(t *testing.T) {
 			r.wantGoAway(http2.ErrCodeEnhanceYourCalm)
 			_ = r.conn.Close()
 			eventually(t, "its calls ended", func() bool { return running.Load() <= 1 && len(s.list()) == 1 })
-			b = nil
-			r = nil
 			if grown := heap() - before; grown > 8<<20 {
 				t.Errorf("want what it took given back, found %d bytes more", grown)
 			}

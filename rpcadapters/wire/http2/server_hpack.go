@@ -384,7 +384,7 @@ type huffmanCode struct {
 
 var huffmanShort, huffmanLong = func() (short [1 << huffmanBits]huffmanCode, long []huffmanCode) {
 	for s := range 256 {
-		length := uint8(hpack.HuffmanEncodeLength(string([]byte{byte(s), byte(s), byte(s), byte(s), byte(s), byte(s), byte(s), byte(s)}))) //nolint:gosec // at most 30
+		length := uint8(hpack.HuffmanEncodeLength(string([]byte{byte(s), byte(s), byte(s), byte(s), byte(s), byte(s), byte(s), byte(s)})))
 		var left [4]byte
 		copy(left[:], hpack.AppendHuffmanString(nil, string([]byte{byte(s)})))
 		code := uint32(left[0])<<24 | uint32(left[1])<<16 | uint32(left[2])<<8 | uint32(left[3])

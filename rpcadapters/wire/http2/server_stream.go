@@ -462,8 +462,8 @@ func (s *serverStream) fill(out, p *[]byte, end bool) int {
 	last := end && k == n && len(s.trailer) == 0
 	c.w.batch = appendData(c.w.batch, s.id, last, first, second)
 	*out, *p = (*out)[len(first):], (*p)[len(second):]
-	s.send -= sendWindow(k) //nolint:gosec // at most the window
-	c.send -= sendWindow(k) //nolint:gosec // at most the window
+	s.send -= sendWindow(k)
+	c.send -= sendWindow(k)
 	c.flood.earn(answerCredit)
 	if last {
 		s.close()
