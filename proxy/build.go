@@ -429,6 +429,7 @@ func (b *builder) reading(rt *route, json *configv1.JSONOptions, rest *configv1.
 		Override:    rest.GetPathConflict() == configv1.PathConflict_PATH_CONFLICT_OVERRIDE,
 		Capture:     rest.GetCaptureQuery(),
 		GRPCGateway: rest.GetCompatibility() == configv1.Compatibility_COMPATIBILITY_GRPC_GATEWAY,
+		Origins:     lower(rest.GetWebsocketOrigins()),
 	}
 	switch rest.GetUnknownQuery() {
 	case configv1.UnknownQuery_UNKNOWN_QUERY_IGNORE:

@@ -90,10 +90,27 @@ func admit(t *target, x *wire.Exchange) bool {
 
 // find finds the target of a request; what the template captured is appended to vars.
 func (s *Snapshot) find(x *wire.Exchange, vars []string) (*target, []string, bool) {
+	var t *target
+	var ok bool
 	if s.lenient {
-		return s.findLeniently(x, vars)
+		t, vars, ok = s.findLeniently(x, vars)
+	} else {
+		t, vars, ok = match(s.levels, x, x.HTTP.Method, x.HTTP.Path, vars)
 	}
-	return match(s.levels, x, x.HTTP.Method, x.HTTP.Path, vars)
+	if !ok && x.HTTP.Method == "GET" && strings.EqualFold(x.HTTP.Header.Get("upgrade"), "websocket") {
+		return s.findSocket(x, vars)
+	}
+	return t, vars, ok
+}
+
+// findSocket finds the target of a request for a WebSocket, which is a GET whatever the verb of the rule is: browsers send
+// no other. It is a streaming method, whose requests come in messages.
+func (s *Snapshot) findSocket(x *wire.Exchange, vars []string) (*target, []string, bool) {
+	t, vars, ok := match(s.levels, x, "POST", x.HTTP.Path, vars)
+	if !ok || t.method.Kind == schema.Unary {
+		return nil, vars[:0], false
+	}
+	return t, vars, true
 }
 
 // findNamed finds the target of a request whose path names the method.

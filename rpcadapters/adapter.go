@@ -129,4 +129,5 @@ type REST struct {
 	Unknown     jsonwire.UnknownPolicy // what becomes of query parameters that name no field
 	Capture     string                 // the field that takes them
 	GRPCGateway bool                   // its conventions hold
+	Origins     []string               // whose pages may open WebSockets beside the own ones; "*": all
 }

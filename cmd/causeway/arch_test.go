@@ -51,6 +51,7 @@ var imports = []row{
 	{"rpcadapters/envelope", []string{"rpcadapters/{rpc,wire}", "transcode/schema"}},
 	{"rpcadapters/adaptertest", []string{"rpcadapters", "rpcadapters/{rpc,wire}", "rpcadapters/wire/*", "transcode/{schema,jsonwire}", "protos/..."}},
 	{"rpcadapters/grpc", []string{"rpcadapters", "rpcadapters/{rpc,wire,envelope}", "rpcadapters/wire/http2", "transcode/{schema,httprule,jsonwire}"}},
+	{"rpcadapters/rest", []string{"rpcadapters", "rpcadapters/{rpc,wire}", "rpcadapters/wire/websocket", "transcode/{schema,httprule,jsonwire}"}},
 	{"rpcadapters/*", []string{"rpcadapters", "rpcadapters/{rpc,wire,envelope}", "transcode/{schema,httprule,jsonwire}"}},
 
 	{"registry", nil},
@@ -97,8 +98,9 @@ var homes = []struct {
 	{"google.golang.org/protobuf/types/dynamicpb", []string{"transcode/source"}},
 	{"google.golang.org/grpc/codes", []string{"..."}},
 	{"google.golang.org/grpc/...", []string{"cmd/...", "proxy/{admin,builtin}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
-	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry}", "rpcadapters/wire/nethttp", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
+	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry}", "rpcadapters/wire/{nethttp,websocket}", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
 	{"net/http/...", []string{"cmd/...", "proxy/{admin,telemetry}", "rpcadapters/wire/nethttp"}},
+	{"github.com/coder/websocket/...", []string{"rpcadapters/wire/websocket"}},
 	{"unsafe", []string{"transcode/jsonwire", "protos/..."}},
 	{"log", nil}, // log/slog, handed in
 	{"testing/...", []string{"registry/registrytest", "rpcadapters/adaptertest"}},

@@ -81,6 +81,46 @@ func (k *checker) rest(path string, r *configv1.RESTOptions) {
 	case !capture && r.GetCaptureQuery() != "":
 		k.fault(path+".capture_query", "add unknown_query: capture, or remove it", "a field that nothing is captured into")
 	}
+	k.origins(path+".websocket_origins", r.GetWebsocketOrigins())
+}
+
+// origins checks a list of origins as browsers send them (RFC 6454 section 6.2).
+func (k *checker) origins(path string, origins []string) {
+	seen := map[string]bool{}
+	for i, o := range origins {
+		at := item(path, i)
+		if k.failed(at) || o == "*" {
+			continue
+		}
+		if seen[strings.ToLower(o)] {
+			k.fault(at, "keep it once", "%s is listed twice", k.show(at, o))
+		}
+		seen[strings.ToLower(o)] = true
+		if fix := originFix(strings.ToLower(o)); fix != "" {
+			k.fault(at, k.suggest(at, fix), `wanted an origin such as "https://app.example.com", found %s`, k.show(at, o))
+		}
+	}
+}
+
+// originFix says what to write instead of something that is no origin, or "".
+func originFix(o string) string {
+	scheme, host, ok := strings.Cut(o, "://")
+	switch {
+	case !ok:
+		return "write the scheme too: https://" + strings.TrimRight(o, "/")
+	case scheme == "ws" || scheme == "wss":
+		return "write the scheme of the page: http" + strings.TrimPrefix(scheme, "ws") + "://" + host
+	case scheme == "" || host == "":
+		return "write scheme, host, and the port if it is not the scheme's own"
+	case strings.ContainsAny(host, "/?#"):
+		host, _, _ = strings.Cut(host, "/")
+		return "write it without a path: " + scheme + "://" + host
+	case scheme == "https" && strings.HasSuffix(host, ":443"), scheme == "http" && strings.HasSuffix(host, ":80"):
+		return "leave out the port that is the scheme's own, as browsers do: " + o[:strings.LastIndexByte(o, ':')]
+	case strings.Contains(strings.TrimPrefix(host, "*."), "*") || strings.ContainsAny(host, " ,@"):
+		return `write "*." and a domain for every name below it: https://*.example.com`
+	}
+	return ""
 }
 
 func (k *checker) hosts(path string, hosts []string) {

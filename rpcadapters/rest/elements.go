@@ -3,7 +3,6 @@ package rest
 import (
 	"errors"
 	"io"
-	"slices"
 
 	"google.golang.org/grpc/codes"
 
@@ -14,12 +13,23 @@ import (
 // them (NDJSON, or as grpc-gateway takes them). It looks at brackets and strings only; what stands between them is the
 // codec's business. It holds one element and what was read behind it, whatever the body's size.
 type elements struct {
-	buf   *rpc.Buffer // of the call; what is read and not given out yet starts at pos
-	pos   int
-	limit int // bytes of one element
-	list  listState
-	eof   bool
+	limit int                       // bytes of one element
+	read  func([]byte) (int, error) // reads more of the body
+	// hold asks for n bytes of the budget, give gives n back; nil: there is no bound.
+	hold func(n int) bool
+	give func(n int)
+
+	b    []byte // what is read and not given out yet starts at pos
+	pos  int
+	held int // bytes of the budget
+	list listState
+	eof  bool
 }
+
+const (
+	leastRoom = 1 << 10  // to read into
+	keptRoom  = 64 << 10 // larger room is let go once it is not needed
+)
 
 type listState uint8
 
@@ -31,11 +41,10 @@ const (
 	listEnded
 )
 
-// next finds the next element; io.EOF after the last. The bytes are good until the following call. read reads more of the
-// body.
-func (e *elements) next(read func([]byte) (int, error)) ([]byte, error) {
+// next finds the next element; io.EOF after the last. The bytes are good until the following call.
+func (e *elements) next() ([]byte, error) {
 	for {
-		c, err := e.peek(read)
+		c, err := e.peek()
 		if errors.Is(err, io.EOF) && (e.list == unknownList || e.list == plainList || e.list == listEnded) {
 			return nil, io.EOF
 		}
@@ -61,7 +70,7 @@ func (e *elements) next(read func([]byte) (int, error)) ([]byte, error) {
 				return nil, badList(`wanted "," or "]" between requests, found ` + quoted(c))
 			}
 			e.pos++
-			if c, err = e.peek(read); errors.Is(err, io.EOF) {
+			if c, err = e.peek(); errors.Is(err, io.EOF) {
 				return nil, notClosed()
 			} else if err != nil {
 				return nil, err
@@ -69,12 +78,12 @@ func (e *elements) next(read func([]byte) (int, error)) ([]byte, error) {
 			if c == ']' {
 				return nil, badList(`wanted a request behind ",", found "]"`)
 			}
-			return e.text(read)
+			return e.text()
 		default:
 			if e.list == firstInList {
 				e.list = inList
 			}
-			return e.text(read)
+			return e.text()
 		}
 	}
 }
@@ -88,27 +97,27 @@ func badList(message string) *rpc.Error {
 func notClosed() *rpc.Error { return badList("the array of requests is not closed") }
 
 // peek is the next byte that is no white space (RFC 8259 section 2).
-func (e *elements) peek(read func([]byte) (int, error)) (byte, error) {
+func (e *elements) peek() (byte, error) {
 	for {
-		for e.pos < len(e.buf.B) {
-			switch c := e.buf.B[e.pos]; c {
+		for e.pos < len(e.b) {
+			switch c := e.b[e.pos]; c {
 			case ' ', '\t', '\r', '\n':
 				e.pos++
 			default:
 				return c, nil
 			}
 		}
-		if err := e.fill(read, e.pos); err != nil {
+		if err := e.fill(e.pos); err != nil {
 			return 0, err
 		}
 	}
 }
 
 // text cuts one JSON text off; it begins at pos.
-func (e *elements) text(read func([]byte) (int, error)) ([]byte, error) {
-	text, err := e.scan(read)
+func (e *elements) text() ([]byte, error) {
+	text, err := e.scan()
 	if err == nil && len(text) == 0 {
-		return nil, badList("wanted a request, found " + quoted(e.buf.B[e.pos]))
+		return nil, badList("wanted a request, found " + quoted(e.b[e.pos]))
 	}
 	if len(text) > e.limit {
 		return nil, tooLarge(e.limit)
@@ -117,12 +126,12 @@ func (e *elements) text(read func([]byte) (int, error)) ([]byte, error) {
 }
 
 // scan finds the end of the text at pos. It is empty where no text can begin so.
-func (e *elements) scan(read func([]byte) (int, error)) ([]byte, error) {
+func (e *elements) scan() ([]byte, error) {
 	depth, quotes, escaped := 0, false, false
 	for i := e.pos; ; i++ {
-		if i == len(e.buf.B) {
+		if i == len(e.b) {
 			before := e.pos
-			err := e.fill(read, e.pos)
+			err := e.fill(e.pos)
 			i -= before - e.pos // what was used up has been moved away
 			if errors.Is(err, io.EOF) {
 				return e.cut(i), nil // the codec says what is missing
@@ -131,7 +140,7 @@ func (e *elements) scan(read func([]byte) (int, error)) ([]byte, error) {
 				return nil, err
 			}
 		}
-		c := e.buf.B[i]
+		c := e.b[i]
 		switch {
 		case escaped:
 			escaped = false
@@ -158,29 +167,21 @@ func (e *elements) scan(read func([]byte) (int, error)) ([]byte, error) {
 }
 
 func (e *elements) cut(end int) []byte {
-	text := e.buf.B[e.pos:end]
+	text := e.b[e.pos:end]
 	e.pos = end
 	return text
 }
 
 // fill reads more of the body behind what is there. What lies before keep is used up and makes room.
-func (e *elements) fill(read func([]byte) (int, error), keep int) error {
+func (e *elements) fill(keep int) error {
 	if e.eof {
 		return io.EOF
 	}
-	b := e.buf.B
-	if keep > 0 {
-		b = b[:copy(b, b[keep:])]
-		e.pos -= keep
+	if err := e.makeRoom(keep); err != nil {
+		return err
 	}
-	if len(b) > e.limit {
-		return tooLarge(e.limit)
-	}
-	if len(b) == cap(b) {
-		b = slices.Grow(b, len(b)+1)
-	}
-	n, err := read(b[len(b):cap(b)])
-	e.buf.B = b[:len(b)+n]
+	n, err := e.read(e.b[len(e.b):cap(e.b)])
+	e.b = e.b[:len(e.b)+n]
 	if n > 0 {
 		return nil
 	}
@@ -188,4 +189,36 @@ func (e *elements) fill(read func([]byte) (int, error), keep int) error {
 		e.eof = true
 	}
 	return err
+}
+
+// makeRoom makes room behind what lies from keep on, and lets go of room that one large element needed.
+func (e *elements) makeRoom(keep int) error {
+	left := len(e.b) - keep
+	switch {
+	case cap(e.b) > keptRoom && left < keptRoom/4:
+		b := append(make([]byte, 0, keptRoom/2), e.b[keep:]...)
+		if e.give != nil {
+			e.give(e.held - cap(b))
+			e.held = cap(b)
+		}
+		e.b = b
+	case keep > 0:
+		e.b = e.b[:copy(e.b, e.b[keep:])]
+	}
+	e.pos -= keep
+	if len(e.b) > e.limit {
+		return tooLarge(e.limit)
+	}
+	if len(e.b) < cap(e.b) {
+		return nil
+	}
+	room := max(leastRoom, 2*cap(e.b))
+	if e.hold != nil {
+		if !e.hold(room - e.held) {
+			return overloaded()
+		}
+		e.held = room
+	}
+	e.b = append(make([]byte, 0, room), e.b...)
+	return nil
 }

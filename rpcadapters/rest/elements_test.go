@@ -10,16 +10,13 @@ import (
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
 
 // all reads every element of a body.
 func all(r io.Reader, limit int) (texts []string, err error) {
-	e := elements{buf: rpc.GetBuffer(), limit: limit}
-	defer e.buf.Free()
+	e := elements{read: r.Read, limit: limit}
 	for {
-		text, err := e.next(r.Read)
+		text, err := e.next()
 		if errors.Is(err, io.EOF) {
 			return texts, nil
 		}
@@ -75,11 +72,10 @@ func TestElements(t *testing.T) {
 func TestElementsTakeConstantMemory(t *testing.T) {
 	one := `{"text":"` + strings.Repeat("x", 3000) + `"},`
 	r := io.MultiReader(strings.NewReader("["), io.LimitReader(&repeated{text: one}, int64(1000*len(one))), strings.NewReader("{}]"))
-	e := elements{buf: rpc.GetBuffer(), limit: 4 << 20}
-	defer e.buf.Free()
+	e := elements{read: r.Read, limit: 4 << 20}
 	n := 0
 	for {
-		_, err := e.next(r.Read)
+		_, err := e.next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -88,8 +84,8 @@ func TestElementsTakeConstantMemory(t *testing.T) {
 		}
 		n++
 	}
-	if n != 1001 || cap(e.buf.B) > 16<<10 {
-		t.Errorf("%d elements in %d bytes of room", n, cap(e.buf.B))
+	if n != 1001 || cap(e.b) > 16<<10 {
+		t.Errorf("%d elements in %d bytes of room", n, cap(e.b))
 	}
 }
 

@@ -7,8 +7,8 @@ import (
 	"github.com/causeway-gateway/causeway/transcode/jsonwire"
 )
 
-// form is how a stream of answers is written. Every form tells a failure in band, in a way that no answer of the service
-// can look like, and none closes a stream that failed as it closes one that ended well.
+// form is how a stream of answers is written. Every form tells a failure in band, and none closes a stream that failed as
+// it closes one that ended well; but for grpc-gateway's, which are as its clients know them.
 type form uint8
 
 const (
@@ -24,7 +24,17 @@ const (
 	gatewayForm
 	// contentForm is the data of google.api.HttpBody messages, one after the other. A failure cuts the answer.
 	contentForm
+	// gatewayContentForm is the same as grpc-gateway has it: a line end behind each piece, and {"error":{...}} in the last line
+	// for a failure. It is for text that is read line by line.
+	gatewayContentForm
 )
+
+// content tells whether answers are the data of google.api.HttpBody messages.
+func (f form) content() bool { return f == contentForm || f == gatewayContentForm }
+
+// late tells whether the head of the answer waits for the first message: it has the content type, or the status depends on
+// it.
+func (f form) late() bool { return f.content() || f == gatewayForm }
 
 // formOf picks the form that the caller accepts: of those that are here the one it names first.
 func formOf(accept string) form {
@@ -35,13 +45,30 @@ func formOf(accept string) form {
 		switch strings.ToLower(strings.TrimSpace(typ)) {
 		case jsonType:
 			return arrayForm
-		case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines":
-			return linesForm
 		case "text/event-stream":
 			return eventsForm
+		default:
+			if linesType(mediaType(typ)) {
+				return linesForm
+			}
 		}
 	}
 	return arrayForm
+}
+
+// mediaType is a content type without its parameters, in lower case.
+func mediaType(v string) string {
+	v, _, _ = strings.Cut(v, ";")
+	return strings.ToLower(strings.TrimSpace(v))
+}
+
+// linesType tells the media types by which JSON texts in lines go; none of them is registered.
+func linesType(typ string) bool {
+	switch typ {
+	case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines":
+		return true
+	}
+	return false
 }
 
 // contentType is the content type of an answer in the form.
@@ -51,7 +78,7 @@ func (f form) contentType() string {
 		return "application/x-ndjson"
 	case eventsForm:
 		return "text/event-stream"
-	case arrayForm, gatewayForm, contentForm:
+	case arrayForm, gatewayForm, contentForm, gatewayContentForm:
 	}
 	return jsonType
 }
@@ -68,7 +95,7 @@ func (f form) before(n int) string {
 		return "data: "
 	case gatewayForm:
 		return `{"result":`
-	case linesForm, contentForm:
+	case linesForm, contentForm, gatewayContentForm:
 	}
 	return ""
 }
@@ -81,6 +108,8 @@ func (f form) after() string {
 		return "\n\n"
 	case gatewayForm:
 		return "}\n"
+	case gatewayContentForm:
+		return "\n"
 	case arrayForm, contentForm:
 	}
 	return ""
@@ -96,7 +125,7 @@ func (f form) end(n int) string {
 		return "]"
 	case eventsForm:
 		return "event: end\ndata: {\"code\":0}\n\n"
-	case linesForm, gatewayForm, contentForm:
+	case linesForm, gatewayForm, contentForm, gatewayContentForm:
 	}
 	return ""
 }
@@ -111,7 +140,7 @@ func (f form) appendFailure(dst []byte, n int, status []byte) []byte {
 		dst = append(append(append(dst, `{"@error":`...), status...), "}\n"...)
 	case eventsForm:
 		dst = append(append(append(dst, "event: error\ndata: "...), status...), "\n\n"...)
-	case gatewayForm:
+	case gatewayForm, gatewayContentForm:
 		dst = append(append(append(dst, `{"error":`...), status...), "}\n"...)
 	case contentForm:
 	}
@@ -128,12 +157,14 @@ func (f form) keepAlive() string {
 
 // appendAnswer writes answer n as the form has it.
 func (c *call) appendAnswer(dst []byte, m *rpc.Message, n int) ([]byte, error) {
-	dst = append(dst, c.form.before(n)...)
-	var err error
-	if rule := c.m.Rule; rule.ResponseBody != nil {
-		dst, err = jsonwire.AppendFieldJSON(dst, m.Data, c.Method.Output, rule.ResponseBody, c.m.Options.JSON)
-	} else {
-		dst, err = jsonwire.AppendJSON(dst, m.Data, c.Method.Output, c.m.Options.JSON)
-	}
+	dst, err := c.appendJSON(append(dst, c.form.before(n)...), m)
 	return append(dst, c.form.after()...), err
+}
+
+// appendJSON writes an answer, or the field of it that the rule sends.
+func (c *call) appendJSON(dst []byte, m *rpc.Message) ([]byte, error) {
+	if rule := c.m.Rule; rule.ResponseBody != nil {
+		return jsonwire.AppendFieldJSON(dst, m.Data, c.Method.Output, rule.ResponseBody, c.m.Options.JSON)
+	}
+	return jsonwire.AppendJSON(dst, m.Data, c.Method.Output, c.m.Options.JSON)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/websocket"
 	"github.com/causeway-gateway/causeway/transcode/httprule"
 	"github.com/causeway-gateway/causeway/transcode/jsonwire"
 	"github.com/causeway-gateway/causeway/transcode/schema"
@@ -27,6 +28,7 @@ type Face struct {
 	calls sync.Pool
 	// details are the standard messages of google.rpc, for errors whose schema does not have them.
 	details *schema.Schema
+	quiet   tending // streams that need somebody when they are quiet
 }
 
 // New makes the face.
@@ -59,18 +61,25 @@ type call struct {
 	params []jsonwire.Param
 	header rpc.Metadata // backing of the answer's headers
 	held   int          // bytes of the budget
-	stream *stream      // of a streaming method
-	form   form         // of its answers
+	face   *Face
+	stream *stream // of a streaming method
+	socket *socket // of one over WebSocket
+	form   form    // of a stream's answers
 }
 
 // Serve makes a call of the exchange, has h handle it and writes the answer.
 func (f *Face) Serve(ctx context.Context, x *wire.Exchange, m *rpcadapters.Matched, h rpc.Handler) {
 	c := f.calls.Get().(*call)
-	c.x, c.m = x, m
+	c.x, c.m, c.face = x, m, f
 	rpcadapters.Begin(&c.Call, f.Name(), x, m)
 	c.Body = c
 	if m.Method.Kind != schema.Unary {
+		if websocket.Asked(x) {
+			f.serveSocket(ctx, c, h)
+			return
+		}
 		c.streams(ctx)
+		defer c.stream.quit()
 	}
 	err := f.handle(ctx, c, h)
 	sent := f.answer(c, err)
@@ -341,6 +350,12 @@ func (c *call) hold(n int) bool {
 	}
 	c.held += n
 	return true
+}
+
+// give gives n of them back before.
+func (c *call) give(n int) {
+	c.m.Options.Budget.Give(n)
+	c.held -= n
 }
 
 func overloaded() *rpc.Error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -25,19 +26,27 @@ type stream struct {
 	body elements
 	got  int // requests
 
+	checked bool // the body is one to take requests from
+
 	mu      sync.Mutex // of the writing side: answers and signs of life
 	begun   bool
+	started bool      // the service has sent its head, though ours may be held back
 	sent    int       // answers
 	last    time.Time // when something was written
-	broken  error     // the caller has gone
-	stopped chan struct{}
+	broken  error     // the caller has gone, or wants no more
+	over    bool      // nobody may write any more
+	quiet   *tending  // that looks after it; nil: nobody
 }
 
 // streams makes the call one of a streaming method.
 func (c *call) streams(ctx context.Context) {
-	c.stream = &stream{ctx: ctx, c: c}
-	c.Stream, c.Body = c.stream, nil
+	s := &stream{ctx: ctx, c: c}
+	s.body = elements{limit: c.m.Options.MaxBody, read: s.read, hold: c.hold, give: c.give}
+	c.stream, c.Stream, c.Body = s, s, nil
+	c.x.SlowBody()
 	switch {
+	case c.m.Rule.RawAnswer && c.m.Options.REST.GRPCGateway:
+		c.form = gatewayContentForm
 	case c.m.Rule.RawAnswer:
 		c.form = contentForm
 	case c.m.Options.REST.GRPCGateway && formOf(c.x.HTTP.Header.Get("accept")) == arrayForm:
@@ -66,19 +75,34 @@ func (s *stream) Recv(m *rpc.Message) error {
 	if c.m.Rule.RawBody {
 		return s.recvContent(m)
 	}
-	if s.body.buf == nil {
-		if _, err := c.contentKind(c.m.Options.REST.GRPCGateway); err != nil {
+	if !s.checked {
+		if err := s.listed(); err != nil {
 			return err
 		}
-		c.raw = rpc.GetBuffer()
-		s.body.buf, s.body.limit = c.raw, c.m.Options.MaxBody
+		s.checked = true
 	}
-	text, err := s.body.next(s.read)
+	text, err := s.body.next()
 	if err != nil {
 		return err
 	}
 	s.got++
-	return s.request(m, jsonwire.Request{Body: text})
+	return c.request(m, jsonwire.Request{Body: text}, s.got)
+}
+
+// listed refuses a body that is no list of JSON texts.
+func (s *stream) listed() error {
+	c := s.c
+	if err := c.unpacked(); err != nil {
+		return err
+	}
+	switch typ := mediaType(c.x.HTTP.Header.Get("content-type")); {
+	case linesType(typ), c.m.Options.REST.GRPCGateway:
+		return nil
+	case typ == "application/x-www-form-urlencoded":
+		return nil // what curl -d says of JSON, too; the codec tells what is none
+	}
+	_, err := c.contentKind(false)
+	return err
 }
 
 // read reads the body; its errors are the caller's.
@@ -90,12 +114,12 @@ func (s *stream) read(p []byte) (int, error) {
 	return n, err
 }
 
-// request makes a message of one element of the body, with what path and query give to each.
-func (s *stream) request(m *rpc.Message, req jsonwire.Request) error {
-	c := s.c
+// request makes a message of one of a stream's requests, the nth, with what path and query give to each.
+func (c *call) request(m *rpc.Message, req jsonwire.Request, n int) error {
 	rule, o := c.m.Rule, c.m.Options
 	req.Message, req.BodyField = c.Method.Input, rule.BodyField
 	req.Override = o.REST.Override || o.REST.GRPCGateway
+	req.Params = c.params[:0]
 	if err := c.parameters(&req); err != nil {
 		return err
 	}
@@ -104,8 +128,8 @@ func (s *stream) request(m *rpc.Message, req jsonwire.Request) error {
 	if buf.B, err = jsonwire.AppendRequest(buf.B, &req, o.JSON); err != nil {
 		buf.Free()
 		refused := badRequest(err)
-		if s.got > 1 {
-			refused.Message = "request " + strconv.Itoa(s.got) + " of the stream: " + refused.Message
+		if n > 1 {
+			refused.Message = "request " + strconv.Itoa(n) + " of the stream: " + refused.Message
 		}
 		return refused
 	}
@@ -116,49 +140,56 @@ func (s *stream) request(m *rpc.Message, req jsonwire.Request) error {
 // chunk is how much of a body goes into one google.api.HttpBody of a stream.
 const chunk = 64 << 10
 
-// recvContent gives the body in pieces, as google.api.HttpBody messages.
+// recvContent gives the body in pieces, as google.api.HttpBody messages; the first has the content type.
 func (s *stream) recvContent(m *rpc.Message) error {
 	c := s.c
-	if c.raw == nil {
-		c.raw = rpc.GetBuffer()
-		if cap(c.raw.B) < chunk {
-			c.raw.B = make([]byte, 0, chunk)
+	if s.got == 0 {
+		if err := c.unpacked(); err != nil {
+			return err
 		}
 	}
-	b := c.raw.B[:0]
-	for len(b) < chunk {
-		n, err := s.read(b[len(b):chunk])
-		b = b[:len(b)+n]
+	if c.raw == nil {
+		if !c.hold(chunk) {
+			return overloaded()
+		}
+		c.raw = rpc.GetBuffer()
+		c.raw.B = slices.Grow(c.raw.B[:0], chunk)
+	}
+	n := 0
+	for n == 0 {
+		var err error
+		if n, err = s.read(c.raw.B[:chunk]); n > 0 {
+			break // what is there goes on at once; an error comes again
+		}
 		if errors.Is(err, io.EOF) {
-			break
+			if s.got > 0 {
+				return io.EOF
+			}
+			break // an empty body is one empty message
 		}
 		if err != nil {
 			return err
 		}
-		if n == 0 {
-			continue
-		}
-		break // what is there goes on at once
-	}
-	c.raw.B = b
-	if len(b) == 0 && s.got > 0 {
-		return io.EOF
 	}
 	s.got++
-	req := jsonwire.Request{Raw: true, Body: b}
+	req := jsonwire.Request{Raw: true, Body: c.raw.B[:n]}
 	if s.got == 1 {
 		req.ContentType = c.x.HTTP.Header.Get("content-type")
 	}
-	return s.request(m, req)
+	return c.request(m, req, s.got)
 }
 
 // Start implements rpc.Stream.
 func (s *stream) Start() error {
-	if s.c.Method.Kind == schema.ClientStream || s.c.form == contentForm {
-		return nil // the answer is a single one, or its type is in the first
+	if s.c.Method.Kind == schema.ClientStream {
+		return nil // the answer is a single one
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.started = true
+	if s.c.form.late() {
+		return s.broken
+	}
 	if err := s.begin(s.c.form.contentType()); err != nil {
 		return err
 	}
@@ -170,24 +201,37 @@ func (s *stream) begin(contentType string) error {
 	if s.begun || s.broken != nil {
 		return s.broken
 	}
+	if err := s.head(200, contentType); err != nil {
+		return err
+	}
+	if s.c.x.HTTP.Method == "HEAD" {
+		s.broken = errHeadOnly // the head was all that was asked for
+		return s.broken
+	}
+	if s.c.form.keepAlive() != "" {
+		s.quiet = &s.c.face.quiet
+		s.quiet.add(s)
+	}
+	return nil
+}
+
+// errHeadOnly ends the stream of a caller who asked for the head.
+var errHeadOnly = rpc.Refuse(codes.Canceled, "HEAD_ONLY", "the caller asked for the head of the answer only")
+
+// head writes a head. mu is held.
+func (s *stream) head(status int, contentType string) error {
 	c := s.c
 	header := append(c.header[:0],
 		rpc.Pair{Key: "content-type", Value: contentType},
 		rpc.Pair{Key: "x-request-id", Value: c.ID})
 	if c.form == eventsForm {
-		header = append(header, rpc.Pair{Key: "cache-control", Value: "no-store"})
+		// Proxies on the way must neither keep events nor hold them back (the second is nginx's word for it).
+		header = append(header, rpc.Pair{Key: "cache-control", Value: "no-store"}, rpc.Pair{Key: "x-accel-buffering", Value: "no"})
 	}
 	header = rpcadapters.AppendResponseHeaders(header, c.Reply.Header, c.m.Options.Response, metadataPrefix)
 	c.header = header
 	s.begun = true
-	if err := s.written(c.x.WriteHead(200, header)); err != nil {
-		return err
-	}
-	if sign := c.form.keepAlive(); sign != "" {
-		s.stopped = make(chan struct{})
-		go s.live(sign, s.stopped)
-	}
-	return nil
+	return s.written(c.x.WriteHead(status, header))
 }
 
 // written notes how a write went.
@@ -202,30 +246,38 @@ func (s *stream) written(err error) error {
 // lifeSign is how long nothing is sent before a sign of life is, as WHATWG HTML section 9.2.7 advises.
 const lifeSign = 15 * time.Second
 
-// live writes signs of life while there is nothing else to write, until stop is closed.
-func (s *stream) live(sign string, stop <-chan struct{}) {
+// tend sends a sign of life when there has been nothing else to send for long. A write may wait, so it has its own
+// goroutine. It implements tended.
+func (s *stream) tend(now time.Time) {
+	if !s.mu.TryLock() {
+		return // something is being sent
+	}
+	defer s.mu.Unlock()
+	if !s.over && s.broken == nil && now.Sub(s.last) >= lifeSign {
+		s.last = now
+		go s.live()
+	}
+}
+
+func (s *stream) live() {
 	defer func() { _ = recover() }() // a sign of life is not worth the process
-	t := time.NewTicker(lifeSign)
-	defer t.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-t.C:
-		}
-		s.mu.Lock()
-		select {
-		case <-stop:
-			s.mu.Unlock()
-			return
-		default:
-		}
-		if s.broken == nil && time.Since(s.last) >= lifeSign/2 {
-			if s.written(s.c.x.Write([]byte(sign))) == nil {
-				_ = s.written(s.c.x.Flush())
-			}
-		}
-		s.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over || s.broken != nil {
+		return
+	}
+	if s.written(s.c.x.Write([]byte(s.c.form.keepAlive()))) == nil {
+		_ = s.written(s.c.x.Flush()) // what failed is in broken
+	}
+}
+
+// quit keeps anybody from writing later. It is called when the call is over, however it ended.
+func (s *stream) quit() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	if s.quiet != nil {
+		s.quiet.remove(s)
 	}
 }
 
@@ -242,7 +294,7 @@ func (s *stream) Send(m *rpc.Message, more bool) error {
 	if s.broken != nil {
 		return s.broken
 	}
-	if c.form == contentForm {
+	if c.form.content() {
 		return s.sendContent(m, more)
 	}
 	buf := rpc.GetBuffer()
@@ -281,6 +333,12 @@ func (s *stream) sendContent(m *rpc.Message, more bool) error {
 		}
 	}
 	s.sent++
+	if after := s.c.form.after(); after != "" {
+		if err := s.written(s.c.x.Write(data)); err != nil {
+			return err
+		}
+		data = []byte(after)
+	}
 	return s.write(data, more)
 }
 
@@ -293,22 +351,33 @@ func (f *Face) finish(c *call, err error) (sent rpc.Sent, done bool) {
 	s := c.stream
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopped != nil {
-		close(s.stopped)
-	}
-	if !s.begun && (err != nil || c.Method.Kind == schema.ClientStream) {
-		return rpc.Sent{}, false
-	}
+	s.over = true
 	var e *rpc.Error
 	if err != nil {
 		e = rpc.AsError(err)
 	}
-	if e == nil {
+	switch {
+	case s.begun:
+	case c.Method.Kind == schema.ClientStream:
+		return rpc.Sent{}, false
+	case e == nil:
 		typ := c.form.contentType()
-		if c.form == contentForm {
+		if c.form.content() {
 			typ = string(octets)
 		}
 		_ = s.begin(typ) // what failed is in broken
+	case s.started && c.form.late() && c.form != contentForm:
+		// As grpc-gateway has it: the status of the error, and its form in the stream.
+		status := e.Status
+		if status == 0 {
+			status = rpcadapters.HTTPStatus(e.Code)
+		}
+		_ = s.head(status, jsonType) // as above
+	default:
+		return rpc.Sent{}, false
+	}
+	if errors.Is(s.broken, errHeadOnly) {
+		s.broken, e = nil, nil
 	}
 	trailer := rpcadapters.AppendResponseHeaders(nil, c.Reply.Trailer, c.m.Options.Response, trailerPrefix)
 	switch {

@@ -116,6 +116,28 @@ func (x *Exchange) StopRead() {
 	}
 }
 
+// SlowBody lets the request's body come as slowly as it likes: the messages of a stream come when there are any.
+func (x *Exchange) SlowBody() {
+	if s, ok := x.engine.(interface{ SlowBody() }); ok {
+		s.SlowBody()
+	}
+}
+
+// TakeOver hands the connection over; see Taker. The exchange counts as answered then: with 101, whatever is said on it.
+func (x *Exchange) TakeOver() (net.Conn, []byte, error) {
+	t, ok := x.engine.(Taker)
+	if !ok || x.status != 0 {
+		return nil, nil, errNoTake
+	}
+	nc, read, err := t.TakeOver()
+	if err == nil {
+		x.status = 101
+	}
+	return nc, read, err
+}
+
+var errNoTake = errors.New("the request is answered already, or its engine cannot hand the connection over")
+
 // WriteHead begins an answer that is written piece by piece; see Streamer, also for the methods that follow. The engine
 // must be able to.
 func (x *Exchange) WriteHead(status int, header rpc.Metadata) error {

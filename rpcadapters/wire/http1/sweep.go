@@ -45,6 +45,12 @@ func (c *conn) Sweep(now time.Time) (watch bool) {
 		}
 		c.sweepBody(state, phase == inBody, now)
 		watch = age >= lookAfter
+	case taken:
+		// Whoever took it over keeps its times; his call has a deadline and a client all the same.
+		if cx := c.ctx.Load(); cx != nil {
+			cx.Expire(now)
+		}
+		watch = true
 	}
 	c.sweptAt = now
 	c.sweepWrite(now)

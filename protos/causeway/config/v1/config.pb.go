@@ -1487,8 +1487,12 @@ type RESTOptions struct {
 	CaptureQuery string `protobuf:"bytes,3,opt,name=capture_query,json=captureQuery,proto3" json:"capture_query,omitempty"`
 	// Whose clients are served as they are used to. Default: nobody's.
 	Compatibility Compatibility `protobuf:"varint,4,opt,name=compatibility,proto3,enum=causeway.config.v1.Compatibility" json:"compatibility,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The origins whose pages may open WebSockets, beside the gateway's own: "https://app.example.com",
+	// "https://*.example.com" for every name below, "*" for every page there is. Clients that are no browsers say no origin
+	// and are not concerned.
+	WebsocketOrigins []string `protobuf:"bytes,5,rep,name=websocket_origins,json=websocketOrigins,proto3" json:"websocket_origins,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *RESTOptions) Reset() {
@@ -1547,6 +1551,13 @@ func (x *RESTOptions) GetCompatibility() Compatibility {
 		return x.Compatibility
 	}
 	return Compatibility_COMPATIBILITY_UNSPECIFIED
+}
+
+func (x *RESTOptions) GetWebsocketOrigins() []string {
+	if x != nil {
+		return x.WebsocketOrigins
+	}
+	return nil
 }
 
 // HTTPRule is a google.api.http rule kept outside the proto.
@@ -2157,12 +2168,13 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\x04rest\x18\x0e \x01(\v2\x1f.causeway.config.v1.RESTOptionsR\x04rest\x12'\n" +
 	"\x0frequest_headers\x18\v \x03(\tR\x0erequestHeaders\x12)\n" +
 	"\x10response_headers\x18\f \x03(\tR\x0fresponseHeaders\x12\x19\n" +
-	"\bmax_body\x18\r \x01(\x03R\amaxBody\"\x89\x02\n" +
+	"\bmax_body\x18\r \x01(\x03R\amaxBody\"\xb6\x02\n" +
 	"\vRESTOptions\x12E\n" +
 	"\rpath_conflict\x18\x01 \x01(\x0e2 .causeway.config.v1.PathConflictR\fpathConflict\x12E\n" +
 	"\runknown_query\x18\x02 \x01(\x0e2 .causeway.config.v1.UnknownQueryR\funknownQuery\x12#\n" +
 	"\rcapture_query\x18\x03 \x01(\tR\fcaptureQuery\x12G\n" +
-	"\rcompatibility\x18\x04 \x01(\x0e2!.causeway.config.v1.CompatibilityR\rcompatibility\"\xe2\x02\n" +
+	"\rcompatibility\x18\x04 \x01(\x0e2!.causeway.config.v1.CompatibilityR\rcompatibility\x12+\n" +
+	"\x11websocket_origins\x18\x05 \x03(\tR\x10websocketOrigins\"\xe2\x02\n" +
 	"\bHTTPRule\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
 	"\x03get\x18\x02 \x01(\tH\x00R\x03get\x12\x12\n" +
