@@ -47,9 +47,7 @@ var errAnswered = errors.New("the request has its answer already")
 
 // mayKeep tells whether the connection may live on after the answer that begins now.
 func (c *conn) mayKeep(bodyDone bool) bool {
-	if c.uninvited() && !bodyDone {
-		return false // whether the body comes or not, nobody knows
-	}
+	c.uninvite() // whether a body that was not asked for comes or not, nobody knows: it is unread
 	return bodyDone && !c.req.close && !c.rbroken && !c.leave.Load() && !c.gone.Load()
 }
 

@@ -151,14 +151,14 @@ func (c *conn) invite() error {
 	return c.write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
 }
 
-// uninvited tells whether the client still waits for word about its body, and ends that: the answer comes now.
-func (c *conn) uninvited() bool {
+// uninvite ends the client's wait for word about its body: the answer comes now.
+func (c *conn) uninvite() {
 	if !c.expect.pending.Load() {
-		return false
+		return
 	}
 	c.expect.Lock()
 	defer c.expect.Unlock()
-	return c.expect.pending.CompareAndSwap(true, false)
+	c.expect.pending.Store(false)
 }
 
 // nextChunk goes on to the next bytes of data, or to the body's end.

@@ -379,21 +379,28 @@ func TestCutBody(t *testing.T) {
 func TestTakeOver(t *testing.T) {
 	both(t, func(t *testing.T, u setup) {
 		u.limits = http1.Limits{Idle: 50 * time.Millisecond, Head: 50 * time.Millisecond}
+		forgotten, done := make(chan struct{}), make(chan struct{})
 		s, address := u.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
 			conn, read, err := x.Engine().(wire.Taker).TakeOver()
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			defer conn.Close()
-			_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n\r\n"+string(read))
-			_, _ = io.CopyN(conn, conn, 5)
 			if ctx.Err() != nil {
 				t.Error(ctx.Err())
 			}
+			go func() { // it does not end with the exchange
+				defer close(done)
+				defer conn.Close()
+				<-forgotten
+				_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n\r\n"+string(read))
+				_, _ = io.CopyN(conn, conn, 5)
+			}()
 		}))
 		c := u.dial(t, address)
 		c.send(get + "Upgrade: websocket\r\nConnection: upgrade\r\n\r\nearly")
+		waitFor(t, "the connection to be forgotten", func() bool { return s.Accepted() == 1 && s.Conns() == 0 })
+		close(forgotten)
 		early := "HTTP/1.1 101 Switching Protocols\r\n\r\nearly"
 		got := make([]byte, len(early))
 		if _, err := io.ReadFull(c.r, got); err != nil || string(got) != early {
@@ -404,7 +411,7 @@ func TestTakeOver(t *testing.T) {
 		if a := c.rest(); a != "12345" {
 			t.Errorf("found %q", a)
 		}
-		waitFor(t, "the connection to be forgotten", func() bool { return s.Conns() == 0 })
+		<-done
 	})
 	_, address := setup{}.serve(t, handler(func(_ context.Context, x *wire.Exchange) {
 		if _, _, err := x.Engine().(wire.Taker).TakeOver(); err == nil {

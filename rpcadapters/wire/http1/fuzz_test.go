@@ -249,7 +249,7 @@ func parsed(in []byte, step int, lim *Limits) (h rpc.HTTP, end int, ref *refusal
 
 var bodies = []string{
 	"5\r\nhello\r\n0\r\n\r\n", "5;a=b\r\nhello\r\n00\r\n\r\n", "A\r\n0123456789\r\n1\r\na\r\n0\r\nX: y\r\n\r\n", "0\r\n\r\n",
-	"5\nhello\n0\n\n", "0x1\r\na\r\n0\r\n\r\n", "1 \r\na\r\n0\r\n\r\n", "1\r\nab\r\n0\r\n\r\n", "ffffffffffffffff\r\n", "1\r\na", "",
+	"5\nhello\n0\n\n", "0x1\r\na\r\n0\r\n\r\n", "1 \r\na\r\n0\r\n\r\n", "1\r\nab\r\n0\r\n\r\n", "1\r\naXX0\r\n\r\n", "ffffffffffffffff\r\n", "1\r\na", "",
 	"1\r\na\r\n0\r\nA: b\r\n c\r\n\r\n", "1;\r\na\r\n0;\"\r\n\r\n", "-1\r\n", "1\r\na\r\n0\r\nGET / HTTP/1.1\r\n\r\n",
 }
 

@@ -136,6 +136,8 @@ func TestRefusesMalformedChunks(t *testing.T) {
 		"S5 tab after the size":         "1\t\r\na\r\n0\r\n\r\n",
 		"S5 no CR LF after data":        "1\r\na0\r\n\r\n",
 		"S5 LF after data":              "1\r\na\n0\r\n\r\n",
+		"S5 other bytes after data":     "1\r\naXX0\r\n\r\n",
+		"S5 CR and another after data":  "1\r\na\rX0\r\n\r\n",
 		"S5 too much data":              "1\r\nab\r\n0\r\n\r\n",
 		"S5 no size":                    "\r\na\r\n0\r\n\r\n",
 		"S5 2^64":                       "10000000000000001\r\na\r\n0\r\n\r\n",

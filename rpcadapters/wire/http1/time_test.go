@@ -88,6 +88,27 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
+// A sweeper that has had nothing to do for long is awake for the next call at once.
+func TestDeadlineAfterIdleTime(t *testing.T) {
+	_, address := setup{}.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
+		x.SetDeadline(x.Start.Add(30 * time.Millisecond))
+		<-ctx.Done()
+		_ = x.Respond(504, nil, []byte(time.Since(x.Start).String()))
+	}))
+	c := setup{}.dial(t, address)
+	var all []time.Duration
+	for range 3 {
+		time.Sleep(2100 * time.Millisecond) // beyond the time that a connection is looked at each tick
+		c.send(get + "\r\n")
+		took, err := time.ParseDuration(c.body("GET"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, took-30*time.Millisecond)
+	}
+	best(t, "deadline", 20*time.Millisecond, all)
+}
+
 func TestDeparture(t *testing.T) {
 	const tries = 4
 	leave := map[string]func(c *client) error{
@@ -174,7 +195,11 @@ func TestDepartureWithoutDescriptor(t *testing.T) {
 				ended <- struct{}{}
 				return
 			}
-			time.Sleep(150 * time.Millisecond) // long enough to be looked at
+			wait := 150 * time.Millisecond // long enough to be looked at, and for the byte to have come
+			if x.HTTP.Path == "/early" {
+				wait = 80 * time.Millisecond
+			}
+			time.Sleep(wait)
 			body, err := io.ReadAll(x)
 			if err != nil {
 				t.Error(err)
@@ -184,8 +209,8 @@ func TestDepartureWithoutDescriptor(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(hiding{ln}) }()
 		c := u.dial(t, ln.Addr().String())
-		for range 2 {
-			c.send(post + "Content-Length: 5\r\n\r\n")
+		for _, path := range []string{"/early", "/", "/early", "/"} {
+			c.send("POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
 			time.Sleep(100 * time.Millisecond) // the byte read ahead is the body's first
 			c.send("hello")
 			if _, body := c.answer("POST"); body != "hello" {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -20,6 +21,11 @@ type counted struct {
 
 func (c *counted) Sweep(time.Time) bool { c.swept++; return c.watch }
 func (c *counted) Gone()                { c.gone.Add(1) }
+
+// noting is a handler that notes that it was called.
+type noting func()
+
+func (n noting) ServeExchange(context.Context, *wire.Exchange) { n() }
 
 // sweeping makes a server with connections, some of which have a call, and no goroutine.
 func sweeping(idle, busy int) (*Server, []*counted) {
@@ -44,6 +50,13 @@ func sweeping(idle, busy int) (*Server, []*counted) {
 // it costs nothing but its place in the round.
 func TestWhoIsLookedAt(t *testing.T) {
 	s, conns := sweeping(1000, 3)
+	noted := 0
+	s.handler = noting(func() {
+		if s.conns[1000].calls.Load() != 1 {
+			t.Error("want the call counted")
+		}
+		noted++
+	})
 	w := &s.sweeper
 	now := time.Now()
 	w.begin()
@@ -77,12 +90,12 @@ func TestWhoIsLookedAt(t *testing.T) {
 	if len(w.active) != 2 || s.conns[1000].listed.Load() || !s.conns[1001].listed.Load() {
 		t.Errorf("want two left, found %d", len(w.active))
 	}
-	// It has another.
-	s.conns[1000].calls.Store(1)
-	w.add(s.conns[1000])
-	w.add(s.conns[1000])
-	if len(w.active) != 3 {
-		t.Errorf("want three, found %d", len(w.active))
+	// It has others.
+	for range 2 {
+		s.conns[1000].ServeExchange(context.Background(), nil)
+	}
+	if len(w.active) != 3 || s.conns[1000].calls.Load() != 0 || noted != 2 {
+		t.Errorf("want three, found %d, and %d calls in flight of %d", len(w.active), s.conns[1000].calls.Load(), noted)
 	}
 	for _, c := range s.conns[1000:] {
 		c.calls.Store(0)
