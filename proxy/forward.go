@@ -36,12 +36,18 @@ func (f *forward) Handle(ctx context.Context, c *rpc.Call) error {
 	c.Times.Body = time.Now()
 	for {
 		err = f.attempt(ctx, c, req)
-		var e *rpc.Error
-		if err == nil || !errors.As(err, &e) || e.Executed || e.Class != rpc.Transport || c.Attempts >= maxAttempts || ctx.Err() != nil {
+		if err == nil || !again(err) || c.Attempts >= maxAttempts || ctx.Err() != nil {
 			return err
 		}
 		c.Reply.Reset()
 	}
+}
+
+// again tells that no upstream has run the call that ended so: another may. It is apart from Handle because the variable
+// that errors.As fills is allocated where it is declared.
+func again(err error) bool {
+	var e *rpc.Error
+	return errors.As(err, &e) && !e.Executed && e.Class == rpc.Transport
 }
 
 func (f *forward) attempt(ctx context.Context, c *rpc.Call, req *rpc.Message) error {
