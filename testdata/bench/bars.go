@@ -166,7 +166,7 @@ func writeBars(w io.Writer, all []figure) (missed int, err error) {
 		}
 		b.WriteString(" |\n")
 	}
-	b.WriteString("\nAllocations per call and memory of idle connections are held by tests: `go test -run Bytes ./cmd/causeway`, `make proof`.\n")
+	b.WriteString("\nAllocations per call and memory of idle connections are held by tests: `go test -run Allocs ./cmd/causeway`, `make proof`.\n")
 	_, err = io.WriteString(w, b.String())
 	return missed, err
 }
