@@ -24,18 +24,14 @@ func Begin(c *rpc.Call, protocol string, x *wire.Exchange, m *Matched) {
 
 // Admit gives a call of the gRPC family its metadata and its deadline. The context is the call's from then on; cancel is
 // called when the call is over, also after an error. Errors are *rpc.Error.
-func Admit(ctx context.Context, c *rpc.Call, x *wire.Exchange, o *Options) (call context.Context, cancel context.CancelFunc, err error) {
-	c.Header, err = AppendRequestMetadata(c.Header[:0], x.HTTP.Header, o.Request, PassAll)
+func Admit(ctx context.Context, c *rpc.Call, x *wire.Exchange, m *Matched) (call context.Context, cancel context.CancelFunc, err error) {
+	c.Header, err = AppendRequestMetadata(c.Header[:0], x.HTTP.Header, m.Options.Request, PassAll)
 	if err != nil {
 		return ctx, nothing, err
 	}
-	c.Header = AppendForwarded(c.Header, x, o.Request)
+	c.Header = AppendForwarded(c.Header, x, m.Options.Request)
 	c.Header.Set("x-request-id", c.ID)
-	limit := o.Timeout
-	if c.Method.Kind != schema.Unary {
-		limit = o.StreamAge
-	}
-	timeout, err := Timeout(x.HTTP.Header, limit)
+	timeout, err := Timeout(x.HTTP.Header, m.Timeout())
 	if err != nil {
 		return ctx, nothing, err
 	}

@@ -95,7 +95,7 @@ func (c *serverCall) serve(ctx context.Context, m *rpcadapters.Matched, h rpc.Ha
 	} else {
 		c.Stream = c
 	}
-	ctx, cancel, err := rpcadapters.Admit(ctx, &c.Call, c.x, m.Options)
+	ctx, cancel, err := rpcadapters.Admit(ctx, &c.Call, c.x, m)
 	if err == nil {
 		err = h.Handle(ctx, &c.Call)
 	}

@@ -173,7 +173,7 @@ func (c *call) serve(ctx context.Context, m *rpcadapters.Matched, h rpc.Handler)
 	} else {
 		c.Stream = c
 	}
-	ctx, cancel, err := rpcadapters.Admit(ctx, &c.Call, c.x, m.Options)
+	ctx, cancel, err := rpcadapters.Admit(ctx, &c.Call, c.x, m)
 	if err == nil {
 		err = h.Handle(ctx, &c.Call)
 	}
