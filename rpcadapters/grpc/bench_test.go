@@ -25,7 +25,10 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 )
 
-const cannedEnv = "CAUSEWAY_TEST_CANNED"
+const (
+	cannedEnv        = "CAUSEWAY_TEST_CANNED"
+	cannedAddressEnv = "CAUSEWAY_TEST_CANNED_ADDRESS"
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(cannedEnv) != "" {
@@ -38,7 +41,11 @@ func TestMain(m *testing.M) {
 // runCanned is the program of a server that answers every call with the same 206 bytes and costs next to nothing, so that
 // the client in front of it is what is measured. It ends when its input does.
 func runCanned(kind string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address := os.Getenv(cannedAddressEnv)
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -71,7 +78,8 @@ func literal(dst []byte, name, value string) []byte {
 	return append(dst, value...)
 }
 
-// canned serves one connection. With kind "differ" no two answers have the same trailers, so that nothing is memoised.
+// canned serves one connection. With kind "differ" no two answers have the same trailers, so that nothing is memoised; with
+// kind "hang" calls of a method called Hang are not answered.
 func canned(c net.Conn, kind string) {
 	defer c.Close()
 	r := bufio.NewReaderSize(c, 256<<10)
@@ -83,7 +91,7 @@ func canned(c net.Conn, kind string) {
 	ok := literal(nil, "grpc-status", "0")
 	out := rawFrame(nil, 4, 0, 0, []byte{0, 3, 0, 0, 16, 0, 0, 4, 0, 16, 0, 0})
 	out = rawFrame(out, 8, 0, 0, []byte{0x3f, 0xff, 0, 0})
-	used, calls := 0, 0
+	used, calls, hung := 0, 0, uint32(0)
 	for {
 		if r.Buffered() < 9 && len(out) > 0 {
 			if _, err := c.Write(out); err != nil {
@@ -112,7 +120,10 @@ func canned(c net.Conn, kind string) {
 				used = 0
 			}
 		}
-		if typ <= 1 && flags&1 != 0 {
+		if typ == 1 && kind == "hang" && strings.Contains(string(payload[9:]), "/Hang") {
+			hung = id
+		}
+		if typ <= 1 && flags&1 != 0 && id != hung {
 			out = rawFrame(out, 1, 4, id, head)
 			out = rawFrame(out, 0, 0, id, body)
 			if kind == "differ" {
@@ -131,27 +142,7 @@ func startCanned(t testing.TB, kind string) string {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), cannedEnv+"="+kind, "GOMAXPROCS=1")
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = in.Close()
-		_ = cmd.Wait()
-	})
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(line)
+	return started(t, cmd)
 }
 
 // cpu is what this process has used so far, in nanoseconds.

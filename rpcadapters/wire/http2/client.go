@@ -56,6 +56,7 @@ type Client struct {
 	queue   []*stream
 	all     map[*clientConn]struct{} // also those that take no more calls
 	dialing int
+	made    int
 	lastErr error     // of the last dial
 	retryAt time.Time // no dial before
 	backoff time.Duration
@@ -125,6 +126,24 @@ func (c *clientConn) retire() {
 	case closing:
 		c.leave()
 	}
+}
+
+// Made is how many connections have been made so far.
+func (cl *Client) Made() int {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.made
+}
+
+// InFlight is how many calls and streams are open on connections that take calls.
+func (cl *Client) InFlight() int {
+	n := 0
+	for _, c := range *cl.conns.Load() {
+		c.w.mu.Lock()
+		n += c.streams.n
+		c.w.mu.Unlock()
+	}
+	return n
 }
 
 // Conns is the number of connections that are open.
@@ -402,6 +421,7 @@ func (cl *Client) connect(ctx context.Context) (*clientConn, error) {
 func (cl *Client) up(c *clientConn) {
 	cl.mu.Lock()
 	cl.dialing--
+	cl.made++
 	cl.backoff, cl.lastErr, cl.retryAt = 0, nil, time.Time{}
 	conns := *cl.conns.Load()
 	if cl.closed {

@@ -24,7 +24,7 @@ type Fault struct {
 	Kind FaultKind
 	Code ErrCode // of Reset and Refused
 	// Sent tells whether some of the request may have reached who handles it. It is false only where that is certain.
-	Sent  bool
+	Sent bool
 	// Cause is for logs. It is not unwrapped: the io.EOF of a connection that was cut is not that of an answer's end.
 	Cause error
 }

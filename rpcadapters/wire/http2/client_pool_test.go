@@ -107,7 +107,7 @@ func TestWhatWasNeverWrittenWasNotExecuted(t *testing.T) {
 		_, err := ask(t.Context(), cl, "x")
 		done <- err
 	}()
-	until(t, "the call is in the batch", func() bool { return inFlight(cl) == 1 })
+	until(t, "the call is in the batch", func() bool { return cl.InFlight() == 1 })
 	c.abort(io.ErrUnexpectedEOF)
 	wantFault(t, <-done, Broken, false)
 }
@@ -138,7 +138,7 @@ func TestMoreConnectionsUnderLoad(t *testing.T) {
 		}
 	}
 	begin(calls)
-	until(t, "all are under way", func() bool { return inFlight(cl) == calls })
+	until(t, "all are under way", func() bool { return cl.InFlight() == calls })
 	until(t, "a second connection", func() bool {
 		begin(1)
 		return cl.Conns() >= 2
@@ -173,7 +173,7 @@ func TestPingPolicy(t *testing.T) {
 		_, err := ask(ctx, cl, "x")
 		wantFault(t, err, Ended, true)
 	})
-	until(t, "the call is under way", func() bool { return inFlight(cl) == 1 })
+	until(t, "the call is under way", func() bool { return cl.InFlight() == 1 })
 	c := (*cl.conns.Load())[0]
 	// The sweeper's clock, turned by hand.
 	now := time.Now()

@@ -312,7 +312,7 @@ func TestWaitingForAStreamEndsWithTheContext(t *testing.T) {
 			t.Errorf("found %q, %v", got, err)
 		}
 	})
-	until(t, "the first call is under way", func() bool { return inFlight(cl) == 1 })
+	until(t, "the first call is under way", func() bool { return cl.InFlight() == 1 })
 	ctx, cancel := context.WithCancel(t.Context())
 	wg.Go(func() {
 		_, err := ask(ctx, cl, "x")
@@ -329,17 +329,6 @@ func TestWaitingForAStreamEndsWithTheContext(t *testing.T) {
 	until(t, "one has left", func() bool { return cl.waiting.Load() == 1 })
 	close(release)
 	wg.Wait()
-}
-
-// inFlight is how many streams are open on all connections.
-func inFlight(cl *Client) int {
-	n := 0
-	for _, c := range *cl.conns.Load() {
-		c.w.mu.Lock()
-		n += c.streams.n
-		c.w.mu.Unlock()
-	}
-	return n
 }
 
 // The windows of the server are kept to, through changes of SETTINGS and below zero.
@@ -408,7 +397,7 @@ func TestNoWindowHoldsUpItsOwnCallOnly(t *testing.T) {
 		_, err := ask(ctx, cl, string(make([]byte, 10_000)))
 		wantFault(t, err, Ended, true)
 	})
-	until(t, "it waits", func() bool { return inFlight(cl) == 1 })
+	until(t, "it waits", func() bool { return cl.InFlight() == 1 })
 	for range 10 {
 		if _, err := ask(short(t), cl, "small"); err != nil {
 			t.Fatal(err)
@@ -416,7 +405,7 @@ func TestNoWindowHoldsUpItsOwnCallOnly(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
-	if n := inFlight(cl); n != 0 {
+	if n := cl.InFlight(); n != 0 {
 		t.Errorf("found %d streams left", n)
 	}
 }
@@ -512,7 +501,7 @@ func TestLateAnswersAreDropped(t *testing.T) {
 				wantFault(t, err, Ended, true)
 			})
 		}
-		until(t, "all wait", func() bool { return inFlight(cl) == calls })
+		until(t, "all wait", func() bool { return cl.InFlight() == calls })
 		cancel()
 		wg.Wait()
 	}
