@@ -32,6 +32,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.bodyErr != nil {
 		return 0, c.bodyErr
 	}
+	if c.stopped.Load() {
+		return 0, context.Canceled
+	}
 	n, err := c.readBody(p)
 	c.bodyErr = err
 	return n, err
@@ -108,7 +111,10 @@ func (c *conn) receive(p []byte) (int, error) {
 		return 0, err
 	}
 	c.enter(inBody)
-	n, err := c.read(p)
+	n, err := 0, error(context.Canceled)
+	if !c.stopped.Load() { // else StopRead may have come before it could see that somebody reads
+		n, err = c.read(p)
+	}
 	if err == nil {
 		c.enter(inCall)
 		c.bodyIn.Add(int64(n))
@@ -121,12 +127,22 @@ func (c *conn) receive(p []byte) (int, error) {
 		return 0, rpc.Refuse(codes.DeadlineExceeded, "REQUEST_TIMEOUT", "the request body came too slowly").WithStatus(408)
 	case c.cx.Err() != nil:
 		return 0, c.cx.Err()
+	case c.stopped.Load():
+		return 0, context.Canceled
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return 0, context.DeadlineExceeded
 	case errors.Is(err, io.EOF):
 		return 0, io.ErrUnexpectedEOF
 	}
 	return 0, err
+}
+
+// StopRead ends a Read that waits, and all later ones, with context.Canceled. It implements wire.ReadStopper.
+func (c *conn) StopRead() {
+	c.stopped.Store(true)
+	if state := c.state.Load(); state%phases == inBody {
+		c.endRead(state)
+	}
 }
 
 // SlowBody lets the request's body come as slowly as it likes: a stream's messages come when there are any. What a face

@@ -65,6 +65,7 @@ type conn struct {
 	cutAt   atomic.Uint64
 	slow    atomic.Bool // the body is slower than it may be
 	patient atomic.Bool // it may be
+	stopped atomic.Bool // nobody reads it any more
 	gone    atomic.Bool
 	leave   atomic.Bool // answers ask the client to leave
 	cutMu   sync.Mutex  // held by the sweeper while it ends a read, and by TakeOver
@@ -173,8 +174,10 @@ func (c *conn) prepare() {
 	x.Proto = "HTTP/1.1"
 	x.HTTP.Scheme = c.scheme
 	c.answered, c.ended, c.chunked, c.keep = false, false, false, false
-	if c.patient.Load() {
-		c.patient.Store(false)
+	for _, flag := range [...]*atomic.Bool{&c.patient, &c.stopped} {
+		if flag.Load() { // which costs less than to store
+			flag.Store(false)
+		}
 	}
 }
 

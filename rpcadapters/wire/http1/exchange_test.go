@@ -2,6 +2,7 @@ package http1_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -275,6 +276,112 @@ func TestReadsWhileWriting(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Reading ends from outside, whether it waits or has not begun, and the answer goes on.
+func TestStopRead(t *testing.T) {
+	both(t, func(t *testing.T, u setup) {
+		_, address := u.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
+			_ = x.WriteHead(200, nil)
+			_ = x.Flush()
+			read := make(chan error)
+			go func() {
+				_, err := io.ReadAll(x)
+				read <- err
+			}()
+			if x.HTTP.Path == "/wait" {
+				time.Sleep(20 * time.Millisecond)
+			}
+			x.StopRead()
+			if err := <-read; !errors.Is(err, context.Canceled) || ctx.Err() != nil {
+				t.Errorf("want the reading alone to end, found %v and %v", err, ctx.Err())
+			}
+			if _, err := x.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
+				t.Errorf("later: found %v", err)
+			}
+			_ = x.Write([]byte("end"))
+			_ = x.End(nil)
+		}))
+		for i := range 60 {
+			path := "/"
+			if i%10 == 0 {
+				path = "/wait"
+			}
+			c := u.dial(t, address)
+			c.send("POST " + path + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+			if body := c.body("POST"); body != "end" {
+				t.Errorf("found %q", body)
+			}
+			if rest := c.rest(); rest != "" {
+				t.Errorf("found %q", rest)
+			}
+			c.Close()
+		}
+	})
+}
+
+// Requests that come together are served in turn, wherever in the reader's buffer they begin and end.
+func TestPipeliningOverTheBuffersEdges(t *testing.T) {
+	both(t, func(t *testing.T, u setup) {
+		_, address := u.serve(t, &recorder{})
+		c := u.dial(t, address)
+		const many = 400
+		go func() {
+			var all strings.Builder
+			for i := range many {
+				body := strings.Repeat("b", i*37%1500) + fmt.Sprintf("%d", i)
+				padding := strings.Repeat("p", i*53%700)
+				if i%3 == 0 {
+					fmt.Fprintf(&all, "%sX: %s\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", post, padding, len(body), body)
+				} else {
+					fmt.Fprintf(&all, "%sX: %s\r\nContent-Length: %d\r\n\r\n%s", post, padding, len(body), body)
+				}
+			}
+			_, _ = io.WriteString(c, all.String())
+		}()
+		for i := range many {
+			if body := c.body("POST"); body != strings.Repeat("b", i*37%1500)+fmt.Sprintf("%d", i) {
+				t.Fatalf("answer %d: found %.100q", i, body)
+			}
+		}
+	})
+}
+
+// What a face does wrong gets an error, and nothing is written twice.
+func TestMisuse(t *testing.T) {
+	_, address := setup{}.serve(t, handler(func(_ context.Context, x *wire.Exchange) {
+		e := x.Engine().(interface {
+			wire.Engine
+			wire.Streamer
+		})
+		if e.Flush() == nil || e.End(nil) == nil || e.Write(nil) == nil {
+			t.Error("before the answer: want errors")
+		}
+		if n, err := e.Read(nil); n != 0 || err != nil {
+			t.Errorf("no room: found %d %v", n, err)
+		}
+		for range 2 {
+			if _, err := io.ReadAll(x); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := e.WriteHead(200, fields("date", "today")); err != nil {
+			t.Error(err)
+		}
+		if e.WriteHead(200, nil) == nil || e.Respond(200, nil, nil) == nil {
+			t.Error("a second answer: want errors")
+		}
+		if err := errors.Join(e.Flush(), e.Flush(), e.End(nil)); err != nil {
+			t.Error(err)
+		}
+		if e.End(nil) == nil || e.Flush() == nil {
+			t.Error("after the answer: want errors")
+		}
+	}))
+	want := "HTTP/1.1 200 OK\r\nDate: today\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+	if a := raw(t, address, post+"Connection: close\r\nContent-Length: 1\r\n\r\na"); a != want {
+		t.Errorf("found %q", a)
+	}
 }
 
 func TestExpectContinue(t *testing.T) {

@@ -323,6 +323,56 @@ func mutations(f *testing.F) (headers []string) {
 	return headers
 }
 
+// expiring is a connection on which deadlines pass that were meant for an earlier read.
+type expiring struct {
+	script
+	fails   int
+	cleared int
+}
+
+func (e *expiring) Read(p []byte) (int, error) {
+	if e.fails--; e.fails >= 0 {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return e.script.Read(p)
+}
+func (e *expiring) SetReadDeadline(time.Time) error { e.cleared++; return nil }
+
+// A deadline that passes in another state than it was set in is overheard; one that is meant is not.
+func TestOverheardDeadlines(t *testing.T) {
+	e := &expiring{script: script{in: []byte("abc"), step: 10}, fails: 3}
+	c := New(Limits{}, nil).NewConn(e, nil, nil, nil).(*conn)
+	buf := make([]byte, 10)
+	c.cutAt.Store(inBody + 1)
+	if n, err := c.read(buf); n != 3 || err != nil || e.cleared != 3 {
+		t.Errorf("want it read after three deadlines, found %d %v, %d cleared", n, err, e.cleared)
+	}
+	e.fails = 1
+	c.enter(inBody)
+	if _, err := c.read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("want the deadline, found %v", err)
+	}
+	// One that is meant comes just when another is cleared.
+	c.enter(inCall)
+	e.fails = 1
+	race := &raced{expiring: e, c: c}
+	c.raw, c.nc = race, race
+	if _, err := c.read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("want the deadline, found %v", err)
+	}
+}
+
+// raced is a connection whose sweeper ends the read while a deadline is cleared.
+type raced struct {
+	*expiring
+	c *conn
+}
+
+func (r *raced) SetReadDeadline(time.Time) error {
+	r.c.cutAt.Store(r.c.state.Load() + 1)
+	return nil
+}
+
 func TestSplitHost(t *testing.T) {
 	for h, want := range map[string]string{
 		"a": "a ", "a.b:80": "a.b 80", "a.": "a ", "a.:80": "a 80", "[::1]": "[::1] ", "[::1]:80": "[::1] 80", "127.0.0.1:8080": "127.0.0.1 8080",

@@ -45,9 +45,6 @@ func (s *scanner) next(b []byte, lim *Limits) (int, *refusal) {
 		}
 		s.at = end + 1
 		if end == s.line+1 {
-			if s.lines == 0 {
-				return 0, malformed("the request line is empty")
-			}
 			if s.at > lim.HeaderBytes {
 				return 0, tooLarge(lim)
 			}
