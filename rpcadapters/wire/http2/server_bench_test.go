@@ -285,3 +285,18 @@ func BenchmarkServer(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkServerSweep is what a tick costs for a connection that is idle.
+func BenchmarkServerSweep(b *testing.B) {
+	p := NewServer(Limits{})
+	conns := make([]*serverConn, 10_000)
+	for i := range conns {
+		conns[i] = p.NewConn(&memConn{}, nil, nil, handler(hello)).(*serverConn)
+		conns[i].reader.Store(newFrameReader(nil, nil))
+		conns[i].greeted = true
+	}
+	now := time.Now()
+	for i := range b.N {
+		conns[i%len(conns)].Sweep(now)
+	}
+}

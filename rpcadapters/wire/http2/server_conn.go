@@ -354,7 +354,7 @@ func (c *serverConn) takeData(f *inFrame) error {
 			return errIdle
 		case c.ids.wasReset(f.stream) || c.leave.refuses(f.stream):
 			// It was on its way when our RST_STREAM was.
-			if !c.flood.spend() {
+			if len(f.payload) < tinyData && !c.flood.spend() {
 				return errFlood
 			}
 			return nil
@@ -412,7 +412,14 @@ func (c *serverConn) takeHeaders(f *inFrame) error {
 	c.waste.open(c.now)
 	c.flood.earn(1)
 	code, status := c.admit(s, f, held)
-	if code != NoError {
+	switch {
+	case code == RefusedStream && (!c.acked || len(c.streams) < c.server.limits.Streams):
+		// The client could not know.
+		c.release(s)
+		c.ids.reset(id)
+		c.w.batch = appendRSTStream(c.w.batch, id, code)
+		return c.crowded()
+	case code != NoError:
 		c.release(s)
 		c.reset(id, code)
 		return c.wasted()

@@ -692,3 +692,45 @@ func TestServerLargeBody(t *testing.T) {
 		t.Errorf("found %s", got)
 	}
 }
+
+// What polite clients do a lot of is no attack: bodies on their way when they were refused, credit in small pieces, a PING
+// for each piece of an answer.
+func TestServerPoliteClients(t *testing.T) {
+	t.Run("refused uploads", func(t *testing.T) {
+		s := serve(t, Limits{}, nil, hello)
+		r := dialRaw(t, s.address)
+		var b []byte
+		for id := uint32(1); id < 200; id += 2 {
+			r.headers(id, false, post()...)
+		}
+		for id := uint32(1); id < 200; id += 2 {
+			r.wantAnswer(id, "200")
+			for range 63 {
+				b = appendData(b, id, false, make([]byte, 1<<10), nil)
+			}
+		}
+		r.send(b)
+		r.sync()
+		if len(r.goAways) != 0 {
+			t.Errorf("found %v", r.goAways)
+		}
+	})
+	t.Run("credit and PING for every KiB", func(t *testing.T) {
+		s := serve(t, Limits{}, nil, func(_ context.Context, x *wire.Exchange) { _ = x.Respond(200, nil, make([]byte, 4<<20)) })
+		r := dialRaw(t, s.address)
+		r.stingy = true
+		r.headers(1, true, get()...)
+		for given := 0; !r.answer(1).ended; {
+			if !r.read() {
+				t.Fatalf("found %v %q %v", r.goAways, r.reason, r.ended)
+			}
+			var b []byte
+			for ; given+1024 <= len(r.answer(1).body); given += 1024 {
+				b = appendWindowUpdate(appendWindowUpdate(b, 0, 1024), 1, 1024)
+			}
+			if len(b) > 0 {
+				r.send(appendPing(b, false, make([]byte, 8)))
+			}
+		}
+	})
+}

@@ -25,7 +25,8 @@ type Limits struct {
 	HeadTimeout time.Duration
 	// IdleTimeout is for a connection without streams (300 s).
 	IdleTimeout time.Duration
-	// WriteTimeout is for a client to take anything of what is waiting for it, by its windows or by its socket (60 s).
+	// WriteTimeout is for a client to take what is waiting for it, by its windows or by its socket (60 s), and a second more
+	// for each KiB that it took.
 	WriteTimeout time.Duration
 	// MaxAge is when a connection is asked to leave, a tenth more or less; calls on it are finished (30 min).
 	MaxAge time.Duration
@@ -57,6 +58,12 @@ const (
 	wastedWithin = 2 * time.Millisecond
 	// emptyFrames is how many DATA frames in a row may be empty.
 	emptyFrames = 10
-	// answerCredit is how many control frames are forgiven for a frame of an answer: a client says what it took.
+	// answerCredit is how many control frames are forgiven for a frame of an answer, and one more for so many bytes of it:
+	// a client says what it took.
 	answerCredit = 10
+	creditBytes  = 512
+	// tinyData is what DATA has to bring not to count among the frames that are no part of a call, when nobody wants it.
+	tinyData = 64
+	// slowest is how many bytes a second of an answer a client has to take, beyond WriteTimeout.
+	slowest = 1 << 10
 )

@@ -151,6 +151,7 @@ type raw struct {
 	resets   map[uint32]http2.ErrCode
 	goAways  []http2.ErrCode
 	lastID   uint32 // of the last GOAWAY
+	reason   string // that it gave
 	pongs    int
 	acks     int
 	updates  map[uint32]uint32 // window updates by stream
@@ -295,7 +296,7 @@ func (r *raw) read() bool {
 		r.updates[f.StreamID] += f.Increment
 	case *http2.GoAwayFrame:
 		r.goAways = append(r.goAways, f.ErrCode)
-		r.lastID = f.LastStreamID
+		r.lastID, r.reason = f.LastStreamID, string(f.DebugData())
 	case *http2.RSTStreamFrame:
 		r.resets[f.StreamID] = f.ErrCode
 	case *http2.MetaHeadersFrame:

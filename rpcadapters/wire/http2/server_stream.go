@@ -64,8 +64,8 @@ type serverStream struct {
 	headSent bool
 	waiters  int       // goroutines that wait for cond
 	cond     sync.Cond // something has changed
-	// writing since: of waiting for the client to take something; zero: nobody waits.
-	writing time.Time
+	writing  time.Time // since when a writer waits for the client to take something; zero: none does
+	moved    int       // bytes that the client took since
 }
 
 func newServerStream() *serverStream { return &serverStream{ctx: new(wire.Context)} }
@@ -404,14 +404,14 @@ func (s *serverStream) push(p []byte, end, pieces bool) error {
 			continue
 		}
 		if burst > 0 {
+			s.moved += burst
 			burst = 0
-			s.writing = time.Time{}
 			c.w.unlockFlush() // what was appended, before waiting
 			c.w.mu.Lock()
 			continue
 		}
 		if s.writing.IsZero() {
-			s.writing = time.Now()
+			s.writing, s.moved = time.Now(), 0
 		}
 		s.wait()
 	}
@@ -464,7 +464,7 @@ func (s *serverStream) fill(out, p *[]byte, end bool) int {
 	*out, *p = (*out)[len(first):], (*p)[len(second):]
 	s.send -= sendWindow(k)
 	c.send -= sendWindow(k)
-	c.flood.earn(answerCredit)
+	c.flood.earn(answerCredit + k/creditBytes)
 	if last {
 		s.close()
 	}

@@ -97,7 +97,7 @@ func (s *serverStream) sweep(now time.Time, writeTimeout time.Duration) {
 	if s.ctx.Expire(now) {
 		s.wake()
 	}
-	if !s.writing.IsZero() && now.Sub(s.writing) >= writeTimeout {
+	if !s.writing.IsZero() && now.Sub(s.writing) >= writeTimeout+time.Duration(s.moved)*(time.Second/slowest) {
 		s.stuck = true
 		s.c.resetBy(s, Cancel)
 	}

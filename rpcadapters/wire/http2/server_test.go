@@ -579,6 +579,23 @@ func TestServerTimeouts(t *testing.T) {
 		r.headers(3, true, get()...)
 		r.wantAnswer(3, "200")
 	})
+	t.Run("a window that opens by drops", func(t *testing.T) {
+		done := make(chan error, 1)
+		s := serve(t, Limits{WriteTimeout: short}, nil, func(_ context.Context, x *wire.Exchange) {
+			done <- x.Respond(200, nil, make([]byte, 100_000))
+		})
+		r := dialRaw(t, s.address, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1})
+		r.stingy = true
+		r.headers(1, true, post()...)
+		for drops := 0; r.resets[1] == 0; drops++ {
+			r.sync()
+			_ = r.fr.WriteWindowUpdate(1, 1)
+			time.Sleep(5 * time.Millisecond)
+		}
+		if err := <-done; !errors.Is(err, errStuck) {
+			t.Errorf("found %v", err)
+		}
+	})
 	t.Run("a socket that is not read", func(t *testing.T) {
 		done := make(chan error, 1)
 		s := serve(t, Limits{WriteTimeout: short}, nil, func(_ context.Context, x *wire.Exchange) {
