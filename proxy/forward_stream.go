@@ -100,11 +100,11 @@ func (f *forward) attemptStream(ctx context.Context, c *rpc.Call, first *rpc.Mes
 			s.end(rpc.AsError(err))
 		}
 	}()
-	err = f.answers(c, s)
+	err = s.outcome(f.answers(c, s)) // before the requests are ended, which is an error of their own
 	up.Close()
 	c.Stream.Stop()
 	<-requests
-	return s.outcome(err), false
+	return err, false
 }
 
 // openStream begins the call on a node.

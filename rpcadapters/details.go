@@ -19,15 +19,26 @@ const ErrorDomain = "causeway"
 
 const typePrefix = "type.googleapis.com/google.rpc."
 
-// AppendDetails appends what the caller is told of e beside code and message, as encoded google.protobuf.Any: the details
-// that e came with, and on errors of the gateway's own a google.rpc.ErrorInfo with the reason and a google.rpc.BadRequest
-// with the places.
+// plain tells the reasons of errors that a server of the gRPC family would make itself, whoever it serves: callers get them
+// from the gateway as they would from the service, with code and message alone. (The suites of the field want it so.)
+func plain(reason string) bool {
+	switch reason {
+	case "", "CARDINALITY", "MALFORMED_MESSAGE", "MESSAGE_TOO_LARGE", "BODY_INCOMPLETE", "UNSUPPORTED_ENCODING", "UNSUPPORTED_VERSION",
+		"METHOD_NOT_FOUND", "METHOD_NOT_ALLOWED", "UNSUPPORTED_MEDIA_TYPE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL":
+		return true
+	}
+	return false
+}
+
+// AppendDetails appends what a caller of the gRPC family is told of e beside code and message, as encoded
+// google.protobuf.Any: the details that e came with, and on errors of the gateway's own a google.rpc.ErrorInfo with the
+// reason, unless plain says otherwise, and a google.rpc.BadRequest with the places.
 func AppendDetails(dst [][]byte, e *rpc.Error) [][]byte {
 	dst = append(dst, e.Details...)
 	if e.Bare {
 		return dst
 	}
-	if e.Reason != "" {
+	if !plain(e.Reason) {
 		info := appendText(nil, 1, e.Reason)
 		info = appendText(info, 2, ErrorDomain)
 		dst = append(dst, packAny("ErrorInfo", info))
