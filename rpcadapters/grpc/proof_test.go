@@ -106,12 +106,24 @@ func startWaiting(t *testing.T) string {
 	})
 }
 
-// startGRPCJS runs testdata/grpcjs/server.js, whose packages npm fetches when they are not there.
+// startGRPCJS runs testdata/grpcjs/server.js in bin/grpcjs, where npm puts its packages when they are not there.
 func startGRPCJS(t *testing.T) string {
 	t.Helper()
 	node := realserver.Need(t, "node", "nodejs")
 	npm := realserver.Need(t, "npm", "npm")
-	dir := filepath.Join("testdata", "grpcjs")
+	dir := filepath.Join("..", "..", "bin", "grpcjs")
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"package.json", "package-lock.json", "server.js"} {
+		b, err := os.ReadFile(filepath.Join("testdata", "grpcjs", name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	if _, err := os.Stat(filepath.Join(dir, "node_modules", "@grpc", "grpc-js", "package.json")); err != nil {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
