@@ -79,7 +79,7 @@ type gauges struct {
 // New makes a gateway that serves nothing yet: Start loads its configuration.
 func New(o Options) (*Gateway, error) {
 	g := &Gateway{opts: o, faces: o.Standard.Faces, log: o.Log, budget: rpc.NewBudget(math.MaxInt64)}
-	g.streams = &streams{log: o.Log}
+	g.streams = &streams{log: o.Log, quit: make(chan struct{})}
 	for _, f := range g.faces {
 		_, named := f.(rpcadapters.Named)
 		g.named = append(g.named, named)

@@ -201,7 +201,7 @@ func (g *Gateway) leaveListeners(gone []*listener) {
 					g.log.Error("panic while a listener was drained", "listener", l.conf.GetAddress(), "panic", r)
 				}
 			}()
-			g.drain(context.Background(), []*listener{l}, Stop{Grace: removedGrace})
+			g.drain(context.Background(), []*listener{l}, Stop{Grace: removedGrace}, func() {})
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			g.removed = slices.DeleteFunc(g.removed, func(r *listener) bool { return r == l })
@@ -210,8 +210,9 @@ func (g *Gateway) leaveListeners(gone []*listener) {
 }
 
 // Shutdown stops gracefully: it says that it is not ready, goes on for the delay, asks clients to leave with their next
-// answer, closes the listeners but not the connections, waits until these are gone or the grace is over, and then ends
-// what is left. When hurry ends, the remaining waits are cut short.
+// answer, closes the listeners but not the connections, and waits until these are gone or the grace is over. Shortly before
+// that the streams still open are told so in their own form, and then what is left is cut. When hurry ends, the remaining
+// waits are cut short.
 func (g *Gateway) Shutdown(hurry context.Context, stop Stop) {
 	g.draining.Store(true)
 	wait(hurry, stop.Delay)
@@ -224,8 +225,9 @@ func (g *Gateway) Shutdown(hurry context.Context, stop Stop) {
 	g.closed = true
 	listeners := slices.Concat(g.listeners, g.removed)
 	g.mu.Unlock()
-	g.drain(hurry, listeners, stop)
+	g.drain(hurry, listeners, stop, g.streams.endAll)
 	g.drains.Wait()
+	close(g.streams.quit)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if snap := g.snap.Load(); snap != nil {
@@ -233,7 +235,11 @@ func (g *Gateway) Shutdown(hurry context.Context, stop Stop) {
 	}
 }
 
-func (g *Gateway) drain(hurry context.Context, listeners []*listener, stop Stop) {
+// lastWords is how long before the end of the grace streams are told that it is over: a fifth of it, and this at most.
+const lastWords = time.Second
+
+// drain has the callers of listeners leave. endStreams ends streams with a status.
+func (g *Gateway) drain(hurry context.Context, listeners []*listener, stop Stop, endStreams func()) {
 	for _, l := range listeners {
 		l.server.Drain()
 	}
@@ -244,7 +250,10 @@ func (g *Gateway) drain(hurry context.Context, listeners []*listener, stop Stop)
 	for _, l := range listeners {
 		_ = l.ln.Close() // closed twice at worst
 	}
-	g.waitGone(hurry, listeners, time.Until(end))
+	tail := min(lastWords, stop.Grace/5)
+	g.waitGone(hurry, listeners, time.Until(end)-tail)
+	endStreams()
+	g.waitGone(hurry, listeners, min(tail, time.Until(end)))
 	ctx, cancel := context.WithDeadline(hurry, end)
 	defer cancel()
 	var wg sync.WaitGroup

@@ -18,9 +18,11 @@ import (
 type streams struct {
 	log *slog.Logger
 
-	mu      sync.Mutex
-	all     map[*stream]struct{}
-	looking bool
+	mu       sync.Mutex
+	all      map[*stream]struct{}
+	looking  bool
+	stopping bool          // the gateway is: no stream lasts
+	quit     chan struct{} // closed once nobody is to look any more
 }
 
 // stream is one streaming call in flight.
@@ -48,6 +50,9 @@ const streamTick = time.Second
 func (ss *streams) enter(s *stream) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
+	if ss.stopping {
+		defer s.end(stopping())
+	}
 	if ss.all == nil {
 		ss.all = map[*stream]struct{}{}
 	}
@@ -76,7 +81,13 @@ func (ss *streams) look() {
 	}()
 	t := time.NewTicker(streamTick)
 	defer t.Stop()
-	for now := range t.C {
+	for {
+		var now time.Time
+		select {
+		case now = <-t.C:
+		case <-ss.quit:
+			return
+		}
 		var idle []*stream
 		ss.mu.Lock()
 		if len(ss.all) == 0 {
@@ -96,17 +107,22 @@ func (ss *streams) look() {
 	}
 }
 
-// endAll ends every stream in flight because the gateway stops.
+// endAll ends every stream in flight, and each that begins from now on, because the gateway stops.
 func (ss *streams) endAll() {
 	ss.mu.Lock()
+	ss.stopping = true
 	all := make([]*stream, 0, len(ss.all))
 	for s := range ss.all {
 		all = append(all, s)
 	}
 	ss.mu.Unlock()
 	for _, s := range all {
-		s.end(rpc.Refuse(codes.Unavailable, "STOPPING", "the gateway is stopping"))
+		s.end(stopping())
 	}
+}
+
+func stopping() *rpc.Error {
+	return rpc.Refuse(codes.Unavailable, "STOPPING", "the gateway is stopping")
 }
 
 // Open is the number of streams in flight.

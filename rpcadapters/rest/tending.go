@@ -7,9 +7,9 @@ import (
 
 // tending looks after streams on which little happens: one goroutine for all of them, which runs while there are any.
 type tending struct {
-	mu      sync.Mutex
-	all     map[tended]struct{}
-	running bool
+	mu   sync.Mutex
+	all  map[tended]struct{}
+	stop chan struct{} // ends the goroutine; nil: there is none
 }
 
 // tended is a stream that is looked after. tend does not wait.
@@ -25,9 +25,9 @@ func (t *tending) add(s tended) {
 		t.all = map[tended]struct{}{}
 	}
 	t.all[s] = struct{}{}
-	if !t.running {
-		t.running = true
-		go t.run()
+	if t.stop == nil {
+		t.stop = make(chan struct{})
+		go t.run(t.stop)
 	}
 }
 
@@ -35,25 +35,30 @@ func (t *tending) remove(s tended) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.all, s)
+	if len(t.all) == 0 && t.stop != nil {
+		close(t.stop)
+		t.stop = nil
+	}
 }
 
-func (t *tending) run() {
+func (t *tending) run(stop <-chan struct{}) {
 	tick := time.NewTicker(tendEvery)
 	defer tick.Stop()
-	for now := range tick.C {
-		if !t.look(now) {
+	for {
+		select {
+		case <-stop:
 			return
+		case now := <-tick.C:
+			t.look(now)
 		}
 	}
 }
 
-// look looks at every stream, and tells whether there are any.
-func (t *tending) look(now time.Time) bool {
+// look looks at every stream.
+func (t *tending) look(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for s := range t.all {
 		s.tend(now)
 	}
-	t.running = len(t.all) > 0
-	return t.running
 }
