@@ -26,7 +26,10 @@ import (
 
 // TestMain also makes the test binary act as causeway, for the scripts.
 func TestMain(m *testing.M) {
-	testscript.Main(leakChecked{m}, map[string]func(){"causeway": func() { os.Exit(run(os.Args[1:])) }})
+	testscript.Main(leakChecked{m}, map[string]func(){
+		"causeway":         func() { os.Exit(run(os.Args[1:])) },
+		conformanceCommand: conformanceServer,
+	})
 }
 
 // leakChecked runs the tests and fails if they leave goroutines behind.

@@ -13,7 +13,9 @@ import (
 	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/registry/static"
 	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/connect"
 	"github.com/causeway-gateway/causeway/rpcadapters/grpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/grpcweb"
 	"github.com/causeway-gateway/causeway/rpcadapters/rest"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/http1"
@@ -28,9 +30,15 @@ func standard() (*proxy.Standard, error) {
 	if err != nil {
 		return nil, err
 	}
+	connectFace, err := connect.NewFace()
+	if err != nil {
+		return nil, err
+	}
 	return &proxy.Standard{
 		Faces: []rpcadapters.Face{
 			grpc.NewFace(),
+			grpcweb.NewFace(),
+			connectFace,
 			restFace, // takes what no other face does: last
 		},
 		Adapters: []rpcadapters.Adapter{

@@ -210,6 +210,13 @@ const maxTimeout = time.Hour
 
 func (k *checker) timeout(path string, d *durationpb.Duration) { k.between(path, d, maxTimeout) }
 
+// callTimeout is timeout for the keys where 0s means none.
+func (k *checker) callTimeout(path string, d *durationpb.Duration) {
+	if d.GetSeconds() != 0 || d.GetNanos() != 0 {
+		k.timeout(path, d)
+	}
+}
+
 // between checks that a time is more than nothing and at most so much.
 func (k *checker) between(path string, d *durationpb.Duration, most time.Duration) {
 	if d == nil || k.failed(path) {

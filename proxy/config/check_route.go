@@ -36,7 +36,7 @@ func (k *checker) route(path string, r *configv1.Route) {
 		k.reference(path+".service", "service", r.GetService(), k.service)
 	}
 	k.plugins(path+".plugins", r.GetPlugins())
-	k.timeout(path+".timeout", r.GetTimeout())
+	k.callTimeout(path+".timeout", r.GetTimeout())
 	k.passed(path+".request_headers", r.GetRequestHeaders())
 	k.passed(path+".response_headers", r.GetResponseHeaders())
 	k.limit(path+".max_body", r.GetMaxBody(), math.MaxInt32)
@@ -49,7 +49,7 @@ func (k *checker) defaults(path string, d *configv1.Defaults) {
 	if d == nil || k.failed(path) {
 		return
 	}
-	k.timeout(path+".timeout", d.GetTimeout())
+	k.callTimeout(path+".timeout", d.GetTimeout())
 	k.passed(path+".request_headers", d.GetRequestHeaders())
 	k.passed(path+".response_headers", d.GetResponseHeaders())
 	k.limit(path+".max_body", d.GetMaxBody(), math.MaxInt32)

@@ -309,7 +309,7 @@ func (x *Config) GetReflection() bool {
 // Defaults are what routes take over, key by key, where they say nothing: a route's own `json` or `rest` stands alone.
 type Defaults struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How long a unary call may take. Default 15s. A caller may ask for less.
+	// How long a unary call may take. Default 15s; 0s: no limit but the caller's own. A caller may ask for less.
 	Timeout *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Bytes of a request body. Default 4194304.
 	MaxBody int64 `protobuf:"varint,2,opt,name=max_body,json=maxBody,proto3" json:"max_body,omitempty"`
@@ -1321,7 +1321,7 @@ type Route struct {
 	Service string `protobuf:"bytes,7,opt,name=service,proto3" json:"service,omitempty"`
 	// Plugins that its calls pass after the global ones, outermost first.
 	Plugins []*Plugin `protobuf:"bytes,8,rep,name=plugins,proto3" json:"plugins,omitempty"`
-	// How long a unary call may take. Default 15s. A caller may ask for less.
+	// How long a unary call may take. Default 15s; 0s: no limit but the caller's own. A caller may ask for less.
 	Timeout *durationpb.Duration `protobuf:"bytes,9,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Bounds on its streams.
 	Stream *StreamOptions `protobuf:"bytes,15,opt,name=stream,proto3" json:"stream,omitempty"`
