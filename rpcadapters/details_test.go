@@ -65,6 +65,7 @@ func TestAppendGRPCStatus(t *testing.T) {
 				anyOf(t, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "a[0].b", Description: "want c"}, {Description: "\uFFFD"}, {}}}),
 			}},
 		},
+		{"as any server would make it", rpc.Refuse(codes.Unimplemented, "CARDINALITY", "m"), "12", "m", nil},
 		{"of the gateway, bare", &rpc.Error{Code: codes.InvalidArgument, Message: "m", Reason: "R", Bare: true}, "3", "m", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
