@@ -51,10 +51,12 @@ type serverConn struct {
 	// For Sweep to see without the lock, so that it costs next to nothing for connections that are idle.
 	alarm  atomic.Int64 // when to look next, see monotonic
 	active atomic.Int32 // len(streams) + running
-	over   atomic.Bool  // the connection is lost or being ended: nothing is taken up any more
-	reader atomic.Pointer[frameReader]
-	begun  heldUp    // a head that has come in part
-	cutAt  time.Time // when the connection is cut, whatever the client does; zero: it is not being ended
+	// parting: the client has been asked to leave.
+	parting atomic.Bool
+	over    atomic.Bool // the connection is lost or being ended: nothing is taken up any more
+	reader  atomic.Pointer[frameReader]
+	begun   heldUp    // a head that has come in part
+	cutAt   time.Time // when the connection is cut, whatever the client does; zero: it is not being ended
 }
 
 // Serve reads requests until the connection ends. It returns when the last call's handler has.

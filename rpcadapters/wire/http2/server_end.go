@@ -50,6 +50,7 @@ func (l *leaving) ask(c *serverConn, now time.Time) {
 		return
 	}
 	l.state, l.since = asked, now
+	c.parting.Store(true)
 	c.w.batch = appendGoAway(c.w.batch, maxStreamID, NoError, "")
 	c.w.batch = appendPing(c.w.batch, false, leavePing[:])
 	c.lookBy(now.Add(roundTrip))
@@ -181,8 +182,9 @@ func (c *serverConn) Drain() {
 	c.w.unlockKick()
 }
 
-// Idle implements wire.Conn.
-func (c *serverConn) Idle() bool { return c.active.Load() == 0 && !c.midHead() }
+// Idle implements wire.Conn. While the client is being told to leave a request may be on its way, so the connection is not
+// idle until it has ended, by itself.
+func (c *serverConn) Idle() bool { return c.active.Load() == 0 && !c.parting.Load() && !c.midHead() }
 
 // spawn has a worker write the batch.
 func (c *serverConn) spawn() { c.server.workers.run(c) }
