@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -128,7 +130,7 @@ func canned(c net.Conn, kind string) {
 			out = rawFrame(out, 0, 0, id, body)
 			if kind == "differ" {
 				calls++
-				out = rawFrame(out, 1, 5, id, literal(ok[:len(ok):len(ok)], "x-call", fmt.Sprint(calls)))
+				out = rawFrame(out, 1, 5, id, literal(slices.Clip(ok), "x-call", strconv.Itoa(calls)))
 			} else {
 				out = rawFrame(out, 1, 5, id, ok)
 			}
@@ -184,6 +186,7 @@ func BenchmarkUnary(b *testing.B) {
 	const callers = 64
 	request := make([]byte, 108)
 	run := func(b *testing.B, one func(caller int) error) {
+		b.Helper()
 		b.ReportAllocs()
 		before := cpu(b)
 		var wg sync.WaitGroup
@@ -202,12 +205,13 @@ func BenchmarkUnary(b *testing.B) {
 	}
 	ours := func(kind string) func(*testing.B) {
 		return func(b *testing.B) {
+			b.Helper()
 			tr := dial(b, rpcadapters.Target{Address: startCanned(b, kind)})
 			calls := make([]*rpc.Call, callers)
 			contexts := make([]*wire.Context, callers)
 			replies := make([]rpc.Reply, callers)
 			for i := range calls {
-				calls[i] = call("/bench.v1.Orders/Place", "traceparent", fmt.Sprintf("00-4bf92f3577b34da6a3ce929d0e0e%04d-00f067aa0ba902b7-01", i), "x-request-id", fmt.Sprint(i))
+				calls[i] = call("/bench.v1.Orders/Place", "traceparent", fmt.Sprintf("00-4bf92f3577b34da6a3ce929d0e0e%04d-00f067aa0ba902b7-01", i), "x-request-id", strconv.Itoa(i))
 				contexts[i] = callContext()
 			}
 			req := &rpc.Message{Data: request}

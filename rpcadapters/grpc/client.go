@@ -65,7 +65,7 @@ func (t *transport) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, ou
 	call := t.cl.Get()
 	defer t.cl.Put(call)
 	var err error
-	if call.Head, call.HeadSize, err = t.appendHead(call.Head, ctx, c, req.Comp); err != nil {
+	if call.Head, call.HeadSize, err = t.appendHead(ctx, call.Head, c, req.Comp); err != nil {
 		return err
 	}
 	putPrefix(&call.Prefix, req)
@@ -139,7 +139,7 @@ func (t *transport) Open(ctx context.Context, c *rpc.Call) (rpcadapters.ClientSt
 	call := t.cl.Get() // for its buffer
 	defer t.cl.Put(call)
 	var err error
-	if call.Head, call.HeadSize, err = t.appendHead(call.Head, ctx, c, rpc.Identity); err != nil {
+	if call.Head, call.HeadSize, err = t.appendHead(ctx, call.Head, c, rpc.Identity); err != nil {
 		return nil, err
 	}
 	s, err := t.cl.Open(ctx, call.Head, call.HeadSize)

@@ -38,10 +38,10 @@ func single(body []byte, head *http2.Head) (packed bool, e *rpc.Error) {
 	if e != nil {
 		return false, e
 	}
-	switch n := uint64(binary.BigEndian.Uint32(body[1:])); {
-	case n > uint64(len(body)-prefixLen):
+	switch n := int64(binary.BigEndian.Uint32(body[1:])); {
+	case n > int64(len(body)-prefixLen):
 		return false, misshapen("a message of %d bytes, cut after %d", n, len(body)-prefixLen)
-	case n < uint64(len(body)-prefixLen):
+	case n < int64(len(body)-prefixLen):
 		return false, misshapen("more than one message in the answer to a unary call")
 	}
 	return packed, nil

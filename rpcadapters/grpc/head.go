@@ -66,7 +66,7 @@ func (t *transport) head(method string) *constHead {
 const userAgent = "causeway"
 
 // appendHead appends the header block of a call and returns its size as a header list.
-func (t *transport) appendHead(dst []byte, ctx context.Context, c *rpc.Call, comp rpc.Compression) ([]byte, int, error) {
+func (t *transport) appendHead(ctx context.Context, dst []byte, c *rpc.Call, comp rpc.Compression) ([]byte, int, error) {
 	h := t.head(c.Method.Name)
 	dst = append(dst, h.block...)
 	size := h.size

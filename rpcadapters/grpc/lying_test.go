@@ -375,6 +375,7 @@ func lies() []lie {
 
 // Whatever a server answers: no lie looks like success, and each fault is called by its name.
 func TestLyingServer(t *testing.T) {
+	t.Parallel()
 	for _, tc := range lies() {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -28,6 +28,7 @@ func full() bool { return os.Getenv("CAUSEWAY_PROOF") == "1" }
 // TestProofHungCalls has calls hang on servers with default settings, which end a connection that sends too many PINGs; then
 // the connection is idle. In full: 30 s of hung calls, 10 minutes idle.
 func TestProofHungCalls(t *testing.T) {
+	t.Parallel()
 	hang, idle := 5*time.Second, 2*time.Second
 	if full() {
 		hang, idle = 30*time.Second, 10*time.Minute

@@ -422,3 +422,26 @@ func TestServerUnaryAllocations(t *testing.T) {
 		t.Errorf("found %d, %d bytes", e.Status, e.Out.Len())
 	}
 }
+
+// BenchmarkServerUnary is what the face adds to a unary call.
+func BenchmarkServerUnary(b *testing.B) {
+	m := adaptertest.Method(b, adaptertest.Schema(b), adaptertest.Unary)
+	h := handler(func(ctx context.Context, c *rpc.Call) error {
+		req, err := c.Body.Message(ctx, c.Method.Input)
+		if err == nil {
+			c.Reply.Message = req.Retain()
+		}
+		return err
+	})
+	e := &adaptertest.Engine{}
+	face := grpc.NewFace()
+	header := head("user-agent", "x", "authorization", "y", "traceparent", "z")
+	body := framed(b, 0, request(b, "hello", 7))
+	matched := e.Matched(m)
+	ctx := b.Context()
+	b.ReportAllocs()
+	for b.Loop() {
+		e.Reset("POST", adaptertest.Unary, "HTTP/2.0", header, body)
+		face.Serve(ctx, &e.X, matched, h)
+	}
+}

@@ -60,7 +60,7 @@ func ending(head, trailer *http2.Head, body bool) *rpc.Error {
 	}
 	e := &rpc.Error{
 		Code: codes.Code(native), Message: decodeMessage(message),
-		Class: rpc.Business, Executed: true, Native: int32(native), //nolint:gosec // 31 bits
+		Class: rpc.Business, Executed: true, Native: int32(native),
 	}
 	if native == 0 { // "00"
 		return misshapen("grpc-status %q", code)
@@ -132,9 +132,9 @@ func appendDetails(dst [][]byte, header string, code uint64) [][]byte {
 		case num == codeField && typ == protowire.VarintType:
 			found, size = protowire.ConsumeVarint(b)
 		case num == detailsField && typ == protowire.BytesType:
-			var any []byte
-			any, size = protowire.ConsumeBytes(b)
-			dst = append(dst, any)
+			var detail []byte
+			detail, size = protowire.ConsumeBytes(b)
+			dst = append(dst, detail)
 		default:
 			size = protowire.ConsumeFieldValue(num, typ, b)
 		}

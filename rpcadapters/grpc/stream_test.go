@@ -10,10 +10,10 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
-	"fmt"
 	"io"
 	"math/big"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -367,10 +367,11 @@ func TestTLS(t *testing.T) {
 	tr := dial(t, rpcadapters.Target{Address: s.Address, TLS: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}}, MaxMessage: 8 << 20})
 	var wg sync.WaitGroup
 	for i := range 20 {
+		text := strconv.Itoa(i)
 		wg.Go(func() {
 			for range 20 {
 				var out echov1.CallReply
-				if _, err := invoke(t.Context(), t, tr, call(echov1.Echo_Call_FullMethodName), &echov1.CallRequest{Text: fmt.Sprint(i), Fill: 20_000}, &out); err != nil || out.GetText() != fmt.Sprint(i) || out.GetInstance() != "secure" {
+				if _, err := invoke(t.Context(), t, tr, call(echov1.Echo_Call_FullMethodName), &echov1.CallRequest{Text: text, Fill: 20_000}, &out); err != nil || out.GetText() != text || out.GetInstance() != "secure" {
 					t.Errorf("found %q, %v", out.GetText(), err)
 				}
 			}

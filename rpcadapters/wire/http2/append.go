@@ -3,8 +3,8 @@ package http2
 import "encoding/binary"
 
 func appendFrameHeader(dst []byte, length int, typ frameType, flags uint8, stream uint32) []byte {
-	return append(dst, byte(length>>16), byte(length>>8), byte(length), byte(typ), flags,
-		byte(stream>>24), byte(stream>>16), byte(stream>>8), byte(stream))
+	return append(dst, byte(length>>16), byte(length>>8), byte(length), byte(typ), flags, //nolint:gosec // byte by byte
+		byte(stream>>24), byte(stream>>16), byte(stream>>8), byte(stream)) //nolint:gosec // byte by byte
 }
 
 // appendData appends one DATA frame of the two pieces together, at most the peer's frame size.

@@ -108,9 +108,9 @@ func (c *clientConn) sendBody(s *stream) {
 		s.prefix, s.body = s.prefix[len(p):], s.body[len(b):]
 		s.sentEnd = s.last && n == left
 		c.w.batch = appendData(c.w.batch, s.id, s.sentEnd, p, b)
-		s.send -= sendWindow(n) //nolint:gosec // at most a frame
-		c.send -= sendWindow(n) //nolint:gosec // at most a frame
-		c.guard.earn(4)         // it may answer with a WINDOW_UPDATE for the stream and one for the connection, and more
+		s.send -= sendWindow(n)
+		c.send -= sendWindow(n)
+		c.guard.earn(4) // it may answer with a WINDOW_UPDATE for the stream and one for the connection, and more
 	}
 }
 

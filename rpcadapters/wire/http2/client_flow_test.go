@@ -12,7 +12,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-func open(t *testing.T, ctx context.Context, cl *Client) *Stream {
+func open(ctx context.Context, t *testing.T, cl *Client) *Stream {
 	t.Helper()
 	s, err := cl.Open(ctx, requestHead, 0)
 	if err != nil {
@@ -48,7 +48,7 @@ func mirrorBody(p *upConn) {
 			}
 		case *http2.DataFrame:
 			pending = append(pending, f.Data()...)
-			if n := uint32(f.Length); n > 0 {
+			if n := f.Length; n > 0 {
 				_ = p.fr.WriteWindowUpdate(0, n)
 				_ = p.fr.WriteWindowUpdate(id, n)
 			}
@@ -66,7 +66,7 @@ func mirrorBody(p *upConn) {
 // One goroutine sends while another receives, far beyond all windows.
 func TestStreamBothWays(t *testing.T) {
 	u := startUpstream(t, nil, mirrorBody)
-	s := open(t, short(t), newTestClient(t, u.address))
+	s := open(short(t), t, newTestClient(t, u.address))
 	const total = 3 << 20
 	want := make([]byte, total)
 	for i := range want {
@@ -120,7 +120,7 @@ func TestUnreadStreamHoldsItsWindow(t *testing.T) {
 		}
 	})
 	cl := newTestClient(t, u.address)
-	s := open(t, short(t), cl)
+	s := open(short(t), t, cl)
 	if err := s.CloseSend(); err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestBlockedSenderIsLetGo(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			s := open(t, ctx, cl)
+			s := open(ctx, t, cl)
 			id := <-begin
 			done := make(chan error, 2)
 			go func() { done <- s.Send(nil, make([]byte, 100)) }()
@@ -193,7 +193,7 @@ func TestAbandonedStreamEndsWithItsContext(t *testing.T) {
 		}
 	})
 	ctx, cancel := context.WithCancel(t.Context())
-	s := open(t, ctx, newTestClient(t, u.address))
+	s := open(ctx, t, newTestClient(t, u.address))
 	cancel()
 	if code := <-codes; code != http2.ErrCodeCancel {
 		t.Errorf("found %v", code)
@@ -209,7 +209,7 @@ func TestBrokenStream(t *testing.T) {
 		p.head(id, false)
 		_ = p.fr.WriteData(id, false, []byte("hello"))
 	})
-	s := open(t, short(t), newTestClient(t, u.address))
+	s := open(short(t), t, newTestClient(t, u.address))
 	if err := s.CloseSend(); err != nil {
 		t.Fatal(err)
 	}

@@ -193,7 +193,7 @@ func contentLength(m rpc.Metadata) (n int64, ok bool) {
 		if err != nil || n >= 0 {
 			return 0, false
 		}
-		n = int64(v) //nolint:gosec // 63 bits
+		n = int64(v)
 	}
 	return n, true
 }

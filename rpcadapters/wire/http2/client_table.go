@@ -1,5 +1,7 @@
 package http2
 
+import "slices"
+
 // streamTable finds streams by id. Streams are chained in buckets, so that it allocates only when it grows.
 type streamTable struct {
 	buckets []*stream
@@ -83,10 +85,5 @@ func (r *resetRing) has(id uint32) bool {
 	if id <= r.lost {
 		return true
 	}
-	for _, v := range r.ids[:min(r.n, uint32(len(r.ids)))] {
-		if v == id {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.ids[:min(r.n, uint32(len(r.ids)))], id)
 }

@@ -60,9 +60,9 @@ func appendString(dst []byte, s string) []byte {
 func appendInt(dst []byte, high byte, n uint, v uint64) []byte {
 	limit := uint64(1)<<n - 1
 	if v < limit {
-		return append(dst, high|byte(v))
+		return append(dst, high|byte(v)) //nolint:gosec // below the limit of a byte
 	}
-	dst = append(dst, high|byte(limit))
+	dst = append(dst, high|byte(limit)) //nolint:gosec // at most 8 bits
 	for v -= limit; v >= 0x80; v >>= 7 {
 		dst = append(dst, byte(v)|0x80)
 	}

@@ -9,8 +9,8 @@ const rawWrites = true
 // rawWrite writes what the socket takes; again: it takes nothing now.
 func rawWrite(fd uintptr, p []byte) (n int, again bool, err error) {
 	for {
-		n, err = syscall.Write(int(fd), p) //nolint:gosec // a file descriptor is a small number
-		switch err {                       //nolint:errorlint // a system call returns the number itself
+		n, err = syscall.Write(int(fd), p)
+		switch err {
 		case nil:
 			return n, n == 0, nil
 		case syscall.EINTR:

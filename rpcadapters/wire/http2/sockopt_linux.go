@@ -10,7 +10,7 @@ const userTimeoutMillis = 3000
 func control(_, _ string, c syscall.RawConn) error {
 	var err error
 	if cerr := c.Control(func(fd uintptr) {
-		err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, userTimeoutMillis) //nolint:gosec // a file descriptor is a small number
+		err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, userTimeoutMillis)
 	}); cerr != nil {
 		return cerr
 	}
