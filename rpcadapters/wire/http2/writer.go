@@ -79,10 +79,8 @@ func (w *writer) unlockFlush() {
 	w.mu.Unlock()
 	switch {
 	case !mine:
-	case w.raw != nil:
+	case w.raw != nil || w.direct:
 		w.flush()
-	case w.direct:
-		w.drain()
 	default:
 		w.hand(nil)
 	}
@@ -121,7 +119,7 @@ func (w *writer) finish() {
 // rounds is how often one caller writes for others before it goes about its own business.
 const rounds = 4
 
-// flush writes batches in the caller's goroutine, without waiting for the network.
+// flush writes batches in the caller's goroutine, without waiting for the network unless direct.
 func (w *writer) flush() {
 	for range rounds {
 		runtime.Gosched()
@@ -129,7 +127,7 @@ func (w *writer) flush() {
 		if out == nil {
 			return
 		}
-		n, err := w.raw.write(out)
+		n, err := w.write(out)
 		if err != nil {
 			w.fail(err)
 			return
@@ -141,6 +139,14 @@ func (w *writer) flush() {
 		w.give(out)
 	}
 	w.hand(nil)
+}
+
+// write writes what is taken at once, or all of it where that cannot be.
+func (w *writer) write(p []byte) (int, error) {
+	if w.raw != nil {
+		return w.raw.write(p)
+	}
+	return w.conn.Write(p)
 }
 
 // drain writes what is left of a batch, and further batches until there are none, in a goroutine that may wait.
