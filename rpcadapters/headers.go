@@ -137,7 +137,7 @@ func AppendResponseHeaders(dst, metadata rpc.Metadata, listed []string, prefix s
 func AppendResponseMetadata(dst, metadata rpc.Metadata, prefix string) rpc.Metadata {
 	for i := range metadata {
 		key, value := metadata[i].Key, metadata[i].Value
-		if responseForbidden(key) {
+		if responseForbidden(key) || prefix == "" && key == "x-request-id" { // every answer has one already
 			continue
 		}
 		if strings.HasSuffix(key, "-bin") {

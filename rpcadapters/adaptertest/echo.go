@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"testing"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
+	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/transcode/schema"
 )
@@ -154,4 +156,51 @@ func asked(ctx context.Context, req *rpc.Message) error {
 		return err
 	}
 	return &rpc.Error{Code: code, Message: message, Details: [][]byte{raw}, Class: rpc.Business, Executed: true}
+}
+
+// Pass answers every request with itself and waits for nothing: for fuzzing.
+type Pass struct{}
+
+// Handle implements rpc.Handler.
+func (Pass) Handle(ctx context.Context, c *rpc.Call) error {
+	if c.Stream == nil {
+		m, err := c.Body.Message(ctx, c.Method.Input)
+		if err == nil {
+			c.Reply.Message = m.Retain()
+		}
+		return err
+	}
+	for {
+		var m rpc.Message
+		err := c.Stream.Recv(&m)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = c.Stream.Send(&m, false)
+			m.Free()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// ServeAnything serves one request that may be anything, and holds the face to one whole answer, with nothing held
+// afterwards. kind chooses the method.
+func ServeAnything(t testing.TB, face rpcadapters.Face, s *schema.Schema, kind uint8, verb, query string, header rpc.Metadata, body []byte) {
+	t.Helper()
+	methods := [...]string{Unary, Safe, Server, Client, Bidi}
+	method := methods[int(kind)%len(methods)]
+	e := &Engine{Piece: int(kind)%7 + 1}
+	e.Reset(verb, method, "HTTP/2.0", header, body)
+	e.X.HTTP.Query = query
+	if !face.Match(&e.X) {
+		return
+	}
+	m := e.Matched(Method(t, s, method))
+	face.Serve(t.Context(), &e.X, m, Pass{})
+	if e.Done != 1 || e.Status == 0 || !e.Ended || e.Aborted || m.Options.Budget.Used() != 0 {
+		t.Errorf("told %d times, status %d, ended %v, aborted %v, %d bytes held", e.Done, e.Status, e.Ended, e.Aborted, m.Options.Budget.Used())
+	}
 }

@@ -552,3 +552,32 @@ func FuzzQuery(f *testing.F) {
 		}
 	})
 }
+
+// Whatever a request's head and body are, it gets one answer, and nothing is held afterwards.
+func FuzzServe(f *testing.F) {
+	face, types := newFace(f), adaptertest.Schema(f)
+	f.Add(uint8(0), "application/proto", "gzip", "br", "1000", "", []byte("\x0a\x01a"))
+	f.Add(uint8(0), "application/json", "", "", "", "", []byte(`{"text":"a"}`))
+	f.Add(uint8(129), "", "", "", "", "connect=v1&encoding=json&message=%7B%7D", []byte{})
+	f.Add(uint8(130), "", "", "", "", "connect=v1&encoding=proto&base64=1&compression=gzip&message=AAAA", []byte{})
+	f.Add(uint8(2), "application/connect+proto", "gzip", "zstd,gzip", "", "", framed(0, []byte("\x18\x02")))
+	f.Add(uint8(4), "application/connect+json", "", "", "", "", framed(0, []byte("{}"), []byte("[]")))
+	f.Fuzz(func(t *testing.T, kind uint8, typ, encoding, accept, timeout, query string, body []byte) {
+		verb := "POST"
+		if kind > 127 {
+			verb = "GET"
+		}
+		header := rpc.Metadata{
+			{Key: "content-type", Value: typ},
+			{Key: "connect-protocol-version", Value: "1"},
+			{Key: "content-encoding", Value: encoding},
+			{Key: "connect-content-encoding", Value: encoding},
+			{Key: "accept-encoding", Value: accept},
+			{Key: "connect-accept-encoding", Value: accept},
+		}
+		if timeout != "" {
+			header.Add("connect-timeout-ms", timeout)
+		}
+		adaptertest.ServeAnything(t, face, types, kind, verb, query, header, body)
+	})
+}

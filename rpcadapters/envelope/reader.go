@@ -104,6 +104,9 @@ func (r *Reader) next(dst *rpc.Buffer) (byte, error) {
 	}
 }
 
+// atEnd tells whether it is known that nothing follows.
+func (r *Reader) atEnd() bool { return r.eof && r.ahead == nil }
+
 // ended is the error of a body that ends within or before a message.
 func ended(have, total int) error {
 	switch {

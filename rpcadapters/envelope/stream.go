@@ -109,6 +109,10 @@ func (s *Stream) Frame(buf *rpc.Buffer) (flags byte, err error) {
 
 // end waits for the end of the body.
 func (s *Stream) end() error {
+	if s.reader.atEnd() {
+		s.fault = io.EOF
+		return nil
+	}
 	more := rpc.GetBuffer()
 	defer more.Free()
 	_, err := s.reader.Next(more)

@@ -445,3 +445,20 @@ func BenchmarkServerUnary(b *testing.B) {
 		face.Serve(ctx, &e.X, matched, h)
 	}
 }
+
+// Whatever a request's head and body are, it gets one answer, and nothing is held afterwards.
+func FuzzServe(f *testing.F) {
+	face, types := grpc.NewFace(), adaptertest.Schema(f)
+	f.Add(uint8(0), "", "", "", "1S", framed(f, 0, []byte("\x0a\x01a")))
+	f.Add(uint8(0), "+json", "", "", "", framed(f, 0, []byte(`{"text":"a"}`)))
+	f.Add(uint8(2), "+proto", "gzip", "gzip", "", framed(f, 1, []byte("\x18\x02")))
+	f.Add(uint8(4), "", "zstd", "", "", framed(f, 0, nil, []byte("\x18\x02")))
+	f.Fuzz(func(t *testing.T, kind uint8, sub, encoding, accept, timeout string, body []byte) {
+		typ := "application/grpc"
+		header := rpc.Metadata{{Key: "content-type", Value: typ + sub}, {Key: "grpc-encoding", Value: encoding}, {Key: "grpc-accept-encoding", Value: accept}}
+		if timeout != "" {
+			header.Add("grpc-timeout", timeout)
+		}
+		adaptertest.ServeAnything(t, face, types, kind, "POST", "", header, body)
+	})
+}

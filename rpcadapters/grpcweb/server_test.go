@@ -398,3 +398,24 @@ type pieces2 struct {
 }
 
 func (p *pieces2) Read(to []byte) (int, error) { return p.r.Read(to[:min(len(to), p.n)]) }
+
+// Whatever a request's head and body are, it gets one answer, and nothing is held afterwards.
+func FuzzServe(f *testing.F) {
+	face, types := NewFace(), adaptertest.Schema(f)
+	f.Add(uint8(0), "", "", "", "1S", false, framed(0, []byte("\x0a\x01a")))
+	f.Add(uint8(0), "+json", "", "", "", false, framed(0, []byte(`{"text":"a"}`)))
+	f.Add(uint8(2), "+proto", "gzip", "gzip", "", false, framed(1, []byte("\x18\x02")))
+	f.Add(uint8(4), "", "zstd", "", "", false, framed(0, nil, []byte("\x18\x02")))
+	f.Add(uint8(2), "+proto", "", "", "", true, []byte("AAAAAAIYAQ=="))
+	f.Fuzz(func(t *testing.T, kind uint8, sub, encoding, accept, timeout string, text bool, body []byte) {
+		typ := "application/grpc-web"
+		if text {
+			typ += "-text"
+		}
+		header := rpc.Metadata{{Key: "content-type", Value: typ + sub}, {Key: "grpc-encoding", Value: encoding}, {Key: "grpc-accept-encoding", Value: accept}}
+		if timeout != "" {
+			header.Add("grpc-timeout", timeout)
+		}
+		adaptertest.ServeAnything(t, face, types, kind, "POST", "", header, body)
+	})
+}
