@@ -6,11 +6,8 @@ import (
 	"strconv"
 	"strings"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
@@ -21,27 +18,6 @@ import (
 
 // statusClientGone is what the log says when the caller did not wait for the answer; nobody receives it.
 const statusClientGone = 499
-
-// standardDetails compiles the messages of google/rpc/error_details.proto and what they import.
-func standardDetails() (*schema.Schema, error) {
-	files := new(protoregistry.Files)
-	var add func(fd protoreflect.FileDescriptor) error
-	add = func(fd protoreflect.FileDescriptor) error {
-		if _, err := files.FindFileByPath(fd.Path()); err == nil {
-			return nil
-		}
-		for i := range fd.Imports().Len() {
-			if err := add(fd.Imports().Get(i).FileDescriptor); err != nil {
-				return err
-			}
-		}
-		return files.RegisterFile(fd)
-	}
-	if err := add(errdetails.File_google_rpc_error_details_proto); err != nil {
-		return nil, err
-	}
-	return schema.New(files)
-}
 
 // answer writes what the chain came back with and says what was sent.
 func (f *Face) answer(c *call, err error) rpc.Sent {

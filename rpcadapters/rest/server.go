@@ -33,7 +33,7 @@ type Face struct {
 
 // New makes the face.
 func New() (*Face, error) {
-	details, err := standardDetails()
+	details, err := rpcadapters.StandardDetails()
 	if err != nil {
 		return nil, err
 	}
