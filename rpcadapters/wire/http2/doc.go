@@ -21,13 +21,14 @@
 //   - AppendField, AppendIndexed and their like encode header fields without state, so that parts can be made in advance.
 //   - floodGuard counts frames that cost the receiver more than the sender and are no part of a call.
 //
+// Whoever reads never blocks and never writes; whoever writes never waits for the network longer than it takes to hand
+// bytes to the kernel, so deadlines hold while a peer does not read.
+//
 // # The server
 //
 // One goroutine of a connection reads and acts on frames; each request's call runs on a worker, a goroutine that the
 // server keeps from call to call. A stream's state is guarded by the connection's lock; a worker that waits, for a body or
 // for a window, waits on the stream's condition. Time comes from outside: Sweep ends what is overdue. What a client may ask
-// for is in Limits. There is no way in by "Upgrade: h2c", only ALPN and prior knowledge.
-//
-// Whoever reads never blocks and never writes; whoever writes never waits for the network longer than it takes to hand
-// bytes to the kernel, so deadlines hold while a peer does not read.
+// for is in Limits. Over TLS a worker writes itself and may wait for the network; its answer is in the batch by then. There
+// is no way in by "Upgrade: h2c", only ALPN and prior knowledge.
 package http2
