@@ -175,21 +175,22 @@ const worth = 1 << 10
 
 // Encoded is an answer in the caller's form, packed if that is worth it.
 type Encoded struct {
-	Payload      []byte
-	Flags        byte // Compressed or 0
-	form, packed *rpc.Buffer
-	budget       *rpc.Budget
-	held         int
+	Payload []byte
+	Flags   byte // Compressed or 0
+	// unpacked is what the service had packed, form what the codec made, packed what is compressed for the caller.
+	unpacked, form, packed *rpc.Buffer
+
+	budget *rpc.Budget
+	held   int
 }
 
 // Free gives back what Payload is made of; it is not used afterwards.
 func (e *Encoded) Free() {
 	e.budget.Give(e.held)
-	if e.form != nil {
-		e.form.Free()
-	}
-	if e.packed != nil {
-		e.packed.Free()
+	for _, b := range [...]*rpc.Buffer{e.unpacked, e.form, e.packed} {
+		if b != nil {
+			b.Free()
+		}
 	}
 	*e = Encoded{}
 }
@@ -206,12 +207,26 @@ func (e *Encoded) take(n int) bool {
 // is no message, an *rpc.Error like all of them.
 func (s *Stream) Encode(m *rpc.Message) (e Encoded, err error) {
 	e.Payload, e.budget = m.Data, s.Budget
+	if m.Comp != rpc.Identity {
+		if m.Comp == s.Out && s.Codec == nil {
+			e.Flags = Compressed // as the service packed it
+			return e, nil
+		}
+		e.unpacked = rpc.GetBuffer()
+		out, taken, err := Decompress(e.unpacked.B, m.Data, m.Comp, maxAnswer, s.Budget)
+		e.unpacked.B = out
+		e.held += taken
+		if err != nil {
+			return e, invalidAnswer(s.Method).WithCause(err)
+		}
+		e.Payload = out
+	}
 	if s.Codec != nil {
 		e.form = rpc.GetBuffer()
 		out, err := s.Codec.AppendForm(e.form.B, e.Payload, s.Method.Output)
 		e.form.B = out
 		if err != nil {
-			return e, rpc.Refuse(codes.Internal, "INVALID_ANSWER", "the service's answer is not a valid %s", s.Method.Output.Name).WithStatus(502).WithCause(err)
+			return e, invalidAnswer(s.Method).WithCause(err)
 		}
 		if !e.take(len(out)) {
 			return e, overloaded()
@@ -234,6 +249,13 @@ func (s *Stream) Encode(m *rpc.Message) (e Encoded, err error) {
 		e.Payload, e.Flags = out, Compressed
 	}
 	return e, nil
+}
+
+// maxAnswer bounds what an answer that the service has packed may unpack to, where its transport has not.
+const maxAnswer = 64 << 20
+
+func invalidAnswer(m *schema.Method) *rpc.Error {
+	return rpc.Refuse(codes.Internal, "INVALID_ANSWER", "the service's answer is not a valid %s", m.Output.Name).WithStatus(502)
 }
 
 // Send writes one answer, in the caller's form, and has it sent unless another follows at once. The error is an *rpc.Error:

@@ -1,5 +1,5 @@
-// Package grpc is the outbound adapter for gRPC (grpc/doc/PROTOCOL-HTTP2.md): a call's wire bytes go out as they are, and
-// the answer's come back as they are.
+// Package grpc is gRPC (grpc/doc/PROTOCOL-HTTP2.md) on both sides. In the outbound adapter a call's wire bytes go out as they
+// are, and the answer's come back as they are; so they do in the inbound face, Face.
 package grpc
 
 import (
