@@ -43,7 +43,7 @@ func (f *forward) stream(ctx context.Context, c *rpc.Call) error {
 // one receives the request of a method that takes a single one.
 func one(s rpc.Stream, m *rpc.Message) error {
 	if err := s.Recv(m); err != nil {
-		if errors.Is(err, io.EOF) {
+		if ended(err) {
 			return rpc.Refuse(codes.Unimplemented, "CARDINALITY", "the method takes one request, and the stream has none")
 		}
 		return err
@@ -54,7 +54,7 @@ func one(s rpc.Stream, m *rpc.Message) error {
 		more.Free()
 		return rpc.Refuse(codes.Unimplemented, "CARDINALITY", "the method takes one request, and the stream has more")
 	}
-	if errors.Is(err, io.EOF) {
+	if ended(err) {
 		return nil
 	}
 	return err
@@ -79,10 +79,10 @@ func (f *forward) attemptStream(ctx context.Context, c *rpc.Call, first *rpc.Mes
 	f.streams.enter(s)
 	defer f.streams.leave(s)
 	if single {
-		if err = up.Send(first); err == nil || errors.Is(err, io.EOF) {
+		if err = up.Send(first); err == nil || ended(err) {
 			err = up.CloseSend()
 		}
-		if err != nil && !errors.Is(err, io.EOF) {
+		if err != nil && !ended(err) {
 			return s.outcome(err), notExecuted(err)
 		}
 		err = f.answers(c, s)
@@ -116,6 +116,12 @@ func openStream(ctx context.Context, c *rpc.Call, node *balancer.Node) (rpcadapt
 	return t.Open(ctx, c)
 }
 
+// ended tells the end of a stream from an error that has io.EOF for its cause: a connection that broke.
+func ended(err error) bool {
+	_, failed := errors.AsType[*rpc.Error](err)
+	return !failed && errors.Is(err, io.EOF)
+}
+
 func notExecuted(err error) bool {
 	e, ok := errors.AsType[*rpc.Error](err)
 	return ok && !e.Executed && e.Class == rpc.Transport
@@ -134,7 +140,7 @@ func (f *forward) requests(c *rpc.Call, s *stream) error {
 	var m rpc.Message
 	for {
 		err := c.Stream.Recv(&m)
-		if errors.Is(err, io.EOF) {
+		if ended(err) {
 			err = s.upstream.CloseSend()
 		} else if err == nil {
 			s.passed()
@@ -144,7 +150,7 @@ func (f *forward) requests(c *rpc.Call, s *stream) error {
 				continue
 			}
 		}
-		if errors.Is(err, io.EOF) {
+		if ended(err) {
 			return nil
 		}
 		return err
@@ -170,7 +176,7 @@ func (f *forward) answers(c *rpc.Call, s *stream) error {
 		if err := s.upstream.Recv(&m); err != nil {
 			c.Reply.Trailer = append(c.Reply.Trailer[:0], s.upstream.Trailer()...)
 			switch {
-			case !errors.Is(err, io.EOF):
+			case !ended(err):
 				return err
 			case n != 1 && c.Method.Kind == schema.ClientStream:
 				return malformed(fmt.Errorf("%d answers to a method with one", n))

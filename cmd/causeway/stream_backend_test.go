@@ -53,7 +53,7 @@ func startChat(t testing.TB, opts ...grpc.ServerOption) *chatBackend {
 		b.open.Add(1)
 		defer b.open.Add(-1)
 		err := h(srv, ss)
-		if ss.Context().Err() != nil {
+		if ss.Context().Err() != nil || status.Code(err) == codes.Canceled {
 			b.left.Store(time.Now().UnixNano())
 			b.cancelled.Add(1)
 		}

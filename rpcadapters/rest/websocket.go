@@ -52,16 +52,15 @@ type socket struct {
 	ws      *websocket.Conn
 	binary  bool
 	stopped bool
-	// listening says that somebody hears the caller of a method that began without a message.
-	listening bool
-	gone      error            // the caller has left
-	fault     *rpc.Error       // of the caller's, found while nobody received
-	against   *websocket.Fault // the protocol
-	watch     sync.WaitGroup   // whoever listens once the requests have ended
+	gone    error            // the caller has left
+	fault   *rpc.Error       // of the caller's, found while nobody received
+	against *websocket.Fault // the protocol
+	watch   sync.WaitGroup   // whoever listens once the requests have ended
 }
 
 // serveSocket serves a streaming call to a caller who asks for a WebSocket. The handshake is answered once somebody receives
-// or sends: what plugins refuse is answered as to any other request.
+// or sends: what the gateway refuses before, its plugins above all, is answered as to any other request. What the service
+// says is told on the WebSocket, also when it says so at once: a browser shows a page no other answer.
 func (f *Face) serveSocket(parent context.Context, c *call, h rpc.Handler) {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
@@ -109,14 +108,14 @@ func (s *socket) leave() {
 	s.watch.Wait()
 }
 
-// open answers the handshake, once. Its errors are *rpc.Error.
-func (s *socket) open() (*websocket.Conn, error) {
+// open answers the handshake, once; after the call's end only with late. Its errors are *rpc.Error.
+func (s *socket) open(late bool) (*websocket.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.ws != nil:
 		return s.ws, nil
-	case s.stopped:
+	case s.stopped && !late:
 		return nil, stopped()
 	case s.gone != nil:
 		return nil, clientGone(s.gone)
@@ -156,16 +155,17 @@ func (s *socket) Recv(m *rpc.Message) error {
 		return io.EOF
 	}
 	c := s.c
+	ws, err := s.open(false)
+	if err != nil {
+		return err
+	}
 	if c.Method.Kind == schema.ServerStream && c.m.Rule.Body == httprule.NoBody {
 		if err := c.request(m, jsonwire.Request{}, 1); err != nil {
 			return err
 		}
-		s.got = 1
-		return s.last()
-	}
-	ws, err := s.open()
-	if err != nil {
-		return err
+		s.got, s.done = 1, true
+		s.listen(ws)
+		return nil
 	}
 	kind, err := ws.Next()
 	if err != nil {
@@ -212,7 +212,7 @@ func (s *socket) Recv(m *rpc.Message) error {
 		err = c.request(m, jsonwire.Request{Body: buf.B}, s.got)
 	}
 	if err == nil && c.Method.Kind == schema.ServerStream {
-		err = s.last()
+		s.done = true
 		s.listen(ws)
 	}
 	return err
@@ -231,12 +231,6 @@ func (s *socket) binaryRequest(m *rpc.Message, buf **rpc.Buffer) error {
 	}
 	m.Own(*buf)
 	*buf = rpc.GetBuffer()
-	return nil
-}
-
-// last notes that there are no more requests.
-func (s *socket) last() error {
-	s.done = true
 	return nil
 }
 
@@ -287,17 +281,8 @@ func (s *socket) listen(ws *websocket.Conn) {
 
 // Start implements rpc.Stream.
 func (s *socket) Start() error {
-	ws, err := s.open()
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.c.Method.Kind == schema.ServerStream && s.c.m.Rule.Body == httprule.NoBody && !s.stopped && !s.listening {
-		s.listening = true
-		s.listen(ws)
-	}
-	return nil
+	_, err := s.open(false)
+	return err
 }
 
 // Send implements rpc.Stream.
@@ -347,15 +332,13 @@ func (s *socket) finish(f *Face, err error) rpc.Sent {
 	s.mu.Lock()
 	ws := s.ws
 	s.mu.Unlock()
-	if ws == nil && err != nil {
-		s.mu.Lock()
-		s.stopped = true
-		s.mu.Unlock()
-		return f.answer(c, err)
-	}
 	if ws == nil {
-		if ws, err = s.open(); err != nil {
+		if r, ok := errors.AsType[*rpc.Error](err); err != nil && (!ok || r.Class == rpc.Framework) {
 			return f.answer(c, err)
+		}
+		var oerr error
+		if ws, oerr = s.open(true); oerr != nil {
+			return f.answer(c, oerr)
 		}
 	}
 	ws.StopRead()

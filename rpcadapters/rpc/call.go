@@ -67,6 +67,7 @@ type HTTP struct {
 	Method string
 	Scheme string // "http" or "https"
 	Host   string // lower case, without port
+	Port   string // as the caller wrote it behind the host; "" where it did not
 	Path   string
 	Query  string // without "?"
 	Header Metadata

@@ -329,7 +329,7 @@ func place(target, host string, hosted bool, h *rpc.HTTP) *refusal {
 	if hosted && !ok {
 		return malformed("the host field: want a name or address, and a port if need be")
 	}
-	h.Host = name
+	h.Host, h.Port = name, port
 	switch {
 	case target[0] == '/':
 	case target == "*" && h.Method == "OPTIONS":
@@ -358,7 +358,7 @@ func place(target, host string, hosted bool, h *rpc.HTTP) *refusal {
 		if hosted && (n != name || p != port && !(p+port == usual)) {
 			return malformed("the request target and the host field name different hosts")
 		}
-		h.Host = n
+		h.Host, h.Port = n, p
 		if target == "" || target[0] == '?' {
 			h.Path = "/"
 			h.Query = strings.TrimPrefix(target, "?")

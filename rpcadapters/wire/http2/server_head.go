@@ -69,6 +69,9 @@ func (s *serverStream) request(f *fields, end bool) (ErrCode, int) {
 		return ProtocolError, 0
 	}
 	h.Host = hostOf(authority)
+	if i := strings.LastIndexByte(authority, ':'); i >= 0 && strings.IndexByte(authority[i:], ']') < 0 {
+		h.Port = authority[i+1:]
+	}
 	if end && x.ContentLength > 0 {
 		return ProtocolError, 0
 	}

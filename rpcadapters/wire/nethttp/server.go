@@ -121,6 +121,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.HTTP.Scheme = "https"
 	}
 	x.HTTP.Host = host(r.Host)
+	if i := strings.LastIndexByte(r.Host, ':'); i >= 0 && strings.IndexByte(r.Host[i:], ']') < 0 {
+		x.HTTP.Port = r.Host[i+1:]
+	}
 	x.HTTP.Path, x.HTTP.Query = target(r.RequestURI)
 	x.Peer, _ = netip.ParseAddrPort(r.RemoteAddr) // the zero address where the peer has none
 	for k, vs := range r.Header {

@@ -90,8 +90,10 @@ func (c *Conn) Next() (Kind, error) {
 func (c *Conn) Read(p []byte) (int, error) {
 	c.reading.Store(true)
 	defer c.reading.Store(false)
+	c.tap.wanted = int64(len(p))
 	n, err := c.message.Read(p)
 	c.tap.payload += int64(n)
+	c.tap.wanted = 0
 	if errors.Is(err, io.EOF) {
 		c.tap.messageDone()
 		return n, io.EOF
@@ -112,15 +114,18 @@ func (c *Conn) readError(err error) error {
 	case c.stopped.Load():
 		return ErrStopped
 	case websocket.CloseStatus(err) >= 0:
-		return fmt.Errorf("%w: %w", ErrGone, err)
+		return gone(err)
 	case errors.Is(err, websocket.ErrMessageTooBig):
 		return &Fault{TooBig, "the message is larger than it may be"}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.Is(err, context.DeadlineExceeded), errors.As(err, &network):
-		return fmt.Errorf("%w: %w", ErrGone, err)
+		return gone(err)
 	}
 	return &Fault{ProtocolError, cut(lastPart(err.Error()))}
 }
+
+// gone says how the client left. The connection's own error is not wrapped: its io.EOF is not the end of what was to come.
+func gone(err error) error { return fmt.Errorf("%w: %s", ErrGone, err) }
 
 // lastPart is an error's text without what it was wrapped in.
 func lastPart(s string) string {

@@ -51,7 +51,7 @@ func Check(x *wire.Exchange, origins []string) *rpc.Error {
 	if x.ContentLength > 0 {
 		return malformed("a request for a WebSocket has no body")
 	}
-	if h.Count("origin") > 1 || h.Has("origin") && !Allows(origins, h.Get("origin"), h.Get("host")) {
+	if h.Count("origin") > 1 || h.Has("origin") && !Allows(origins, h.Get("origin"), authority(&x.HTTP)) {
 		return rpc.Refuse(codes.PermissionDenied, "ORIGIN_NOT_ALLOWED", "WebSockets from the origin %q are not allowed here", h.Get("origin"))
 	}
 	return nil
@@ -81,6 +81,13 @@ func Allows(origins []string, origin, host string) bool {
 		}
 	}
 	return false
+}
+
+func authority(h *rpc.HTTP) string {
+	if h.Port == "" {
+		return h.Host
+	}
+	return h.Host + ":" + h.Port
 }
 
 // trimPort takes the port off that a scheme has anyway.

@@ -30,6 +30,7 @@ type tap struct {
 
 	// The reader's: bytes since the last message ended, and how many of them were its successor's content.
 	raw, payload int64
+	wanted       int64 // bytes of content that are being read just now
 	since        time.Time
 
 	pingAfter, pongWithin, writeTime time.Duration
@@ -59,7 +60,7 @@ func (t *tap) Read(p []byte) (n int, err error) {
 		t.raw += int64(n)
 		t.heard.Store(int64(now.Sub(epoch)))
 	}
-	if !t.closing.Load() && t.raw-t.payload > overhead+int64(now.Sub(t.since).Seconds()*overheadRate) {
+	if !t.closing.Load() && t.raw-t.payload > overhead+t.wanted+int64(now.Sub(t.since).Seconds()*overheadRate) {
 		return 0, &Fault{PolicyViolation, "too many frames for what they carry"}
 	}
 	return n, err
