@@ -14,6 +14,7 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 )
 
+// What ends a call ends its context, what waits for its body, and what waits to write.
 func TestServerCancel(t *testing.T) {
 	for name, end := range map[string]func(r *raw, s *listening){
 		"RST_STREAM":        func(r *raw, _ *listening) { r.must(r.fr.WriteRSTStream(1, http2.ErrCodeCancel)) },
@@ -69,6 +70,7 @@ func TestServerCancel(t *testing.T) {
 	}
 }
 
+// Deadlines hold to 20 ms beside the tick, and an answer that says so goes out.
 func TestServerDeadline(t *testing.T) {
 	const timeout = 50 * time.Millisecond
 	late := make(chan time.Duration, 3)
@@ -159,6 +161,7 @@ func TestServerDrain(t *testing.T) {
 	eventually(t, "no connection", func() bool { return len(s.list()) == 0 })
 }
 
+// Everything that a client leaves undone ends.
 func TestServerTimeouts(t *testing.T) {
 	const short = 100 * time.Millisecond
 	s := serve(t, Limits{HeadTimeout: short}, nil, hello)
@@ -256,6 +259,7 @@ func TestServerTimeouts(t *testing.T) {
 	})
 }
 
+// Reading is ended from another goroutine.
 func TestServerStopRead(t *testing.T) {
 	in, out := make(chan *wire.Exchange), make(chan error)
 	s := serve(t, Limits{}, nil, func(_ context.Context, x *wire.Exchange) {
@@ -288,6 +292,31 @@ func TestServerStopRead(t *testing.T) {
 	r.wantAnswer(1, "200")
 }
 
+// A piece that did not go out at all leaves room for trailers that say so, and for no other end.
+func TestServerLostPiece(t *testing.T) {
+	for _, trailer := range []rpc.Metadata{nil, {{Key: "grpc-status", Value: "4"}}} {
+		s := serve(t, Limits{}, nil, func(ctx context.Context, x *wire.Exchange) {
+			x.SetDeadline(time.Now().Add(10 * time.Millisecond))
+			<-ctx.Done()
+			_ = x.WriteHead(200, nil)
+			if err := x.Write(make([]byte, 100_000)); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("found %v", err)
+			}
+			if err := x.End(trailer); errors.Is(err, errTorn) != (trailer == nil) {
+				t.Errorf("found %v", err)
+			}
+		})
+		r := dialRaw(t, s.address)
+		r.headers(1, true, get()...)
+		if trailer == nil {
+			r.wantReset(1, http2.ErrCodeInternal)
+		} else if a := r.wantAnswer(1, "200"); field(a.trailer, "grpc-status") != "4" || len(a.body) != 0 {
+			t.Errorf("found %v and %d bytes", a.trailer, len(a.body))
+		}
+	}
+}
+
+// A piece that a deadline cut in two is not followed by an end that would make it look whole.
 func TestServerTornAnswer(t *testing.T) {
 	s := serve(t, Limits{}, nil, func(_ context.Context, x *wire.Exchange) {
 		x.SetDeadline(time.Now().Add(20 * time.Millisecond))

@@ -352,13 +352,6 @@ func TestServerHeadLimits(t *testing.T) {
 	}
 }
 
-// Frames that cost more than they say, 100,000 of each: the connection ends, and nobody else notices.
-// A client that sends questions and reads no answers is left before they are many.
-// The handlers of a connection are bounded, however many streams its client opens and cancels.
-// A polite client that cancels all its calls, after their answers have begun or after 10 ms, is never punished.
-// Many connections with the largest heads, whose answers are not taken: what they hold is bounded for all together, and
-// comes back with the streams.
-// Bodies that nobody reads count as well.
 // A body larger than the window arrives whole, read in whatever pieces.
 func TestServerLargeBody(t *testing.T) {
 	s := serve(t, Limits{}, nil, func(_ context.Context, x *wire.Exchange) {
@@ -381,6 +374,3 @@ func TestServerLargeBody(t *testing.T) {
 		t.Errorf("found %s", got)
 	}
 }
-
-// What polite clients do a lot of is no attack: bodies on their way when they were refused, credit in small pieces, a PING
-// for each piece of an answer.

@@ -27,7 +27,7 @@ var (
 	errStreamGone = errors.New("the client has cancelled the stream or gone")
 	errStuck      = errors.New("the client takes nothing of the answer")
 	errStopped    = errors.New("reading the body was stopped")
-	errTorn       = errors.New("a part of the answer went out that the deadline cut off: it cannot be finished")
+	errTorn       = errors.New("a piece of the answer was cut off by the deadline: it cannot be finished")
 )
 
 // serverStream is one stream: it carries the exchange of its request. It is used again once its handler has returned.
@@ -47,6 +47,7 @@ type serverStream struct {
 	headDue bool   // the head has not been put into the batch
 	noBody  bool   // the answer has none, whatever is written: HEAD, 204, 304
 	torn    bool   // a piece was cut off in the middle
+	lost    bool   // a piece did not go out
 
 	// Guarded by the connection's lock.
 	recv     recvWindow
@@ -110,7 +111,9 @@ func kept(b []byte, most int) []byte {
 // run runs the stream's call. It is a worker's task.
 func (s *serverStream) run() {
 	defer s.left()
-	s.c.handler.ServeExchange(s.ctx, &s.x)
+	if s.ctx.Err() == nil { // a call that was cancelled before it began costs no more
+		s.c.handler.ServeExchange(s.ctx, &s.x)
+	}
 }
 
 // left ends the stream when the handler has returned, or panicked.
@@ -313,7 +316,7 @@ func (s *serverStream) Flush() error { return s.push(nil, false, true) }
 
 // End implements wire.Streamer.
 func (s *serverStream) End(trailer rpc.Metadata) error {
-	if s.torn {
+	if s.torn || s.lost && len(trailer) == 0 { // trailers may say that it is not all
 		s.Abort()
 		return errTorn
 	}
@@ -389,6 +392,7 @@ func (s *serverStream) push(p []byte, end, pieces bool) error {
 		if err != nil {
 			s.out = s.out[:copy(s.out, out)] // the rest is still due: the end of the answer may go out behind it
 			s.torn = s.torn || len(p) < whole
+			s.lost = s.lost || len(p) > 0
 			s.writing = time.Time{}
 			c.w.unlockFlush()
 			return err

@@ -374,9 +374,6 @@ func TestServerBodyEnds(t *testing.T) {
 	}
 }
 
-// What ends a call ends its context, what waits for its body, and what waits to write.
-// Deadlines hold to 20 ms beside the tick, and an answer that says so goes out.
-// Everything that a client leaves undone ends.
 // Over TLS, and with the preface read by somebody else, all is the same.
 func TestServerTLS(t *testing.T) {
 	conf := serverTLS(t)
@@ -437,6 +434,3 @@ func TestServerReadBefore(t *testing.T) {
 		<-done
 	}
 }
-
-// Reading is ended from another goroutine.
-// A piece that a deadline cut in two is not followed by an end that would make it look whole.
