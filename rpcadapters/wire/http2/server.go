@@ -61,6 +61,7 @@ func (s *Server) NewConn(c net.Conn, read []byte, state *tls.ConnectionState, h 
 	sc.retire = now.Add(age - age/10 + time.Duration(rand.Int64N(int64(age/5)+1))) //nolint:gosec // spreads load
 	sc.w.init(c, sc.room, sc.lost)
 	sc.w.spawn = sc.spawn
+	sc.w.alone = func() bool { return len(sc.streams) <= 1 }
 	sc.w.direct = state != nil
 	return sc
 }

@@ -36,6 +36,8 @@ type writer struct {
 	spawn func()
 	// direct: callers of unlockFlush write themselves also where that may wait.
 	direct bool
+	// alone tells, with mu held, that nobody else is about to send: who writes does not yield first. nil: somebody may.
+	alone func() bool
 	// halfClose: of the connection, ending closes our side only.
 	halfClose bool
 	left      []byte // what drain begins with; belongs to who writes
@@ -76,11 +78,12 @@ func (w *writer) claim() bool {
 // unlockFlush unlocks mu and writes the batch unless somebody is at it.
 func (w *writer) unlockFlush() {
 	mine := w.claim()
+	yield := mine && (w.alone == nil || !w.alone())
 	w.mu.Unlock()
 	switch {
 	case !mine:
 	case w.raw != nil || w.direct:
-		w.flush()
+		w.flush(yield)
 	default:
 		w.hand(nil)
 	}
@@ -119,10 +122,13 @@ func (w *writer) finish() {
 // rounds is how often one caller writes for others before it goes about its own business.
 const rounds = 4
 
-// flush writes batches in the caller's goroutine, without waiting for the network unless direct.
-func (w *writer) flush() {
+// flush writes batches in the caller's goroutine, without waiting for the network unless direct. With yield it
+// lets others append first, also after a write: then it writes for them too.
+func (w *writer) flush(yield bool) {
 	for range rounds {
-		runtime.Gosched()
+		if yield {
+			runtime.Gosched()
+		}
 		out := w.take()
 		if out == nil {
 			return
