@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -248,6 +249,7 @@ func TestUnaryAllocations(t *testing.T) {
 	tr := dial(t, rpcadapters.Target{Address: startCanned(t, "same")})
 	c := call("/bench.v1.Orders/Place", "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "x-bin", "\x01\x02", "user-agent", "curl/8")
 	ctx := callContext()
+	ctx.SetDeadline(time.Now().Add(time.Hour))
 	req := &rpc.Message{Data: make([]byte, 108)}
 	var reply rpc.Reply
 	one := func() {

@@ -14,6 +14,7 @@ import (
 	spb "google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	_ "google.golang.org/grpc/encoding/gzip" // for the server
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -264,6 +265,25 @@ func TestLargeRequest(t *testing.T) {
 	}
 	if string(out.GetData()) != string(data) {
 		t.Error("want the same bytes back")
+	}
+}
+
+// A request that is packed goes out as it is, and says so; grpc-go packs its answer in turn.
+func TestGzipBothWays(t *testing.T) {
+	s := echo.Start(t, "127.0.0.1:0", "a")
+	tr := dial(t, rpcadapters.Target{Address: s.Address})
+	data, err := proto.Marshal(&echov1.CallRequest{Text: strings.Repeat("packed", 1000)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reply rpc.Reply
+	if err := tr.Unary(t.Context(), call(echov1.Echo_Call_FullMethodName), &rpc.Message{Data: []byte(zip(string(data))), Comp: rpc.Gzip}, &reply); err != nil {
+		t.Fatal(err)
+	}
+	defer reply.Reset()
+	var out echov1.CallReply
+	if err := proto.Unmarshal(reply.Message.Data, &out); err != nil || out.GetText() != strings.Repeat("packed", 1000) || reply.Message.Comp != rpc.Identity {
+		t.Errorf("found %d bytes, packed %v, %v", len(out.GetText()), reply.Message.Comp, err)
 	}
 }
 

@@ -161,6 +161,9 @@ func awaiter(ctx context.Context) *wire.Context {
 
 // start opens a stream on a connection, which it waits for. With nil as fault the stream is the connection's.
 func (cl *Client) start(ctx context.Context, s *stream, head []byte, headSize int) (*clientConn, *Fault) {
+	if s.ended.Load() {
+		return nil, &Fault{Kind: Ended, Cause: context.Cause(ctx)}
+	}
 	if cl.waiting.Load() == 0 {
 		if c, fault := cl.try(s, head, headSize); c != nil || fault != nil {
 			return c, fault
@@ -338,13 +341,17 @@ func (cl *Client) grow() {
 	if now.Before(cl.extraAt) || now.Before(cl.retryAt) {
 		return
 	}
-	limit := maxConns
 	c := conns[0]
 	c.w.mu.Lock()
-	if c.peer.maxStreams < softStreams/2 {
+	streams := c.peer.maxStreams
+	c.w.mu.Unlock()
+	limit := maxConns
+	switch {
+	case streams == 0:
+		limit = 1 // it wants no calls at all for now, not calls elsewhere
+	case streams < softStreams/2:
 		limit = maxNarrow
 	}
-	c.w.mu.Unlock()
 	if len(conns) >= limit {
 		return
 	}

@@ -70,7 +70,7 @@ func (c *clientConn) lookup(f *inFrame) (*stream, error) {
 	case f.stream&1 == 0 || f.stream > c.opened:
 		return nil, connFault(ProtocolError, f.typ.String()+" on stream "+strconv.FormatUint(uint64(f.stream), 10)+", which was never opened")
 	case f.typ == frameHeaders || f.typ == frameData:
-		if !c.resets.has(f.stream) {
+		if !c.resets.has(f.stream) && f.stream <= c.awayID { // what it disowned by GOAWAY is over on both sides
 			return nil, connFault(StreamClosed, f.typ.String()+" after the end of its stream")
 		}
 	}

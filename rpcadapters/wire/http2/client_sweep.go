@@ -82,6 +82,7 @@ func (c *clientConn) sweep(now time.Time, extra bool) (waiting, idle bool) {
 			return false, false
 		case quiet >= bufferIdle && !c.shrunk:
 			c.shrunk = true
+			c.w.shrink()
 			c.w.mu.Unlock()
 			_ = c.w.conn.SetReadDeadline(past) // the reading goroutine sees to it
 			return false, extra

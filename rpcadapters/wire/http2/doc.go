@@ -21,6 +21,13 @@
 //   - AppendField, AppendIndexed and their like encode header fields without state, so that parts can be made in advance.
 //   - floodGuard counts frames that cost the receiver more than the sender and are no part of a call.
 //
+// # The client
+//
+// A Client is a pool of connections to one address, made when calls need them. A Call is unary: Unary appends the request to
+// the connection's batch and blocks until the reading goroutine has put the answer into the Call. A Stream is read and
+// written piece by piece. Both fail with a *Fault, which says whether the peer may have looked at the request. One timer per
+// Client, which sleeps while no call waits, looks for peers that have gone silent.
+//
 // Whoever reads never blocks and never writes; whoever writes never waits for the network longer than it takes to hand
 // bytes to the kernel, so deadlines hold while a peer does not read.
 //

@@ -218,6 +218,13 @@ func (w *writer) give(out []byte) {
 	w.mu.Unlock()
 }
 
+// shrink lets buffers grown under load go, when nothing is to be written. With mu held.
+func (w *writer) shrink() {
+	if !w.flushing && len(w.batch) == 0 {
+		w.batch, w.spare = nil, nil
+	}
+}
+
 // fail ends writing.
 func (w *writer) fail(err error) {
 	w.mu.Lock()
