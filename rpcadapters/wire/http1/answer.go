@@ -16,7 +16,7 @@ func (c *conn) Respond(status int, header rpc.Metadata, body []byte) error {
 		return errAnswered
 	}
 	c.answered, c.ended = true, true
-	c.keep = c.mayKeep(c.skipRest())
+	c.keep = c.mayKeep(c.skipRest() || c.lastChunk())
 	buf := rpc.GetBuffer()
 	defer buf.Free()
 	b := c.appendHead(buf.B, status, header, false)
@@ -47,7 +47,10 @@ var errAnswered = errors.New("the request has its answer already")
 
 // mayKeep tells whether the connection may live on after the answer that begins now.
 func (c *conn) mayKeep(bodyDone bool) bool {
-	c.uninvite() // whether a body that was not asked for comes or not, nobody knows: it is unread
+	if c.expect.pending.Load() {
+		c.uninvite()
+		bodyDone = c.left == 0 && c.chunk == chunkNone // whether one that was not asked for comes or not, nobody knows
+	}
 	return bodyDone && !c.req.close && !c.rbroken && !c.leave.Load() && !c.gone.Load()
 }
 
@@ -136,7 +139,7 @@ func (c *conn) WriteHead(status int, header rpc.Metadata) error {
 		return errAnswered
 	}
 	c.answered = true
-	// The body may still be read while the answer is written; if it is not, the connection ends with the answer.
+	// The body may still be read while the answer is written; what is left then is waited for.
 	c.keep = c.mayKeep(true) && c.req.minor != '0'
 	c.headOnly = c.headOnly || bodiless(status)
 	c.chunked = c.req.minor != '0' && !c.headOnly

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -104,6 +105,9 @@ func (c *conn) receive(p []byte) (int, error) {
 	if c.noWait {
 		return 0, errWait
 	}
+	if c.draining {
+		return c.nc.Read(p)
+	}
 	if err := c.cx.Err(); err != nil {
 		return 0, err
 	}
@@ -111,7 +115,7 @@ func (c *conn) receive(p []byte) (int, error) {
 		return 0, err
 	}
 	c.enter(inBody)
-	n, err := 0, error(context.Canceled)
+	n, err := 0, context.Canceled
 	if !c.stopped.Load() { // else StopRead may have come before it could see that somebody reads
 		n, err = c.read(p)
 	}
@@ -120,7 +124,9 @@ func (c *conn) receive(p []byte) (int, error) {
 		c.bodyIn.Add(int64(n))
 		return n, nil
 	}
-	c.rbroken = true
+	if !c.stopped.Load() || !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.Canceled) {
+		c.rbroken = true // else nobody wants more of it, and where it stands is known
+	}
 	c.enter(inCall)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.slow.Load():
@@ -315,4 +321,29 @@ func (c *conn) skipRest() bool {
 		}
 	}
 	return true
+}
+
+// lastChunk tells whether what the body lacks may well be its end: a client writes that by itself.
+func (c *conn) lastChunk() bool { return c.left == 0 && c.chunk != chunkNone }
+
+// drainRest waits a moment for the rest of a body that nobody wants, and tells whether it came: a client that has its
+// answer may be at the last bytes of its request still, and mean to send another one.
+func (c *conn) drainRest() bool {
+	if c.left > maxUnread || c.raw.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return false
+	}
+	c.draining = true
+	defer func() { c.draining = false }()
+	var scratch [512]byte
+	for unread := 0; unread < maxUnread; {
+		n, err := c.readBody(scratch[:])
+		if errors.Is(err, io.EOF) && !c.rbroken && c.left == 0 && c.chunk == chunkNone {
+			return c.raw.SetReadDeadline(time.Time{}) == nil
+		}
+		if err != nil {
+			return false
+		}
+		unread += n
+	}
+	return false
 }

@@ -41,6 +41,7 @@ type conn struct {
 	bodyErr  error
 	rbroken  bool // nothing more can be read
 	noWait   bool // reading must not wait for the network
+	draining bool // the exchange is over, and what is read of its body is dropped
 
 	// The writer's.
 	out      *rpc.Buffer // of a streamed answer; nil before and after
@@ -213,7 +214,7 @@ func (c *conn) finish() (again bool) {
 		c.ctx.Store(nil)
 	}
 	c.forget()
-	if !c.keep || c.wbroken || c.rbroken || c.gone.Load() || !c.skipRest() {
+	if !c.keep || c.wbroken || c.rbroken || c.gone.Load() || !c.skipRest() && !c.drainRest() {
 		if !c.wbroken {
 			c.linger()
 		}
