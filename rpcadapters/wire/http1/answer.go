@@ -2,6 +2,7 @@ package http1
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
@@ -148,6 +149,7 @@ func (c *conn) WriteHead(status int, header rpc.Metadata) error {
 	if c.req.minor != '0' && !bodiless(status) {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
+	c.headEnd = len(b)
 	c.out.B = append(b, "\r\n"...)
 	return nil
 }
@@ -194,7 +196,7 @@ func (c *conn) Flush() error {
 		return nil
 	}
 	err := c.write(c.out.B)
-	c.out.B = c.out.B[:0]
+	c.out.B, c.headEnd = c.out.B[:0], 0
 	return err
 }
 
@@ -202,6 +204,11 @@ func (c *conn) Flush() error {
 func (c *conn) End(trailer rpc.Metadata) error {
 	if c.out == nil {
 		return errNoAnswer
+	}
+	if c.keep && c.headEnd > 0 && !c.skipRest() && c.left > maxUnread {
+		// The head has yet to go out, and too much of the body is left to wait for.
+		c.keep = false
+		c.out.B = slices.Insert(c.out.B, c.headEnd, []byte("Connection: close\r\n")...)
 	}
 	if c.chunked {
 		b := append(c.out.B, "0\r\n"...)

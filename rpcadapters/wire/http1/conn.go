@@ -45,6 +45,7 @@ type conn struct {
 
 	// The writer's.
 	out      *rpc.Buffer // of a streamed answer; nil before and after
+	headEnd  int         // where its headers end, while they have not gone out; else 0
 	answered bool        // an answer was begun
 	ended    bool        // and is whole
 	headOnly bool        // the answer has no body

@@ -631,3 +631,20 @@ func TestEndOfBodyBehindTheAnswer(t *testing.T) {
 		})
 	}
 }
+
+// Where too much of a body is left, a client is told that the connection ends, also by an answer in pieces.
+func TestUnreadBodyEndsTheConnection(t *testing.T) {
+	_, address := setup{}.serve(t, handler(func(_ context.Context, x *wire.Exchange) {
+		if err := errors.Join(x.WriteHead(200, nil), x.Write([]byte("ok")), x.End(nil)); err != nil {
+			t.Error(err)
+		}
+	}))
+	for length, closed := range map[int]bool{1000: false, 200_000: true} {
+		c := setup{}.dial(t, address)
+		c.send(fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", length))
+		resp, body := c.answer("POST")
+		if body != "ok" || resp.Close != closed {
+			t.Errorf("%d bytes left: want the end told: %v, found %v %q", length, closed, resp, body)
+		}
+	}
+}
