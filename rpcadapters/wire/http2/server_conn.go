@@ -44,8 +44,9 @@ type serverConn struct {
 	greeted bool                     // the client's SETTINGS have come
 	leave   leaving
 	retire  time.Time // when to ask the client to leave
-	// idleSince is when the last stream ended; it counts while there are none.
+	// idleSince is when the last stream ended; it counts while there are none. rested: its buffers were let go since.
 	idleSince time.Time
+	rested    bool
 	flushed   heldUp // the batch that is being written
 
 	// For Sweep to see without the lock, so that it costs next to nothing for connections that are idle.
@@ -83,7 +84,15 @@ func (c *serverConn) readAll() error {
 		if wait {
 			c.kick()
 		}
-		if err := c.fr.next(&f); err != nil {
+		err := c.fr.next(&f)
+		switch {
+		case err == nil:
+		case isTimeout(err) && !c.over.Load():
+			// Sweep wants a buffer that grew under load to be let go.
+			c.fr.shrink()
+			_ = c.conn.SetReadDeadline(time.Time{}) // a connection that cannot is closed
+			continue
+		default:
 			return err
 		}
 		if c.over.Load() {
@@ -149,9 +158,6 @@ func (c *serverConn) greet() {
 // kick has written what the reader appended.
 func (c *serverConn) kick() {
 	c.w.mu.Lock()
-	if len(c.streams) == 0 && c.running == 0 {
-		c.fr.shrink()
-	}
 	c.w.unlockKick()
 }
 
@@ -325,7 +331,7 @@ func (c *serverConn) remove(s *serverStream) {
 	delete(c.streams, s.id)
 	c.active.Add(-1)
 	if len(c.streams) == 0 {
-		c.idleSince = time.Now()
+		c.idleSince, c.rested = time.Now(), false
 		c.leave.empty(c)
 	}
 }

@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -10,6 +11,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 )
 
 // A unary call costs the server two allocations at most, read from a socket and written to one.
@@ -76,7 +79,13 @@ func TestServerMemoryOfIdleConnections(t *testing.T) {
 			if secure {
 				serverConf, most = conf, 64<<10
 			}
-			s := serve(t, Limits{}, serverConf, canned)
+			s := serve(t, Limits{}, serverConf, func(ctx context.Context, x *wire.Exchange) {
+				if x.HTTP.Path == "/echo" {
+					echo(ctx, x)
+					return
+				}
+				canned(ctx, x)
+			})
 			clients := make([]*quiet, 0, connections)
 			before := inUse()
 			for range connections {
@@ -93,6 +102,22 @@ func TestServerMemoryOfIdleConnections(t *testing.T) {
 					}
 				}
 				return len(s.list()) == connections
+			})
+			// Buffers that grew are let go.
+			for _, c := range clients[:50] {
+				c.echo(t, 60<<10)
+			}
+			eventually(t, "small buffers", func() bool {
+				for _, c := range s.list() {
+					sc := c.(*serverConn)
+					sc.w.mu.Lock()
+					held := cap(sc.w.batch) + cap(sc.w.spare)
+					sc.w.mu.Unlock()
+					if sc.fr.size.Load() > readBufferMin || held > 0 {
+						return false
+					}
+				}
+				return true
 			})
 			runtime.GC() // stacks that were grown
 			per := (inUse() - before) / connections
@@ -149,6 +174,32 @@ func (q *quiet) call(t *testing.T) {
 			t.Fatal(err)
 		}
 		if f.Header().StreamID == 1 && f.Header().Flags.Has(http2.FlagDataEndStream) {
+			return
+		}
+	}
+}
+
+// echo sends a body and reads it back, on the second stream.
+func (q *quiet) echo(t *testing.T, n int) {
+	t.Helper()
+	var block []byte
+	for i, f := 0, []string{":method", "POST", ":scheme", "http", ":path", "/echo", ":authority", "x"}; i < len(f); i += 2 {
+		block = AppendField(block, f[i], f[i+1])
+	}
+	out := appendHeaders(nil, 3, false, block, 16<<10)
+	for left := n; left > 0; left -= 15 << 10 {
+		out = appendData(out, 3, left <= 15<<10, make([]byte, min(left, 15<<10)), nil)
+	}
+	if _, err := q.conn.Write(out); err != nil {
+		t.Fatal(err)
+	}
+	fr := http2.NewFramer(io.Discard, q.conn)
+	for {
+		f, err := fr.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Header().StreamID == 3 && f.Header().Flags.Has(http2.FlagDataEndStream) {
 			return
 		}
 	}

@@ -14,6 +14,8 @@ const (
 	lingerBytes = 16 << 20
 	// roundTrip is how long we wait, between saying that we will leave and leaving, for the client to have heard it.
 	roundTrip = time.Second
+	// restAfter is how long a connection is idle before its buffers are let go.
+	restAfter = time.Second
 	// lookAgain is how often an idle connection is looked at, at least.
 	lookAgain = time.Second
 )

@@ -71,9 +71,20 @@ func (c *serverConn) Sweep(now time.Time) bool {
 	for _, s := range c.streams {
 		s.sweep(now, l.WriteTimeout)
 	}
+	rest := c.greeted && !c.rested && c.active.Load() == 0 && now.Sub(c.idleSince) >= restAfter
+	if rest {
+		c.rested = true
+		c.w.shrink()
+	}
 	c.w.unlockKick()
+	if rest {
+		_ = c.conn.SetReadDeadline(longAgo) // wakes the reader, see readAll
+	}
 	return false
 }
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
 
 // slowHead is for how long a head has been coming. With w.mu held.
 func (c *serverConn) slowHead(now time.Time) time.Duration {
