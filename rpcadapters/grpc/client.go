@@ -62,6 +62,9 @@ func (t *transport) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, ou
 	if err := ctx.Err(); err != nil {
 		return rpc.AsError(err)
 	}
+	if req.Comp > rpc.Gzip {
+		return unknownPacking()
+	}
 	call := t.cl.Get()
 	defer t.cl.Put(call)
 	var err error

@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/http2"
 )
@@ -25,9 +27,35 @@ type clientStream struct {
 
 // Send sends one message.
 func (c *clientStream) Send(m *rpc.Message) error {
+	if m.Comp == rpc.Identity {
+		return c.send(m)
+	}
+	// The head of a stream is sent before anybody knows what its messages will be packed with.
+	if m.Comp != rpc.Gzip {
+		return unknownPacking()
+	}
+	b, e := inflate(m.Data, maxUnpacked)
+	if e != nil {
+		return rpc.Refuse(codes.InvalidArgument, "INVALID_MESSAGE", "the message cannot be unpacked").WithCause(e)
+	}
+	var plain rpc.Message
+	plain.Own(b)
+	defer plain.Free()
+	return c.send(&plain)
+}
+
+// maxUnpacked bounds a request that is unpacked here.
+const maxUnpacked = 64 << 20
+
+func (c *clientStream) send(m *rpc.Message) error {
 	var prefix [prefixLen]byte
 	putPrefix(&prefix, m)
 	return c.sent(c.s.Send(prefix[:], m.Data))
+}
+
+// unknownPacking refuses a message that gRPC has no name for.
+func unknownPacking() *rpc.Error {
+	return rpc.Refuse(codes.Internal, "INTERNAL", "the message is packed in a way that gRPC upstreams do not know")
 }
 
 // CloseSend says that no further message will be sent.

@@ -88,7 +88,11 @@ func TestBidiStream(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for i, n := range sizes {
-			if err := s.Send(&rpc.Message{Data: bytes.Repeat([]byte{byte(i)}, n)}); err != nil {
+			out := &rpc.Message{Data: bytes.Repeat([]byte{byte(i)}, n)}
+			if i%3 == 1 {
+				out = &rpc.Message{Data: []byte(zip(string(out.Data))), Comp: rpc.Gzip}
+			}
+			if err := s.Send(out); err != nil {
 				t.Error(err)
 			}
 		}
@@ -97,6 +101,7 @@ func TestBidiStream(t *testing.T) {
 		}
 	})
 	var m rpc.Message
+	defer m.Free()
 	for i, n := range sizes {
 		if err := s.Recv(&m); err != nil || !bytes.Equal(m.Data, bytes.Repeat([]byte{byte(i)}, n)) {
 			t.Fatalf("message %d: want %d bytes, found %d, %v", i, n, len(m.Data), err)

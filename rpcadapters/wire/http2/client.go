@@ -440,7 +440,7 @@ func (cl *Client) up(c *clientConn) {
 	if len(conns) == 0 {
 		c.soft = softStreams // nobody to share the load with
 	}
-	n := int(min(c.peer.maxStreams, softStreams))
+	n := int(min(c.peer.maxStreams, hardStreams)) // beyond softStreams they ask for another connection themselves
 	c.w.mu.Unlock()
 	next := append(slices.Clone(conns), c)
 	cl.conns.Store(&next)

@@ -123,7 +123,7 @@ func (c *clientConn) wakeBlocked() {
 	}
 	c.blocked = c.blocked[:0]
 	if c.cl.waiting.Load() > 0 {
-		go c.cl.release(1) // not here: the pool's lock comes before this one
+		go c.cl.release(softStreams) // not here: the pool's lock comes before this one
 	}
 }
 

@@ -306,7 +306,7 @@ func (c *clientConn) settings(f *inFrame) error {
 		}
 	}
 	if c.peer.maxStreams > old.maxStreams && c.cl.waiting.Load() > 0 {
-		go c.cl.release(int(min(c.peer.maxStreams-old.maxStreams, softStreams)))
+		go c.cl.release(int(min(c.peer.maxStreams-old.maxStreams, hardStreams)))
 	}
 	c.w.batch = appendSettingsAck(c.w.batch)
 	c.kick = true

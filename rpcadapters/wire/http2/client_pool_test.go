@@ -99,9 +99,13 @@ func TestWhatWasNeverWrittenWasNotExecuted(t *testing.T) {
 	}
 	c := (*cl.conns.Load())[0]
 	// Somebody is writing and does not come back.
-	c.w.mu.Lock()
-	c.w.flushing = true
-	c.w.mu.Unlock()
+	until(t, "nobody else writes", func() bool {
+		c.w.mu.Lock()
+		defer c.w.mu.Unlock()
+		free := !c.w.flushing && len(c.w.batch) == 0
+		c.w.flushing = c.w.flushing || free
+		return free
+	})
 	done := make(chan error, 1)
 	go func() {
 		_, err := ask(t.Context(), cl, "x")
@@ -137,7 +141,16 @@ func TestMoreConnectionsUnderLoad(t *testing.T) {
 			wg.Go(func() { _, _ = ask(ctx, cl, "x") })
 		}
 	}
+	// All of them before there is any connection.
+	cl.mu.Lock()
+	cl.dialing = 1
+	cl.mu.Unlock()
 	begin(calls)
+	until(t, "all wait", func() bool { return cl.waiting.Load() == calls })
+	cl.mu.Lock()
+	cl.dialing = 0
+	cl.dial()
+	cl.mu.Unlock()
 	until(t, "all are under way", func() bool { return cl.InFlight() == calls })
 	until(t, "a second connection", func() bool {
 		begin(1)
