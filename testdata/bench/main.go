@@ -57,6 +57,7 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		procs    = flags.Int("procs", 1, "GOMAXPROCS of the candidates")
 		binary   = flags.String("causeway", "", "measure this causeway `binary` instead of building one")
 		bar      = flags.Float64("bar", 0, "fail unless causeway answers at least this many times grpc-gateway's calls per core-second in the scenario post at the canned backend")
+		latency  = flags.Bool("latency", true, "take latencies, in the scenarios that have them")
 		table    = flags.Bool("bars", false, "print at the end what each bar demands and what was measured; fail when one is not met, except with -short")
 		short    = flags.Bool("short", false, "one round of 0.3 s: shows that everything runs; the figures mean little")
 	)
@@ -68,8 +69,8 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	p := &plan{
 		rounds: *rounds, seconds: time.Duration(*seconds * float64(time.Second)), warm: 200 * time.Millisecond,
-		latency: time.Second,
-		conns:   *conns, rate: *rate, maxProcs: *procs, causeway: *binary,
+		latency: time.Second, costOnly: !*latency,
+		conns: *conns, rate: *rate, maxProcs: *procs, causeway: *binary,
 		progress: func(format string, args ...any) { fmt.Fprintf(stderr, "bench: "+format+"\n", args...) },
 	}
 	if *short {

@@ -18,6 +18,7 @@ type plan struct {
 	seconds    time.Duration // measured per candidate and round
 	warm       time.Duration // before that, not counted
 	latency    time.Duration // per latency run
+	costOnly   bool          // no latency runs
 	conns      int
 	rate       int // calls per second of the open-loop run
 	maxProcs   int
@@ -126,7 +127,7 @@ func (p *plan) scene(ctx context.Context, sc *scenario, backendName string) (res
 	for i := range sc.entrants {
 		e := &sc.entrants[i]
 		c := p.candidate(e.candidate)
-		if c == nil || e.prepared || e.canned && backendName != "canned" {
+		if c == nil || e.canned && backendName != "canned" {
 			continue
 		}
 		s := &stage{scenario: sc, entrant: e, backend: server, maxProcs: cmp.Or(e.procs, p.maxProcs), causeway: p.causeway}
@@ -151,7 +152,7 @@ func (p *plan) scene(ctx context.Context, sc *scenario, backendName string) (res
 		}
 	}
 	for n := range p.rounds {
-		if err := p.round(ctx, n, rivals, sc.latency); err != nil {
+		if err := p.round(ctx, n, rivals, sc.latency && !p.costOnly); err != nil {
 			return nil, err
 		}
 	}

@@ -38,7 +38,6 @@ type entrant struct {
 	procs     int  // GOMAXPROCS; 0: as the flags say
 	tls       bool // callers speak TLS 1.3
 	canned    bool // only at the canned backend
-	prepared  bool // left out: the gateway does not have the face yet
 }
 
 // label is the entrant's name in the report.
@@ -281,8 +280,8 @@ func scenarios() ([]scenario, error) {
 			name: "faces", about: "unary, by every protocol over HTTP/1.1 that has the method", backends: canned, entrants: []entrant{
 				{candidate: floorName, call: c.post},
 				{candidate: causewayName, call: c.post},
-				{candidate: causewayName, name: causewayWebName, call: c.web, prepared: true},
-				{candidate: causewayName, name: causewayConnectName, call: c.con, prepared: true},
+				{candidate: causewayName, name: causewayWebName, call: c.web},
+				{candidate: causewayName, name: causewayConnectName, call: c.con},
 			},
 		},
 	}, nil
