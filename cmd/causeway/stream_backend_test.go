@@ -222,7 +222,7 @@ func (b *chatBackend) Upload(ss grpc.ClientStreamingServer[chatv1.UploadRequest,
 		c := m.GetContent()
 		if c.GetContentType() != "" || sum.GetMessages() == 0 {
 			flush()
-			name = m.GetRoom() + "/" + m.GetName() + " " + c.GetContentType()
+			name = m.GetRoom() + "/" + m.GetFilename() + " " + c.GetContentType()
 			for _, k := range []string{"color"} {
 				if v := m.GetLabels()[k]; v != "" {
 					name += " " + k + "=" + v

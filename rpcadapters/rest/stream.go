@@ -26,7 +26,8 @@ type stream struct {
 	body elements
 	got  int // requests
 
-	checked bool // the body is one to take requests from
+	checked bool    // the body is one to take requests from
+	upload  *upload // the body is a form with files
 
 	mu      sync.Mutex // of the writing side: answers and signs of life
 	begun   bool
@@ -73,6 +74,9 @@ func (s *stream) Recv(m *rpc.Message) error {
 		return nil
 	}
 	if c.m.Rule.RawBody {
+		if isUpload(c.x.HTTP.Header.Get("content-type")) {
+			return s.recvUpload(m)
+		}
 		return s.recvContent(m)
 	}
 	if !s.checked {
@@ -119,7 +123,7 @@ func (c *call) request(m *rpc.Message, req jsonwire.Request, n int) error {
 	rule, o := c.m.Rule, c.m.Options
 	req.Message, req.BodyField = c.Method.Input, rule.BodyField
 	req.Override = o.REST.Override || o.REST.GRPCGateway
-	req.Params = c.params[:0]
+	req.Params = append(c.params[:0], req.Params...)
 	if err := c.parameters(&req); err != nil {
 		return err
 	}

@@ -223,7 +223,7 @@ type UploadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Room  string                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
 	// The name of the file.
-	Name          string             `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Filename      string             `protobuf:"bytes,2,opt,name=filename,proto3" json:"filename,omitempty"`
 	Content       *httpbody.HttpBody `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
 	Labels        map[string]string  `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
@@ -267,9 +267,9 @@ func (x *UploadRequest) GetRoom() string {
 	return ""
 }
 
-func (x *UploadRequest) GetName() string {
+func (x *UploadRequest) GetFilename() string {
 	if x != nil {
-		return x.Name
+		return x.Filename
 	}
 	return ""
 }
@@ -357,10 +357,10 @@ const file_demo_chat_v1_chat_proto_rawDesc = "" +
 	"\aSummary\x12\x1a\n" +
 	"\bmessages\x18\x01 \x01(\x03R\bmessages\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x14\n" +
-	"\x05files\x18\x03 \x03(\tR\x05files\"\xe3\x01\n" +
+	"\x05files\x18\x03 \x03(\tR\x05files\"\xeb\x01\n" +
 	"\rUploadRequest\x12\x12\n" +
-	"\x04room\x18\x01 \x01(\tR\x04room\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x12.\n" +
+	"\x04room\x18\x01 \x01(\tR\x04room\x12\x1a\n" +
+	"\bfilename\x18\x02 \x01(\tR\bfilename\x12.\n" +
 	"\acontent\x18\x03 \x01(\v2\x14.google.api.HttpBodyR\acontent\x12?\n" +
 	"\x06labels\x18\x04 \x03(\v2'.demo.chat.v1.UploadRequest.LabelsEntryR\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
