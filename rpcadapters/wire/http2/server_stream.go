@@ -19,13 +19,14 @@ const (
 	// answerBurst is how much of one answer is put into the batch at a time, so that others get their share of it.
 	answerBurst = 64 << 10
 	// What a stream keeps of its buffers for the next request.
-	keptBody  = 4 << 10
+	keptBody  = 16 << 10
 	keptBlock = 2 << 10
 )
 
 var (
 	errStreamGone = errors.New("the client has cancelled the stream or gone")
 	errStuck      = errors.New("the client takes nothing of the answer")
+	errEnded      = errors.New("the answer has ended")
 	errStopped    = errors.New("reading the body was stopped")
 	errTorn       = errors.New("a piece of the answer was cut off by the deadline: it cannot be finished")
 )
@@ -320,7 +321,10 @@ func (s *serverStream) End(trailer rpc.Metadata) error {
 		s.Abort()
 		return errTorn
 	}
-	s.trailer = appendFields(s.trailer[:0], trailer, true)
+	s.trailer = s.trailer[:0]
+	if !s.noBody { // else nothing can follow the head
+		s.trailer = appendFields(s.trailer, trailer, true)
+	}
 	return s.push(nil, true, true)
 }
 
@@ -433,6 +437,8 @@ func (s *serverStream) writable(timed bool) error {
 	switch {
 	case s.reset:
 		return s.gone()
+	case s.closed:
+		return errEnded
 	case s.c.w.err != nil:
 		return s.c.w.err
 	case timed:

@@ -102,6 +102,16 @@ func TestServerAnswers(t *testing.T) {
 		{name: "pieces to HEAD", method: "HEAD", answer: func(x *wire.Exchange) error {
 			return errors.Join(x.WriteHead(200, nil), x.Write([]byte("ab")), x.Write(make([]byte, 1<<20)), x.End(nil))
 		}, status: "200", frames: "H+"},
+		{name: "pieces and trailers to HEAD", method: "HEAD", answer: func(x *wire.Exchange) error {
+			return errors.Join(x.WriteHead(200, nil), x.End(rpc.Metadata{{Key: "a", Value: "b"}}))
+		}, status: "200", frames: "H+"},
+		{name: "more after the end", answer: func(x *wire.Exchange) error {
+			err := errors.Join(x.WriteHead(200, nil), x.Write([]byte("ab")), x.End(nil))
+			if !errors.Is(errors.Join(x.Write([]byte("c")), x.Flush()), errEnded) || !errors.Is(x.End(nil), errEnded) {
+				return errors.New("want it refused")
+			}
+			return err
+		}, status: "200", body: "ab", frames: "H D2+"},
 		{name: "large", answer: func(x *wire.Exchange) error { return x.Respond(200, nil, bytes.Repeat([]byte("x"), 40<<10)) }, status: "200", body: strings.Repeat("x", 40<<10), frames: "H D16384 D16384 D8192+"},
 		{name: "large pieces", answer: func(x *wire.Exchange) error {
 			return errors.Join(x.WriteHead(200, nil), x.Write([]byte("yy")), x.Write(bytes.Repeat([]byte("x"), 16<<10)), x.End(nil))
