@@ -189,13 +189,16 @@ func (w *sweeper) lookAtSome(now time.Time) (more bool) {
 
 // sweep has one connection look at the time; a panic there ends nothing else.
 func (w *sweeper) sweep(c wire.Conn, now time.Time) (watch bool) {
-	defer func() {
-		if r := recover(); r != nil {
-			w.s.panicked.Add(1)
-			w.s.log.Error("panic while the time of a connection was looked at", "panic", r, "stack", string(debug.Stack()))
-		}
-	}()
+	defer w.s.survive("panic while the time of a connection was looked at")
 	return c.Sweep(now)
+}
+
+// survive is deferred where a panic concerns one connection only.
+func (s *Server) survive(what string) {
+	if r := recover(); r != nil {
+		s.panicked.Add(1)
+		s.log.Error(what, "panic", r, "stack", string(debug.Stack()))
+	}
 }
 
 // watchedAtOnce is how many clients are looked for in one tick.

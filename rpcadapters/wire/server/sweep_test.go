@@ -15,12 +15,24 @@ import (
 type counted struct {
 	wire.Conn
 	watch bool
+	panic bool
 	swept int
 	gone  atomic.Int64 // told in a goroutine where the kernel cannot be asked
 }
 
-func (c *counted) Sweep(time.Time) bool { c.swept++; return c.watch }
-func (c *counted) Gone()                { c.gone.Add(1) }
+func (c *counted) Sweep(time.Time) bool {
+	c.swept++
+	if c.panic && !c.watch {
+		panic("on purpose")
+	}
+	return c.watch
+}
+func (c *counted) Gone() {
+	c.gone.Add(1)
+	if c.panic {
+		panic("on purpose")
+	}
+}
 
 // noting is a handler that notes that it was called.
 type noting func()
@@ -105,6 +117,18 @@ func TestWhoIsLookedAt(t *testing.T) {
 	}
 	if w.look(now) || len(w.active) != 0 {
 		t.Errorf("want none left, found %d", len(w.active))
+	}
+}
+
+// What one connection does wrong is counted, and the others are looked at all the same.
+func TestPanicsOfConnections(t *testing.T) {
+	s, conns := sweeping(0, 3)
+	conns[0].panic = true
+	conns[1].panic, conns[1].watch = true, true
+	s.sweeper.look(time.Now())
+	s.conns[1].tell()
+	if s.Panics() != 2 || conns[2].swept != 1 {
+		t.Errorf("want two panics and the third looked at, found %d and %d", s.Panics(), conns[2].swept)
 	}
 }
 

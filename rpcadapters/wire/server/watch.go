@@ -24,8 +24,9 @@ func (w *watcher) init(nc net.Conn) net.Conn {
 	return w.peek
 }
 
-// tell tells what serves the connection that its client has gone.
+// tell tells what serves the connection that its client has gone. A panic there ends nothing else.
 func (c *conn) tell() {
+	defer c.s.survive("panic while a call was told that its client has gone")
 	if p := c.serving(); p != nil {
 		p.Gone()
 	}
