@@ -1,0 +1,295 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	chatv1 "github.com/causeway-gateway/causeway/protos/demo/chat/v1"
+	"github.com/causeway-gateway/causeway/proxy"
+)
+
+func grpcChat(t testing.TB, address string) chatv1.ChatClient {
+	t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return chatv1.NewChatClient(conn)
+}
+
+// Streams last through a graceful stop as long as that lasts, and then end with a status, in each protocol's own form.
+func TestStreamsEndWithAStatusWhenTheGatewayStops(t *testing.T) {
+	b := startChat(t)
+	g := startChatGateway(t, b, "")
+	address := strings.TrimPrefix(g.url, "http://")
+	ends := make(chan string, 10)
+	var running sync.WaitGroup
+
+	client := grpcChat(t, address)
+	calls, err := client.Listen(t.Context(), &chatv1.ListenRequest{Room: "1.wait"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := calls.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	running.Go(func() {
+		_, err := calls.Recv()
+		ends <- "gRPC: " + status.Convert(err).Code().String() + " " + status.Convert(err).Message()
+	})
+	for version, client := range versions(t) {
+		for _, form := range []string{"application/json", "application/x-ndjson", "text/event-stream"} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.url+"/v1/rooms/1.wait/messages", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Accept", form)
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			running.Go(func() {
+				defer resp.Body.Close()
+				raw, err := io.ReadAll(resp.Body)
+				if (streamed{200, nil, string(raw), err}).whole(form) {
+					err = fmt.Errorf("%s looks whole", raw)
+				}
+				_, end, _ := strings.Cut(string(raw), `"code":`)
+				code, _, _ := strings.Cut(end, ",")
+				ends <- fmt.Sprintf("%s %s: %s %v", version, form, code, err)
+			})
+		}
+	}
+	c := dialSocket(t, g, "/v1/rooms/1.wait/messages")
+	running.Go(func() {
+		e := socketEnded(t, c)
+		ends <- fmt.Sprintf("WebSocket: %d %s %d", e.Code, e.Reason, len(e.Texts))
+	})
+	waitFor(t, "the calls to reach the service", func() bool { return b.open.Load() == 8 })
+
+	start := time.Now()
+	g.once.Do(func() { g.stop(context.Background(), proxy.Stop{Grace: 2 * time.Second}) })
+	took := time.Since(start)
+	running.Wait()
+	close(ends)
+	found := map[string]bool{}
+	for e := range ends {
+		found[e] = true
+	}
+	for _, want := range []string{
+		"gRPC: Unavailable the gateway is stopping", "WebSocket: 1001 the gateway is stopping 2",
+		"HTTP/1.1 application/json: 14 <nil>", "HTTP/1.1 application/x-ndjson: 14 <nil>", "HTTP/1.1 text/event-stream: 14 <nil>",
+		"HTTP/2 application/json: 14 <nil>", "HTTP/2 application/x-ndjson: 14 <nil>", "HTTP/2 text/event-stream: 14 <nil>",
+	} {
+		if !found[want] {
+			t.Errorf("want %q, found %v", want, found)
+		}
+	}
+	if took < 1500*time.Millisecond || took > 4*time.Second {
+		t.Errorf("want the streams to have most of the grace, the stop took %s", took)
+	}
+	b.ended(t)
+}
+
+// smallWindow is a connection that holds little.
+func smallWindow(t testing.TB, address string) *net.TCPConn {
+	t.Helper()
+	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
+	}}
+	c, err := d.DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	tcp, _ := c.(*net.TCPConn)
+	return tcp
+}
+
+// A client that does not read holds back its own stream at the service, after what buffers take, and nobody else.
+func TestSlowReaderHoldsBackItsOwnStream(t *testing.T) {
+	b := startChat(t)
+	g := startChatGateway(t, b, "")
+	address := strings.TrimPrefix(g.url, "http://")
+	const path = "/v1/rooms/flood/messages?latest=10000" // messages of 10 kB
+	for _, how := range []string{"NDJSON", "SSE", "WebSocket", "gRPC"} {
+		t.Run(how, func(t *testing.T) {
+			before := b.sent.Load()
+			leave := func() {}
+			switch how {
+			case "gRPC":
+				ctx, cancel := context.WithCancel(t.Context())
+				leave = cancel
+				if _, err := grpcChat(t, address).Listen(ctx, &chatv1.ListenRequest{Room: "flood", Latest: 10_000}); err != nil {
+					t.Fatal(err)
+				}
+			default:
+				c := smallWindow(t, address)
+				leave = func() { _ = c.Close() }
+				head := map[string]string{"NDJSON": "Accept: application/x-ndjson\r\n", "SSE": "Accept: text/event-stream\r\n", "WebSocket": handshakeHead}[how]
+				if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: x\r\n"+head+"\r\n"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// It is held back: after a while nothing more is sent.
+			var last int64
+			still := 0
+			waitFor(t, "the service to be held back", func() bool {
+				now := b.sent.Load()
+				if now > before && now == last {
+					still++
+				} else {
+					still = 0
+				}
+				last = now
+				time.Sleep(10 * time.Millisecond) // not a wait for something: nothing is to happen
+				return still > 30
+			})
+			t.Logf("held back after %d messages of 10 kB", last-before)
+			if last-before > 2000 {
+				t.Errorf("want it held back within 20 MB, %d messages were sent", last-before)
+			}
+			// Others are served.
+			for range 20 {
+				if a := stream(t, g.client, "GET", g.url+"/v1/rooms/5/messages?latest=10000", nil); !a.whole("application/json") {
+					t.Fatalf("found %d %v", a.status, a.err)
+				}
+			}
+			leave()
+			b.ended(t)
+		})
+	}
+}
+
+// openStreams opens n streams that stay open, and returns how to end them.
+func openStreams(t testing.TB, how, address string, n int) (leave func()) {
+	t.Helper()
+	if how == "gRPC" {
+		ctx, cancel := context.WithCancel(t.Context())
+		for range n / 100 {
+			client := grpcChat(t, address)
+			for range 100 {
+				s, err := client.Listen(ctx, &chatv1.ListenRequest{Room: "1.wait"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := s.Recv(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return cancel
+	}
+	head := map[string]string{"NDJSON": "Accept: application/x-ndjson\r\n", "SSE": "Accept: text/event-stream\r\n", "WebSocket": handshakeHead}[how]
+	conns := make([]net.Conn, n)
+	for i := range conns {
+		c, err := net.Dial("tcp", address) //nolint:noctx // on loopback
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns[i] = c
+		if _, err := io.WriteString(c, "GET /v1/rooms/1.wait/messages HTTP/1.1\r\nHost: x\r\n"+head+"\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range conns {
+		r := bufio.NewReaderSize(c, 16)
+		for got := ""; !strings.Contains(got, "message 0"); {
+			line, err := r.ReadSlice('"')
+			got += string(line)
+			if err != nil && err != bufio.ErrBufferFull { //nolint:errorlint // it is returned as it is
+				t.Fatalf("%q %v", got, err)
+			}
+		}
+	}
+	return func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}
+}
+
+func inUse() int64 {
+	runtime.GC()
+	debug.FreeOSMemory()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse + m.StackInuse) //nolint:gosec // far from the limit
+}
+
+// measureOpenStreams measures what a stream takes that is open and on which nothing passes: heap and stacks of the gateway
+// with those of client and service, which are in the same process, less what the same calls take without the gateway.
+func measureOpenStreams(t *testing.T, n int, bound int64) {
+	b := startChat(t)
+	g := startChatGateway(t, b, "")
+	address := strings.TrimPrefix(g.url, "http://")
+	measure := func(how, address string) int64 {
+		stream(t, g.client, "GET", g.url+"/v1/rooms/1/messages", nil) // what is made once
+		before := inUse()
+		leave := openStreams(t, how, address, n)
+		waitFor(t, "the streams to be open", func() bool { return b.open.Load() == int64(n) })
+		each := (inUse() - before) / int64(n)
+		leave()
+		b.ended(t)
+		return each
+	}
+	direct := measure("gRPC", b.address)
+	t.Logf("a stream of grpc-go's client at its server: %d bytes", direct)
+	for _, how := range []string{"gRPC", "NDJSON", "SSE", "WebSocket"} {
+		each := measure(how, address)
+		t.Logf("PROOF %d open streams over %s: %d bytes each with client and service, %d more than without the gateway", n, how, each, each-direct)
+		if each-direct > bound {
+			t.Errorf("%s: want at most %d bytes above %d, found %d", how, bound, direct, each)
+		}
+	}
+}
+
+// A stream that is open takes what its connection and its goroutines take, and no more.
+func TestOpenStreamsAreSmall(t *testing.T) {
+	if testing.Short() || raceEnabled {
+		t.Skip("the race detector has a memory of its own")
+	}
+	measureOpenStreams(t, 1000, 32<<10)
+}
+
+func TestProofOpenStreams(t *testing.T) {
+	if !full() {
+		t.Skip("1,000 streams are measured by TestOpenStreamsAreSmall; 10,000 with make proof")
+	}
+	measureOpenStreams(t, 9_900, 32<<10)
+}
+
+// A silent client of a WebSocket is asked for a sign of life by frames, not by messages; this only checks that a ping of the
+// client's is heard while the service says nothing.
+func TestWebSocketPing(t *testing.T) {
+	b := startChat(t)
+	g := startChatGateway(t, b, "")
+	for _, path := range []string{"/v1/rooms/1.wait/messages", "/v1/rooms/x:talk"} {
+		c := dialSocket(t, g, path)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		go func() { _, _, _ = c.Read(ctx); _, _, _ = c.Read(ctx) }() // pongs are found by a reader
+		if err := c.Ping(ctx); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		cancel()
+		_ = c.Close(websocket.StatusNormalClosure, "")
+	}
+	b.ended(t)
+}
