@@ -27,6 +27,7 @@ func (c *counted) Sweep(time.Time) bool {
 	}
 	return c.watch
 }
+
 func (c *counted) Gone() {
 	c.gone.Add(1)
 	if c.panic {
