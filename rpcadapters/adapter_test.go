@@ -156,7 +156,7 @@ func FuzzRequestMetadata(f *testing.F) {
 			if !metadataKey(p.Key) || headerClass(p.Key) == never || headerClass(p.Key) == onlyListed {
 				t.Errorf("%q passed as %q", key, p.Key)
 			}
-			if !strings.HasSuffix(p.Key, "-bin") && !printable(p.Value) {
+			if !strings.HasSuffix(p.Key, "-bin") && !Printable(p.Value) {
 				t.Errorf("%q passed with the value %q", key, p.Value)
 			}
 		}

@@ -57,11 +57,11 @@ func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy He
 				continue
 			}
 		case standard:
-			if !printable(value) {
+			if !Printable(value) {
 				continue // nobody chose it as metadata: a name in a user agent is no reason to refuse
 			}
 		}
-		if policy == PassCarried && (!metadataKey(key) || !strings.HasSuffix(key, "-bin") && !printable(value)) {
+		if policy == PassCarried && (!metadataKey(key) || !strings.HasSuffix(key, "-bin") && !Printable(value)) {
 			continue
 		}
 		if !metadataKey(key) {
@@ -73,7 +73,7 @@ func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy He
 				return dst, rpc.Refuse(codes.InvalidArgument, "INVALID_METADATA", "header %q must be base64, as every name that ends in -bin", headers[i].Key)
 			}
 			value = raw
-		} else if !printable(value) {
+		} else if !Printable(value) {
 			return dst, rpc.Refuse(codes.InvalidArgument, "INVALID_METADATA", "header %q has a byte that metadata cannot carry: send printable ascii, or base64 under a name that ends in -bin", headers[i].Key)
 		}
 		dst = append(dst, rpc.Pair{Key: key, Value: value})
@@ -98,7 +98,7 @@ func AppendForwarded(dst rpc.Metadata, x *wire.Exchange, listed []string) rpc.Me
 		default:
 			continue
 		}
-		if printable(value) {
+		if Printable(value) {
 			dst = append(dst, rpc.Pair{Key: key, Value: value})
 		}
 	}
@@ -245,13 +245,4 @@ func metadataKey(k string) bool {
 		}
 	}
 	return k != ""
-}
-
-func printable(v string) bool {
-	for i := range len(v) {
-		if v[i] < 0x20 || v[i] > 0x7e {
-			return false
-		}
-	}
-	return true
 }

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/http2"
 )
@@ -163,12 +164,7 @@ func metadataKey(k string) bool {
 // printable holds a value against the ASCII-Value production; space around it is cut off by every receiver, so HTTP/2
 // does not allow it.
 func printable(v string) bool {
-	for i := range len(v) {
-		if v[i] < 0x20 || v[i] > 0x7e {
-			return false
-		}
-	}
-	return v == "" || v[0] != ' ' && v[len(v)-1] != ' '
+	return v == "" || v[0] != ' ' && v[len(v)-1] != ' ' && rpcadapters.Printable(v)
 }
 
 // appendMetadata appends what of a head or of trailers is metadata, in its order, with the values of -bin decoded.
