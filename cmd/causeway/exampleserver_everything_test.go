@@ -77,9 +77,9 @@ func everythingCases() []exampleCase {
 				x.Error("want a uuid")
 			}
 		}},
-		{name: at + "testABEBulkCreate(8088, true)", note: isStream},
-		{name: at + "testABEBulkCreate(8088, false)", note: isStream},
-		{name: at + "testABEBulkCreateWithError(8088)", note: isStream},
+		{name: at + "testABEBulkCreate(8088, true)", run: bulkCreate("TE", "trailers")},
+		{name: at + "testABEBulkCreate(8088, false)", run: bulkCreate()},
+		{name: at + "testABEBulkCreateWithError(8088)", run: bulkCreateWithError},
 		{name: at + "testABELookup(8088)", run: func(x *exampleRun) {
 			uuid := x.create(example)
 			a := x.g.call("GET", path+"/"+uuid, "")
@@ -91,10 +91,10 @@ func everythingCases() []exampleCase {
 		}},
 		{name: at + "testABELookupNotFound(8088, true)", run: notFound("TE", "trailers")},
 		{name: at + "testABELookupNotFound(8088, false)", run: notFound()},
-		{name: at + "testABEList(8088)", note: isStream},
-		{name: at + "testABEDownload(8088)", note: isStream},
-		{name: at + "testABEBulkEcho(8088)", note: isStream},
-		{name: at + "testABEBulkEchoZeroLength(8088)", note: isStream},
+		{name: at + "testABEList(8088)", convention: true, run: list},
+		{name: at + "testABEDownload(8088)", convention: true, run: lines("/v1/example/download", "text/html", "Hello 1\nHello 2\n")},
+		{name: at + "testABEBulkEcho(8088)", convention: true, run: bulkEcho},
+		{name: at + "testABEBulkEchoZeroLength(8088)", convention: true, run: bulkEchoZeroLength},
 		{name: at + "testAdditionalBindings(8088)", run: func(x *exampleRun) {
 			const want = `{"value":"hello"}`
 			x.ok(x.g.call("GET", path+"/echo/hello", ""), stringMessage, want)

@@ -2,13 +2,13 @@ package main
 
 import (
 	"net/http"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 )
 
 // Why a case is not run, where it holds for several.
 const (
-	isStream  = "the method streams, which REST callers are not served yet"
 	isOpenAPI = "about the OpenAPI document that grpc-gateway generates"
 	isMux     = "about an option of grpc-gateway's mux, a function that changes the answer"
 	isGreeter = "the test brings a server of its own, which the example server does not have"
@@ -202,9 +202,9 @@ func responseBodyCases() []exampleCase {
 		{name: "TestResponseBody/testResponseStrings(8088)/Response bodies", run: get("/responsebodies/foo", `[{"data":"foo","type":"UNKNOWN"}]`)},
 		{name: "TestResponseBodySameName", run: get("/responsebody/samename/foo", `"foo"`)},
 		{name: "TestResponseBodyImportedType", run: get("/responsebody/importedtype/foo", `"foo"`)},
-		{name: "TestResponseBodyStream", note: isStream},
-		{name: "TestResponseBodyStreamHttpBody", note: isStream},
-		{name: "TestResponseBodyStreamHttpBodyError", note: isStream},
+		{name: "TestResponseBodyStream", convention: true, run: lines("/responsebody/stream/foo", "application/json", "{\"result\":{\"data\":\"first foo\"}}\n{\"result\":{\"data\":\"second foo\"}}\n")},
+		{name: "TestResponseBodyStreamHttpBody", convention: true, run: lines("/v1/example/download", "text/html", "Hello 1\nHello 2\n")},
+		{name: "TestResponseBodyStreamHttpBodyError", convention: true, run: lines("/v1/example/download?error=true", "text/html", "Hello 1\nHello 2\n{\"error\":{\"code\":3,\"message\":\"error\",\"details\":[]}}\n")},
 	}
 }
 
@@ -219,10 +219,10 @@ func excessBodyCases() []exampleCase {
 		{name: at + "RPCUnexpected(8088)", run: leave("rpc", "{}")},
 		{name: at + "RPCWithBody(8088)", run: leave("rpc/with-body", "{}")},
 		{name: at + "RPCWithBodyUnexpected(8089)", convention: true, run: leave("rpc/with-body", "{}.")},
-		{name: at + "Stream(8088)", note: isStream},
-		{name: at + "StreamUnexpected(8088)", note: isStream},
-		{name: at + "StreamWithBody(8088)", note: isStream},
-		{name: at + "StreamWithBodyUnexpected(8088)", note: isStream},
+		{name: at + "Stream(8088)", run: leave("stream", "")},
+		{name: at + "StreamUnexpected(8088)", run: leave("stream", "{}")},
+		{name: at + "StreamWithBody(8088)", run: leave("stream/with-body", "{}")},
+		{name: at + "StreamWithBodyUnexpected(8088)", convention: true, run: leave("stream/with-body", "{}"+strings.Repeat(".", 511))},
 	}
 }
 
