@@ -277,11 +277,13 @@ func awaitAddress(address string, ended <-chan int) error {
 	return errors.New("the gateway does not listen")
 }
 
-// conformanceMisses are the cases that are known to fail, each with its reason.
-var conformanceMisses = []struct{ pattern, why string }{
-	{"Connect with GET/**", "the suite's gRPC server does not implement IdempotentUnary, the one method that a GET may call"},
-	{"**/unexpected-content-type", "a content type of none of the protocols is a REST call: refused with 415 in REST's form"},
-	{"Connect Unexpected Requests/**/unexpected-codec", "the same: a codec that Connect does not have makes no Connect call"},
+// conformanceMisses are the cases that are known to fail, each with its reason. flaky: some of them pass at times.
+var conformanceMisses = []struct {
+	pattern, why string
+	flaky        bool
+}{
+	{"Connect with GET/**", "the suite's gRPC server does not implement IdempotentUnary, the one method that a GET may call", false},
+	{"**/unexpected-content-type", "a content type of none of the protocols is a REST call: refused with 415 in REST's form, which the client may not wait for", true},
 }
 
 // TestConnectConformance runs the suite over HTTP/1.1 and HTTP/2, with proto and JSON, plain and in gzip.
@@ -295,7 +297,7 @@ func TestConnectConformance(t *testing.T) {
 	}{
 		{"as it is", "supportsTls: false", 1900},
 		{"half duplex over HTTP/1.1", "supportsTls: false\n  supportsHalfDuplexBidiOverHttp1: true", 1990},
-		{"TLS", "supportsTls: true\n  supportsTlsClientCerts: true", 0},
+		{"TLS", "supportsTls: true\n  supportsTlsClientCerts: true", 3640},
 	} {
 		t.Run(c.name, func(t *testing.T) { conformance(t, c.features, c.cases) })
 	}
@@ -319,10 +321,14 @@ func conformance(t *testing.T, feature string, cases int) {
 		t.Fatal(err)
 	}
 	config := filepath.Join(dir, "config.yaml")
-	misses := filepath.Join(dir, "misses.txt")
-	var known strings.Builder
+	misses, flakes := filepath.Join(dir, "misses.txt"), filepath.Join(dir, "flakes.txt")
+	var lists [2]strings.Builder // those that fail, and those that may
 	for _, m := range conformanceMisses {
-		known.WriteString(m.pattern + "\n")
+		list := &lists[0]
+		if m.flaky {
+			list = &lists[1]
+		}
+		list.WriteString(m.pattern + "\n")
 	}
 	text := `features:
   versions: [HTTP_VERSION_1, HTTP_VERSION_2]
@@ -330,12 +336,12 @@ func conformance(t *testing.T, feature string, cases int) {
   codecs: [CODEC_PROTO, CODEC_JSON]
   compressions: [COMPRESSION_IDENTITY, COMPRESSION_GZIP]
   ` + feature + "\n"
-	for file, text := range map[string]string{config: text, misses: known.String()} {
+	for file, text := range map[string]string{config: text, misses: lists[0].String(), flakes: lists[1].String()} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	args := []string{"--mode", "server", "--conf", config, "--known-failing", "@" + misses, "-v", "--", conformanceCommand}
+	args := []string{"--mode", "server", "--conf", config, "--known-failing", "@" + misses, "--known-flaky", "@" + flakes, "-v", "--", conformanceCommand}
 	limited, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	suite := exec.CommandContext(limited, filepath.Join(dir, "connectconformance"), args...)
@@ -347,7 +353,7 @@ func conformance(t *testing.T, feature string, cases int) {
 	if err != nil {
 		t.Errorf("%v\n%s", err, tail(string(out), 5000))
 	}
-	if want := fmt.Sprintf("Total cases: %d\n", cases); cases > 0 && !strings.Contains(string(out), want) {
+	if want := fmt.Sprintf("Total cases: %d\n", cases); !strings.Contains(string(out), want) {
 		t.Errorf("want %q in what the suite says at its end:\n%s", want, tail(string(out), 10))
 	}
 	t.Log(tail(string(out), 6))

@@ -61,12 +61,15 @@ func (f *Face) Match(x *wire.Exchange) bool {
 		v, _ := query(x.HTTP.Query, "connect")
 		return v == "v1"
 	}
+	if x.HTTP.Header.Has("connect-protocol-version") {
+		return true // in a form that may then be refused
+	}
 	t := x.HTTP.Header.Get("content-type")
 	if len(t) < len(jsonType) || len(t) > 0 && t[0]|0x20 != 'a' {
 		return false
 	}
 	t = rpcadapters.ContentType(t)
-	return t == protoType || t == jsonType && x.HTTP.Header.Has("connect-protocol-version") || strings.HasPrefix(t, streamPrefix)
+	return t == protoType || strings.HasPrefix(t, streamPrefix)
 }
 
 // call is one call with all it needs; pooled. It is its own stream.
