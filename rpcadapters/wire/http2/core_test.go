@@ -337,6 +337,33 @@ func connect(t *testing.T, network string) (net.Conn, net.Conn) {
 	return a, b
 }
 
+// The few blocks that a service always sends stay, wherever they fall, also among many that come once.
+func TestMemoKeepsWhatComesAgain(t *testing.T) {
+	for range 200 {
+		m := newHeadMemo()
+		head := &Head{}
+		look := func(block string) bool {
+			h, hash, keep := m.get([]byte(block), answerBlock)
+			if keep {
+				m.put([]byte(block), answerBlock, hash, head)
+			}
+			return h != nil
+		}
+		hits := 0
+		for i := range 100 {
+			for _, block := range []string{"head", "trailer"} {
+				if look(block) {
+					hits++
+				}
+			}
+			look(string(rune('0' + i)))
+		}
+		if hits < 190 {
+			t.Fatalf("want all but the first sights kept, found %d of 200", hits)
+		}
+	}
+}
+
 func TestMemoKeepsFromTheSecondSight(t *testing.T) {
 	m := newHeadMemo()
 	block := []byte("abc")

@@ -19,9 +19,18 @@ type Head struct {
 // headerDecoder.stateless. A block is kept when it is seen for the second time: most of those that differ from call to
 // call come once.
 type headMemo struct {
-	seed  maphash.Seed
-	seen  [memoEntries]uint32 // of hashes met once
-	slots [memoEntries]memoSlot
+	seed maphash.Seed
+	sets [memoEntries / memoWays]memoSet
+}
+
+// memoWays is how many blocks of one set there may be: the few that a service always sends must not drive each other out.
+const memoWays = 4
+
+type memoSet struct {
+	slots [memoWays]memoSlot
+	seen  [memoWays]uint32 // of hashes met once
+	slot  uint8            // the next one to be overwritten
+	mark  uint8            // the same of seen
 }
 
 type memoSlot struct {
@@ -39,20 +48,27 @@ func (m *headMemo) get(block []byte, kind blockKind) (head *Head, hash uint64, k
 		return nil, 0, false
 	}
 	hash = maphash.Bytes(m.seed, block)
-	s := &m.slots[hash%memoEntries]
-	if s.hash == hash && s.kind == kind && s.head != nil && bytes.Equal(s.block, block) {
-		return s.head, hash, false
+	set := &m.sets[hash%uint64(len(m.sets))]
+	for i := range set.slots {
+		s := &set.slots[i]
+		if s.hash == hash && s.kind == kind && s.head != nil && bytes.Equal(s.block, block) {
+			return s.head, hash, false
+		}
 	}
 	mark := uint32(hash>>32) | 1
-	i := (hash >> 8) % memoEntries
-	if m.seen[i] == mark {
-		return nil, hash, true
+	for _, seen := range set.seen {
+		if seen == mark {
+			return nil, hash, true
+		}
 	}
-	m.seen[i] = mark
+	set.seen[set.mark%memoWays] = mark
+	set.mark++
 	return nil, hash, false
 }
 
 // put keeps head, which get has offered to.
 func (m *headMemo) put(block []byte, kind blockKind, hash uint64, head *Head) {
-	m.slots[hash%memoEntries] = memoSlot{hash, kind, bytes.Clone(block), head}
+	set := &m.sets[hash%uint64(len(m.sets))]
+	set.slots[set.slot%memoWays] = memoSlot{hash, kind, bytes.Clone(block), head}
+	set.slot++
 }
