@@ -41,6 +41,7 @@ type serverConn struct {
 	calls   sync.Cond                // running has become less
 	waiting []*serverStream          // calls that wait for a place among those running
 	acked   bool                     // our SETTINGS are acknowledged
+	hello   bool                     // our SETTINGS are in the batch
 	greeted bool                     // the client's SETTINGS have come
 	leave   leaving
 	retire  time.Time // when to ask the client to leave
@@ -152,6 +153,8 @@ func (c *serverConn) greet() {
 	if more := c.recv.size - defaultWindow; more > 0 {
 		c.w.batch = appendWindowUpdate(c.w.batch, 0, uint32(more))
 	}
+	c.hello = true
+	c.leave.say(c)
 	c.w.unlockKick()
 }
 

@@ -53,9 +53,18 @@ func (l *leaving) ask(c *serverConn, now time.Time) {
 	}
 	l.state, l.since = asked, now
 	c.parting.Store(true)
-	c.w.batch = appendGoAway(c.w.batch, maxStreamID, NoError, "")
-	c.w.batch = appendPing(c.w.batch, false, leavePing[:])
 	c.lookBy(now.Add(roundTrip))
+	if c.hello {
+		l.say(c)
+	}
+}
+
+// say tells the client; our SETTINGS have to go first, so they may do it. With w.mu held.
+func (l *leaving) say(c *serverConn) {
+	if l.state == asked {
+		c.w.batch = appendGoAway(c.w.batch, maxStreamID, NoError, "")
+		c.w.batch = appendPing(c.w.batch, false, leavePing[:])
+	}
 }
 
 // pong takes an answer to a PING: to ours, it says that the client has heard. With w.mu held.

@@ -145,6 +145,23 @@ func TestServerDrain(t *testing.T) {
 	if !errors.Is(r.ended, io.EOF) || len(r.goAways) != 2 || len(r.resets) != 0 || r.answers[5] != nil {
 		t.Errorf("want the connection closed politely, found %v, %v, %v", r.ended, r.goAways, r.resets)
 	}
+	_ = r.conn.Close()
+	eventually(t, "no connection", func() bool { return len(s.list()) == 0 })
+	// One that has not begun is greeted first.
+	r = silentRaw(t, dialTCP(t, s.address))
+	eventually(t, "a connection that has not begun", func() bool { return len(s.list()) == 1 })
+	s.one(t).Drain()
+	r.send([]byte(preface))
+	r.must(r.fr.WriteSettings())
+	r.until("SETTINGS", func() bool { return r.settings != nil })
+	r.headers(1, true, get()...)
+	r.wantAnswer(1, "200")
+	r.wantGoAway(http2.ErrCodeNo)
+	if len(r.goAways) != 2 {
+		t.Errorf("found %v", r.goAways)
+	}
+	_ = r.conn.Close()
+	eventually(t, "no connection", func() bool { return len(s.list()) == 0 })
 	// A connection without calls goes at once.
 	r = dialRaw(t, s.address)
 	eventually(t, "the second connection alone", func() bool { return len(s.list()) == 1 })

@@ -58,7 +58,7 @@ func (c *serverConn) Sweep(now time.Time) bool {
 		c.expel(errSlowHead, now)
 	case c.leave.state == staying && len(c.streams) == 0 && c.greeted && now.Sub(c.idleSince) >= l.IdleTimeout:
 		c.leave.ask(c, now)
-	case c.leave.state == asked && now.Sub(c.leave.since) >= roundTrip:
+	case c.leave.state == asked && c.greeted && now.Sub(c.leave.since) >= roundTrip:
 		c.leave.tell(c)
 	case c.leave.state == staying && now.After(c.retire):
 		c.leave.ask(c, now)
