@@ -100,7 +100,7 @@ var homes = []struct {
 	{"google.golang.org/grpc/...", []string{"cmd/...", "proxy/{admin,builtin}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
 	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry}", "rpcadapters/wire/{nethttp,websocket}", "rpcadapters/adaptertest", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
 	{"net/http/...", []string{"cmd/...", "proxy/{admin,telemetry}", "rpcadapters/wire/nethttp"}},
-	{"github.com/coder/websocket/...", []string{"rpcadapters/wire/websocket"}},
+	{"github.com/coder/websocket/...", []string{"cmd/...", "rpcadapters/wire/websocket"}},
 	{"unsafe", []string{"transcode/jsonwire", "protos/..."}},
 	{"log", nil}, // log/slog, handed in
 	{"testing/...", []string{"registry/registrytest", "rpcadapters/adaptertest"}},

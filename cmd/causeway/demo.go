@@ -17,10 +17,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/causeway-gateway/causeway/cmd/causeway/chat"
 	"github.com/causeway-gateway/causeway/cmd/causeway/orders"
 	"github.com/causeway-gateway/causeway/proxy"
 	"github.com/causeway-gateway/causeway/proxy/config"
@@ -93,6 +95,7 @@ func runDemo(cmd *cobra.Command, service string, check bool) error {
 type demo struct {
 	app     *app
 	orders  *orders.Server
+	chat    *chat.Server
 	backend *grpc.Server
 	dir     string // of configuration, token and pushed schemas
 	gateway string // http://host:port
@@ -166,6 +169,8 @@ func (d *demo) startService(address string, log *slog.Logger) error {
 	}
 	d.orders, d.backend = orders.New(), grpc.NewServer()
 	d.orders.Register(d.backend)
+	d.chat = chat.New()
+	d.chat.Register(d.backend)
 	reflection.Register(d.backend)
 	d.service = ln.Addr().String()
 	go d.serveOrders(ln, log)
@@ -190,6 +195,7 @@ func (d *demo) stop() {
 	}
 	if d.orders != nil {
 		d.orders.Close()
+		d.chat.Close()
 		d.backend.Stop()
 	}
 	if d.dir != "" {
@@ -216,6 +222,9 @@ type step struct {
 	header string
 	body   string
 	upload string // instead of body: a file, sent as it is
+	stream bool   // the answer comes bit by bit
+	// say are the messages of a WebSocket call; it is shown with causeway's own client, since not every curl has one.
+	say    []string
 	status int
 	// want is JSON that the answer must hold: every key of an object in it with an equal value.
 	want string
@@ -226,7 +235,7 @@ type step struct {
 func (d *demo) show(ctx context.Context, out io.Writer) error {
 	p := printer{w: out}
 	p.printf("Causeway in front of a gRPC order service\n\n")
-	p.printf("  gateway   %s\n  admin     %s   token %s\n  service   grpc://%s   demo.orders.v1.Orders, with reflection\n\n", d.gateway, d.admin, d.app.token, d.service)
+	p.printf("  gateway   %s\n  admin     %s   token %s\n  service   grpc://%s   demo.orders.v1.Orders and demo.chat.v1.Chat, with reflection\n\n", d.gateway, d.admin, d.app.token, d.service)
 	if err := d.try(ctx, &p, step{
 		title: "nothing is registered so far", path: "/v1/orders/1", status: 404,
 		want: `{"code":12,"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"ROUTE_NOT_FOUND","domain":"causeway"}]}`,
@@ -256,12 +265,15 @@ func (d *demo) register(ctx context.Context, p *printer) error {
 	}
 	return d.try(ctx, p, step{
 		title: "register the service's descriptors while the gateway runs", admin: true, path: "/api/v1/schemas/orders",
-		upload: file, status: 200, want: `{"number":1,"active":true,"services":1,"methods":8}`,
+		upload: file, status: 200, want: `{"number":1,"active":true,"services":2,"methods":13}`,
 	})
 }
 
 // try runs one step, checks its answer and prints it.
 func (d *demo) try(ctx context.Context, p *printer, s step) error {
+	if s.say != nil {
+		return d.talk(ctx, p, s)
+	}
 	base := d.gateway
 	if s.admin {
 		base = d.admin
@@ -299,6 +311,24 @@ func (d *demo) try(ctx context.Context, p *printer, s step) error {
 	return nil
 }
 
+// talk runs a step over WebSocket.
+func (d *demo) talk(ctx context.Context, p *printer, s step) error {
+	url := "ws" + strings.TrimPrefix(d.gateway, "http") + s.path
+	line := os.Args[0] + " ws '" + url + "' '" + strings.Join(s.say, "' '") + "'"
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var answer bytes.Buffer
+	err := talk(ctx, url, &websocket.DialOptions{HTTPClient: &d.client}, strings.NewReader(strings.Join(s.say, "\n")), &answer)
+	if err == nil && !strings.Contains(answer.String(), s.text) {
+		err = fmt.Errorf("want %q in it", s.text)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w; the answer was %s", s.title, line, err, answer.String())
+	}
+	p.printf("✓ %s\n    %s\n    %s\n\n", s.title, line, clip(answer.Bytes()))
+	return nil
+}
+
 func (s *step) verb() string {
 	switch {
 	case s.method != "":
@@ -312,6 +342,9 @@ func (s *step) verb() string {
 // curl is the command line of the step.
 func (s *step) curl(base string) string {
 	parts := []string{"curl"}
+	if s.stream {
+		parts = append(parts, "-N")
+	}
 	if s.method != "" {
 		parts = append(parts, "-X", s.method)
 	}
@@ -383,10 +416,10 @@ func holds(got, want any, at string) error {
 func clip(answer []byte) string {
 	const most = 400
 	s := strings.TrimSpace(string(answer))
-	if len(s) <= most {
-		return s
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + " ..."
 	}
-	return strings.ToValidUTF8(s[:most], "") + " ..."
+	return strings.ReplaceAll(s, "\n", "\n    ")
 }
 
 // printer keeps the first error of writing.

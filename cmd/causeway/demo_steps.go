@@ -55,6 +55,21 @@ var demoSteps = []step{
 		want: `{}`,
 	},
 	{
+		title: "a stream of the service, as server-sent events; without the limit it goes on as messages are said",
+		path:  "/v1/rooms/lobby/messages?latest=2&limit=2", header: "Accept: text/event-stream", stream: true, status: 200,
+		text: "data: {\"room\":\"lobby\",\"author\":\"alan\",\"text\":\"that depends\",\"said\":\"2026-01-05T08:31:00Z\"}\n\nevent: end\n",
+	},
+	{
+		title: "messages go to the service as a stream, too: a JSON array, or a text in each line",
+		path:  "/v1/rooms/lobby/messages:import", body: `[{"author":"ada","text":"on what?"},{"author":"alan","text":"on who asks"}]`, status: 200,
+		want: `{"messages":"2"}`,
+	},
+	{
+		title: "both ways at once: a chat over WebSocket, which browsers open just so",
+		path:  "/v1/rooms/lobby:talk", say: []string{`{"author":"grace","text":"and who asks?"}`, `{"author":"grace","text":"anybody?"}`},
+		text: `"text":"anybody?"`,
+	},
+	{
 		title: "what the gateway counted",
 		admin: true, path: "/metrics", status: 200,
 		text: `causeway_requests_total{`,
