@@ -27,8 +27,13 @@ func BenchmarkCanned(b *testing.B) {
 	for i := range uint32(calls) {
 		block.Reset()
 		for _, f := range [][2]string{
-			{":method", "POST"}, {":scheme", "http"}, {":path", benchpb.Orders_Place_FullMethodName}, {":authority", "127.0.0.1:50051"},
-			{"content-type", "application/grpc"}, {"user-agent", "grpc-go/1.85.0"}, {"te", "trailers"},
+			{":method", "POST"},
+			{":scheme", "http"},
+			{":path", benchpb.Orders_Place_FullMethodName},
+			{":authority", "127.0.0.1:50051"},
+			{"content-type", "application/grpc"},
+			{"user-agent", "grpc-go/1.85.0"},
+			{"te", "trailers"},
 			{"grpc-timeout", fmt.Sprintf("%du", 9_000_000+i)},
 			{"traceparent", fmt.Sprintf("00-%032x-%016x-01", i*7919, i)},
 		} {

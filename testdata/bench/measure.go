@@ -203,8 +203,7 @@ func (p *plan) meet(ctx context.Context, r *rival) error {
 			r.load.body = bytes.Clone(a.body)
 			return c.check(a)
 		}
-		var faulty *faultError
-		if errors.As(err, &faulty) {
+		if _, wrong := errors.AsType[*faultError](err); wrong {
 			return err
 		}
 		select {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,6 +57,9 @@ func newReport(p *plan, results []*result) *report {
 				r.Versions = append(r.Versions, m.Path+" "+m.Version)
 			}
 		}
+	}
+	if v := nginxVersion(); v != "" && slices.ContainsFunc(p.candidates, func(c candidate) bool { return c.name == nginxName }) {
+		r.Versions = append(r.Versions, v)
 	}
 	return r
 }
