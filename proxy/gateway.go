@@ -74,6 +74,7 @@ type gauges struct {
 	connections *telemetry.GaugeVec
 	accepted    *telemetry.CounterVec
 	translation *telemetry.Gauge
+	streams     *telemetry.Gauge
 }
 
 // New makes a gateway that serves nothing yet: Start loads its configuration.
@@ -90,7 +91,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.panics = panics.With()
-	var errs [6]error
+	var errs [7]error
 	g.gauges.reloads, errs[0] = o.Meter.Counter("causeway_config_reloads_total", "", "Configurations tried, by result.", "result")
 	success, err := o.Meter.Gauge("causeway_config_last_reload_success", "", "1 when the last configuration tried is in force.")
 	errs[1] = err
@@ -100,10 +101,12 @@ func New(o Options) (*Gateway, error) {
 	g.gauges.accepted, errs[4] = o.Meter.Counter("causeway_connections_accepted_total", "", "Connections of callers since the start.", "listener")
 	translation, err := o.Meter.Gauge("causeway_translation_bytes", "By", "Bytes of bodies and messages that are being received and translated.")
 	errs[5] = err
+	streaming, err := o.Meter.Gauge("causeway_streams", "", "Streaming calls in flight.")
+	errs[6] = err
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
-	g.gauges.success, g.gauges.revision, g.gauges.translation = success.With(), revision.With(), translation.With()
+	g.gauges.success, g.gauges.revision, g.gauges.translation, g.gauges.streams = success.With(), revision.With(), translation.With(), streaming.With()
 	return g, nil
 }
 

@@ -103,6 +103,7 @@ func (g *Gateway) Sample() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.gauges.translation.Set(g.budget.Used())
+	g.gauges.streams.Set(int64(g.streams.open()))
 	for _, l := range g.listeners {
 		address := l.conf.GetAddress()
 		g.gauges.connections.With(address).Set(l.server.Conns())

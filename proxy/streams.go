@@ -125,7 +125,7 @@ func stopping() *rpc.Error {
 	return rpc.Refuse(codes.Unavailable, "STOPPING", "the gateway is stopping")
 }
 
-// Open is the number of streams in flight.
+// open is the number of streams in flight.
 func (ss *streams) open() int {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()

@@ -14,12 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/api/httpbody"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-
-	"google.golang.org/genproto/googleapis/api/httpbody"
 
 	chatv1 "github.com/causeway-gateway/causeway/protos/demo/chat/v1"
 	"github.com/causeway-gateway/causeway/testdata/descriptors"
@@ -223,10 +222,8 @@ func (b *chatBackend) Upload(ss grpc.ClientStreamingServer[chatv1.UploadRequest,
 		if c.GetContentType() != "" || sum.GetMessages() == 0 {
 			flush()
 			name = m.GetRoom() + "/" + m.GetFilename() + " " + c.GetContentType()
-			for _, k := range []string{"color"} {
-				if v := m.GetLabels()[k]; v != "" {
-					name += " " + k + "=" + v
-				}
+			if color := m.GetLabels()["color"]; color != "" {
+				name += " color=" + color
 			}
 		}
 		if len(c.GetData()) > 64<<10 {

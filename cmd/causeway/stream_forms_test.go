@@ -236,7 +236,7 @@ func TestStreamIsFlushed(t *testing.T) {
 				}
 				answered := make(chan result, 1)
 				go func() {
-					resp, err := client.Do(req)
+					resp, err := client.Do(req) //nolint:bodyclose // closed below
 					answered <- result{resp, err}
 				}()
 				if _, err := io.WriteString(w, `{"text":"one"}`+"\n"); err != nil {

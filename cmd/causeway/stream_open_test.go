@@ -132,7 +132,7 @@ func TestSlowReaderHoldsBackItsOwnStream(t *testing.T) {
 	for _, how := range []string{"NDJSON", "SSE", "WebSocket", "gRPC"} {
 		t.Run(how, func(t *testing.T) {
 			before := b.sent.Load()
-			leave := func() {}
+			var leave func()
 			switch how {
 			case "gRPC":
 				ctx, cancel := context.WithCancel(t.Context())

@@ -69,8 +69,12 @@ func TestUploadForms(t *testing.T) {
 	}{
 		{"a file", "", []formPart{{"f", "a.txt", "text/plain", "hello"}}, 200, `"files":["r/a.txt text/plain 5 ` + digest("hello") + `"]`},
 		{"of no type", "", []formPart{{"f", "a", "", "hello"}}, 200, `"files":["r/a application/octet-stream 5 ` + digest("hello") + `"]`},
-		{"fields and two files", "", []formPart{{"labels[color]", "", "", "blue & green"}, {"f", "a", "a/a", "1"}, {"f", "b", "b/b", "22"}}, 200,
-			`"files":["r/a a/a color=blue & green 1 ` + digest("1") + `","r/b b/b color=blue & green 2 ` + digest("22") + `"]`},
+		{
+			"fields and two files", "",
+			[]formPart{{"labels[color]", "", "", "blue & green"}, {"f", "a", "a/a", "1"}, {"f", "b", "b/b", "22"}},
+			200,
+			`"files":["r/a a/a color=blue & green 1 ` + digest("1") + `","r/b b/b color=blue & green 2 ` + digest("22") + `"]`,
+		},
 		{"an empty file", "", []formPart{{"f", "a", "a/a", ""}}, 200, `{"messages":"1","files":["r/a a/a 0 ` + digest("") + `"]}`},
 		{"a large one in pieces", "", []formPart{{"f", "a", "a/a", large}}, 200, `{"messages":"13","bytes":"800000","files":["r/a a/a 800000 ` + digest(large) + `"]}`},
 		{"of just two pieces", "", []formPart{{"f", "a", "a/a", large[:2*65536]}}, 200, `{"messages":"2",`},

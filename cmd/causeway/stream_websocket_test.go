@@ -29,7 +29,7 @@ type socketEnd struct {
 
 func dialSocket(t testing.TB, g *gatewayTest, path string, protocols ...string) *websocket.Conn {
 	t.Helper()
-	c, resp, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(g.url, "http")+path, &websocket.DialOptions{Subprotocols: protocols, HTTPClient: g.client})
+	c, resp, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(g.url, "http")+path, &websocket.DialOptions{Subprotocols: protocols, HTTPClient: g.client}) //nolint:bodyclose // the library closes it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,8 +68,7 @@ func (e *socketEnd) read(t testing.TB, c *websocket.Conn) {
 	for {
 		_, b, err := c.Read(ctx)
 		if err != nil {
-			var ce websocket.CloseError
-			if errors.As(err, &ce) {
+			if ce, ok := errors.AsType[websocket.CloseError](err); ok {
 				e.Code, e.Reason = int(ce.Code), ce.Reason
 			}
 			return
@@ -163,7 +162,7 @@ func TestWebSocketMethods(t *testing.T) {
 		}
 		b.ended(t)
 	})
-	t.Run("the log has it", func(t *testing.T) {
+	t.Run("the log has it", func(*testing.T) {
 		g.logged("a WebSocket that ended well", `"status":101`, `"code":"OK"`, "Talk")
 		g.logged("one that failed", `"status":101`, `"code":"PERMISSION_DENIED"`, "Talk")
 	})
@@ -247,12 +246,13 @@ func TestWebSocketDeparture(t *testing.T) {
 // rawSocket is a client that may send what it likes.
 type rawSocket struct {
 	net.Conn
-	r *bufio.Reader
+	r    *bufio.Reader
+	head *http.Response // of the handshake
 }
 
 const handshakeHead = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
-func rawDial(t testing.TB, g *gatewayTest, request string) (rawSocket, *http.Response) {
+func rawDial(t testing.TB, g *gatewayTest, request string) rawSocket {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://")) //nolint:noctx // on loopback
 	if err != nil {
@@ -265,12 +265,11 @@ func rawDial(t testing.TB, g *gatewayTest, request string) (rawSocket, *http.Res
 	if _, err := io.WriteString(conn, request); err != nil {
 		t.Fatal(err)
 	}
-	s := rawSocket{conn, bufio.NewReader(conn)}
-	resp, err := http.ReadResponse(s.r, nil)
-	if err != nil {
+	s := rawSocket{Conn: conn, r: bufio.NewReader(conn)}
+	if s.head, err = http.ReadResponse(s.r, nil); err != nil {
 		t.Fatal(err)
 	}
-	return s, resp
+	return s
 }
 
 // frame is one frame of a client, masked with zeros.
@@ -358,9 +357,9 @@ func TestHostileWebSockets(t *testing.T) {
 		{"a close of an application's own is answered", frame(0x88, 2, "\x0f\xa1"), []int{4001}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s, resp := rawDial(t, g, "GET /v1/rooms/x:talk HTTP/1.1\r\nHost: x\r\n"+handshakeHead+"\r\n")
-			if resp.StatusCode != 101 || resp.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
-				t.Fatalf("found %+v", resp)
+			s := rawDial(t, g, "GET /v1/rooms/x:talk HTTP/1.1\r\nHost: x\r\n"+handshakeHead+"\r\n")
+			if s.head.StatusCode != 101 || s.head.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
+				t.Fatalf("found %+v", s.head)
 			}
 			go func() { _, _ = io.WriteString(s, tc.frames) }() // the gateway need not take all of it
 			code, reason, _ := s.closed()
@@ -375,7 +374,7 @@ func TestHostileWebSockets(t *testing.T) {
 		})
 	}
 	t.Run("a ping is answered while a message is on its way", func(t *testing.T) {
-		s, _ := rawDial(t, g, "GET /v1/rooms/x:talk HTTP/1.1\r\nHost: x\r\n"+handshakeHead+"\r\n")
+		s := rawDial(t, g, "GET /v1/rooms/x:talk HTTP/1.1\r\nHost: x\r\n"+handshakeHead+"\r\n")
 		if _, err := io.WriteString(s, frame(0x01, 9, `{"text":"`)+frame(0x89, 2, "hi")+frame(0x80, 3, `a"}`)); err != nil {
 			t.Fatal(err)
 		}
@@ -444,7 +443,7 @@ routes:
 			if strings.HasPrefix(tc.line, "POST") {
 				rest = "{}"
 			}
-			_, resp := rawDial(t, g, tc.line+" HTTP/1.1\r\n"+tc.head+"\r\n"+rest)
+			resp := rawDial(t, g, tc.line+" HTTP/1.1\r\n"+tc.head+"\r\n"+rest).head
 			if tc.name == "another verb" {
 				if resp.StatusCode != 200 {
 					t.Errorf("want the request served as any other, found %d", resp.StatusCode)
@@ -470,11 +469,11 @@ routes:
 func TestWebSocketFramesWithTheHandshake(t *testing.T) {
 	b := startChat(t)
 	g := startChatGateway(t, b, "")
-	s, _ := rawDial(t, g, "GET /v1/rooms/0:talk HTTP/1.1\r\nHost: x\r\n"+handshakeHead+"\r\n"+text(`{"text":"early"}`)+text(""))
+	s := rawDial(t, g, "GET /v1/rooms/0:talk HTTP/1.1\r\nHost: x\r\n"+handshakeHead+"\r\n"+text(`{"text":"early"}`)+text(""))
 	if code, _, texts := s.closed(); code != 1000 || len(texts) != 1 || !strings.Contains(texts[0], "early") {
 		t.Errorf("found %d %q", code, texts)
 	}
-	if s, resp := rawDial(t, g, fmt.Sprintf("GET /v1/rooms/0:talk HTTP/1.1\r\nHost: x\r\n%s\r\n%s", handshakeHead, text("")+strings.Repeat(text(""), 3000))); resp.StatusCode == 101 {
+	if s := rawDial(t, g, fmt.Sprintf("GET /v1/rooms/0:talk HTTP/1.1\r\nHost: x\r\n%s\r\n%s", handshakeHead, text("")+strings.Repeat(text(""), 3000))); s.head.StatusCode == 101 {
 		if code, _, _ := s.closed(); code != 1000 && code != 4003 {
 			t.Errorf("found %d", code)
 		}

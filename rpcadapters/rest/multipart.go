@@ -6,6 +6,7 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/url"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -212,7 +213,7 @@ func (u *upload) params(c *call, name string) []jsonwire.Param {
 	if u.named == nil || u.gives(c) {
 		return u.given
 	}
-	return append(u.given[:len(u.given):len(u.given)], jsonwire.Param{Field: u.named, Value: name, From: jsonwire.FromQuery})
+	return append(slices.Clip(u.given), jsonwire.Param{Field: u.named, Value: name, From: jsonwire.FromQuery})
 }
 
 // gives tells whether path, query or form name the file.

@@ -332,7 +332,7 @@ func (s *Server) open(req *chatv1.DownloadRequest) (typ string, data []byte, err
 			case f.data == nil:
 				return "", nil, status.Errorf(codes.FailedPrecondition, "the file has %d bytes: more than %d are not kept", f.size, maxFile)
 			default:
-				return f.typ, f.data[:len(f.data):len(f.data)], nil
+				return f.typ, slices.Clip(f.data), nil
 			}
 		}
 	}

@@ -125,7 +125,7 @@ func (c *Conn) readError(err error) error {
 }
 
 // gone says how the client left. The connection's own error is not wrapped: its io.EOF is not the end of what was to come.
-func gone(err error) error { return fmt.Errorf("%w: %s", ErrGone, err) }
+func gone(err error) error { return fmt.Errorf("%w: %s", ErrGone, err.Error()) }
 
 // lastPart is an error's text without what it was wrapped in.
 func lastPart(s string) string {
