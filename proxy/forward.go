@@ -33,13 +33,15 @@ func (f *forward) Handle(ctx context.Context, c *rpc.Call) error {
 	if err != nil {
 		return err
 	}
-	c.Times.Body = time.Now()
+	start := time.Now()
+	c.Times.Body = start
 	for {
-		err = f.attempt(ctx, c, req)
+		err = f.attempt(ctx, c, req, start)
 		if err == nil || !again(err) || c.Attempts >= maxAttempts || ctx.Err() != nil {
 			return err
 		}
 		c.Reply.Reset()
+		start = time.Now()
 	}
 }
 
@@ -50,7 +52,8 @@ func again(err error) bool {
 	return errors.As(err, &e) && !e.Executed && e.Class == rpc.Transport
 }
 
-func (f *forward) attempt(ctx context.Context, c *rpc.Call, req *rpc.Message) error {
+// attempt calls an instance; start is now.
+func (f *forward) attempt(ctx context.Context, c *rpc.Call, req *rpc.Message, start time.Time) error {
 	node, err := f.pick(c)
 	if err != nil {
 		return err
@@ -58,7 +61,6 @@ func (f *forward) attempt(ctx context.Context, c *rpc.Call, req *rpc.Message) er
 	defer node.Done()
 	c.Attempts++
 	c.Node = node.Address
-	start := time.Now()
 	err = node.Transport.Unary(ctx, c, req, &c.Reply)
 	c.Times.Upstream += time.Since(start)
 	return err

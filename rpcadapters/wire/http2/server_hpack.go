@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"encoding/binary"
 	"sort"
 
 	"golang.org/x/net/http2/hpack"
@@ -410,6 +411,30 @@ const huffmanEnd = 0xfffffffc // the code of EOS, 30 ones, at the left end
 func appendHuffmanDecoded(dst, p []byte) ([]byte, bool) {
 	var bits uint64 // at the left end
 	var have uint
+	for len(p) >= 8 {
+		// As many whole bytes as there is room for; the rest of what is read stands where it will be read again.
+		bits |= binary.BigEndian.Uint64(p) >> have
+		p = p[(63-have)>>3:]
+		have |= 56
+		for have >= 32 { // more than any code has
+			c := huffmanShort[bits>>(64-huffmanBits)]
+			if c.length == 0 {
+				top := uint32(bits >> 32)
+				if top >= huffmanEnd {
+					return dst, false
+				}
+				c = huffmanSearch(top)
+			}
+			dst = append(dst, c.symbol)
+			bits <<= c.length
+			have -= uint(c.length)
+		}
+	}
+	if have > 0 {
+		bits &^= 1<<(64-have) - 1
+	} else {
+		bits = 0
+	}
 	for {
 		for have <= 56 && len(p) > 0 {
 			bits |= uint64(p[0]) << (56 - have)
@@ -429,8 +454,7 @@ func appendHuffmanDecoded(dst, p []byte) ([]byte, bool) {
 			if top >= huffmanEnd {
 				return dst, have < 8
 			}
-			i := sort.Search(len(huffmanLong), func(i int) bool { return huffmanLong[i].code > top }) - 1
-			c = huffmanLong[i]
+			c = huffmanSearch(top)
 		}
 		if uint(c.length) > have {
 			return dst, have < 8 && bits>>(64-have) == 1<<have-1
@@ -439,4 +463,9 @@ func appendHuffmanDecoded(dst, p []byte) ([]byte, bool) {
 		bits <<= c.length
 		have -= uint(c.length)
 	}
+}
+
+// huffmanSearch finds the long code at the left end of top.
+func huffmanSearch(top uint32) huffmanCode {
+	return huffmanLong[sort.Search(len(huffmanLong), func(i int) bool { return huffmanLong[i].code > top })-1]
 }
