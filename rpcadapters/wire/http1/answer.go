@@ -11,13 +11,13 @@ import (
 // Respond writes the whole answer, head and body in one write where the body is not large. It implements wire.Engine.
 // Headers about framing and the connection are the engine's; those it is given are passed over, and so is a header that
 // cannot be written: a name that is no token, a value with a control character. A body that nobody read to its end ends
-// the connection, unless the rest of it has come already.
+// the connection, unless the rest of it is small and comes at once.
 func (c *conn) Respond(status int, header rpc.Metadata, body []byte) error {
 	if c.answered {
 		return errAnswered
 	}
 	c.answered, c.ended = true, true
-	c.keep = c.mayKeep(c.skipRest() || c.lastChunk())
+	c.keep = c.mayKeep(c.settled())
 	buf := rpc.GetBuffer()
 	defer buf.Free()
 	b := c.appendHead(buf.B, status, header, false)
@@ -205,8 +205,8 @@ func (c *conn) End(trailer rpc.Metadata) error {
 	if c.out == nil {
 		return errNoAnswer
 	}
-	if c.keep && c.headEnd > 0 && !c.skipRest() && c.left > maxUnread {
-		// The head has yet to go out, and too much of the body is left to wait for.
+	if c.keep && c.headEnd > 0 && !c.settled() {
+		// The head has yet to go out, and what is left of the body is not to be waited for.
 		c.keep = false
 		c.out.B = slices.Insert(c.out.B, c.headEnd, []byte("Connection: close\r\n")...)
 	}

@@ -323,27 +323,39 @@ func (c *conn) skipRest() bool {
 	return true
 }
 
-// lastChunk tells whether what the body lacks may well be its end: a client writes that by itself.
-func (c *conn) lastChunk() bool { return c.left == 0 && c.chunk != chunkNone }
+// settleTime is how long an answer waits for the rest of a body that nobody reads, to know whether the connection can go
+// on: a client writes the end of a chunked body by itself, just behind what came before it.
+const settleTime = 5 * time.Millisecond
 
-// drainRest waits a moment for the rest of a body that nobody wants, and tells whether it came: a client that has its
-// answer may be at the last bytes of its request still, and mean to send another one.
-func (c *conn) drainRest() bool {
-	if c.left > maxUnread || c.raw.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+// settled tells whether the rest of the body has come, or may be waited for behind the answer.
+func (c *conn) settled() bool {
+	if c.skipRest() {
+		return true
+	}
+	if c.expect.pending.Load() || c.left > maxUnread {
 		return false
 	}
+	done, some := c.drain(settleTime)
+	return done || !some && c.left == 0
+}
+
+// drain reads what is left of a body and drops it, for a time and up to maxUnread bytes. It tells whether that was all,
+// and whether there was some.
+func (c *conn) drain(wait time.Duration) (done, some bool) {
+	if c.left > maxUnread || c.rbroken || c.raw.SetReadDeadline(time.Now().Add(wait)) != nil {
+		return false, false
+	}
 	c.draining = true
-	defer func() { c.draining = false }()
 	var scratch [512]byte
 	for unread := 0; unread < maxUnread; {
 		n, err := c.readBody(scratch[:])
-		if errors.Is(err, io.EOF) && !c.rbroken && c.left == 0 && c.chunk == chunkNone {
-			return c.raw.SetReadDeadline(time.Time{}) == nil
-		}
-		if err != nil {
-			return false
-		}
 		unread += n
+		some = some || n > 0
+		if err != nil {
+			done = errors.Is(err, io.EOF) && c.left == 0 && c.chunk == chunkNone && !c.rbroken
+			break
+		}
 	}
-	return false
+	c.draining = false
+	return done && c.raw.SetReadDeadline(time.Time{}) == nil, some
 }

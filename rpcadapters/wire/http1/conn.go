@@ -215,7 +215,7 @@ func (c *conn) finish() (again bool) {
 		c.ctx.Store(nil)
 	}
 	c.forget()
-	if !c.keep || c.wbroken || c.rbroken || c.gone.Load() || !c.skipRest() && !c.drainRest() {
+	if !c.keep || c.wbroken || c.rbroken || c.gone.Load() || !c.rest() {
 		if !c.wbroken {
 			c.linger()
 		}
@@ -230,6 +230,16 @@ func (c *conn) finish() (again bool) {
 	c.begun.Store(0)
 	c.state.Store((c.state.Load()/phases + 1) * phases) // idle, and one request on
 	return true
+}
+
+// rest waits for the rest of the body behind the answer: a client that has its answer may be at the last bytes of its
+// request still, and mean to send another one.
+func (c *conn) rest() bool {
+	if c.skipRest() {
+		return true
+	}
+	done, _ := c.drain(lingerTime)
+	return done
 }
 
 // forget lets go of the request's text, which an idle connection must not hold.
