@@ -20,6 +20,7 @@ type workers struct {
 	mu    sync.Mutex
 	idle  []*worker // the one that came last is taken first
 	conns int
+	now   time.Time // when trim came last: about a second ago, and that is near enough
 }
 
 type worker struct {
@@ -54,13 +55,12 @@ func (w *worker) work(p *workers, t task) {
 }
 
 func (p *workers) park(w *worker) bool {
-	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.idle) >= idleWorkers || p.conns == 0 {
 		return false
 	}
-	w.since = now
+	w.since = p.now
 	p.idle = append(p.idle, w)
 	return true
 }
@@ -69,6 +69,9 @@ func (p *workers) park(w *worker) bool {
 func (p *workers) enter() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.conns == 0 {
+		p.now = time.Now()
+	}
 	p.conns++
 }
 
@@ -85,6 +88,7 @@ func (p *workers) leave() {
 func (p *workers) trim(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.now = now
 	n := 0
 	for n < len(p.idle) && now.Sub(p.idle[n].since) > workerIdle {
 		n++
