@@ -14,7 +14,6 @@ import (
 	spb "google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	_ "google.golang.org/grpc/encoding/gzip" // for the server
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -24,6 +23,8 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/testdata/echo"
 	"github.com/causeway-gateway/causeway/transcode/schema"
+
+	_ "google.golang.org/grpc/encoding/gzip" // for the server
 )
 
 // dial makes a transport that is closed with the test.
