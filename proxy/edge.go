@@ -6,9 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"runtime/debug"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -150,6 +152,20 @@ func (g *Gateway) refuse(x *wire.Exchange, v *visit, face rpcadapters.Face, err 
 	c := &rpc.Call{Protocol: face.Name(), Route: v.owner().Route, Service: v.owner().Service, ID: x.ID, Peer: x.Peer, HTTP: &x.HTTP, Method: v.Method}
 	c.Times.Start = x.Start
 	v.Done(c, face.Refuse(x, err))
+}
+
+// Refused tells the global finishers of a request that an engine has answered itself, because it was malformed, too large
+// or too slow to become an exchange.
+func (g *Gateway) Refused(peer netip.AddrPort, status int, reason string) {
+	snap := g.snap.Load()
+	if snap == nil || !snap.nobody.gate.Enter() {
+		return // on its way out; there is nobody to tell
+	}
+	defer snap.nobody.gate.Leave()
+	now := time.Now()
+	c := &rpc.Call{Protocol: "http", Peer: peer}
+	c.Times.Start = now
+	snap.nobody.finish.finish(c, rpc.Sent{Status: status, Code: codes.InvalidArgument, Reason: reason, End: now}, g.panics, g.log)
 }
 
 // unmatched is the error of a request that no route takes: 405 where another verb would do, else 404.

@@ -29,6 +29,7 @@ type listener struct {
 	pair   *certs.KeyPair
 	ca     string // fingerprint of the callers' authorities
 	done   chan struct{}
+	panics int64 // of the engine's, as far as they are counted
 }
 
 // listen opens the addresses of doc that are not open yet and finds those that doc does not have any more. On an error

@@ -109,6 +109,11 @@ func (g *Gateway) Sample() {
 		g.gauges.connections.With(address).Set(l.server.Conns())
 		accepted := g.gauges.accepted.With(address)
 		accepted.Add(l.server.Accepted() - accepted.Value())
+		if p, ok := l.server.(interface{ Panics() int64 }); ok {
+			n := p.Panics()
+			g.panics.Add(n - l.panics)
+			l.panics = n
+		}
 	}
 }
 

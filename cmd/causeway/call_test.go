@@ -431,3 +431,25 @@ func TestRoundRobinTakesTurns(t *testing.T) {
 		t.Errorf("want 20 calls each, found %d and %d", a.Calls.Load(), b.Calls.Load())
 	}
 }
+
+// What the engine refuses before it is a call is in the access log too.
+func TestMalformedRequestsAreLogged(t *testing.T) {
+	backend := echo.Start(t, "127.0.0.1:0", "a")
+	g := startEcho(t, "", backend.Address)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://")) //nolint:noctx // on loopback
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nA : b\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(raw), "HTTP/1.1 400 ") || !strings.Contains(string(raw), "X-Request-Id: ") || !strings.Contains(string(raw), `"domain":"causeway"`) {
+		t.Errorf("found %q %v", raw, err)
+	}
+	waitFor(t, "the access log to have it", func() bool {
+		raw, err := os.ReadFile(filepath.Join(filepath.Dir(g.file), "access.log"))
+		return err == nil && strings.Contains(string(raw), `"status":400`)
+	})
+}

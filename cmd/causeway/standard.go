@@ -53,7 +53,8 @@ func standard() (*proxy.Standard, error) {
 			return static.New(service, addresses...)
 		},
 		Engine: func(h wire.Handler, tlsConfig *tls.Config, log *slog.Logger) wire.Server {
-			return server.New(h, http1.New(http1.Limits{}, nil), http2.NewServer(http2.Limits{}), server.Options{TLS: tlsConfig, Log: log})
+			refused, _ := h.(http1.Refused) // the gateway, which logs and counts them
+			return server.New(h, http1.New(http1.Limits{}, refused), http2.NewServer(http2.Limits{}), server.Options{TLS: tlsConfig, Log: log})
 		},
 	}, nil
 }

@@ -59,9 +59,11 @@ func (f Server) Config(told func(error)) (*tls.Config, *KeyPair, error) {
 		return nil, nil, err
 	}
 	c := &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		NextProtos:     []string{"h2", "http/1.1"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return k.Get(), nil },
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"},
+		// An answer is written at once: small first records would make several writes of it.
+		DynamicRecordSizingDisabled: true,
+		GetCertificate:              func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return k.Get(), nil },
 	}
 	if f.ClientCA != "" {
 		if c.ClientCAs, err = Authorities(f.ClientCA); err != nil {

@@ -216,8 +216,16 @@ func (s *Server) Conns() int64 { return s.open.Load() }
 // Accepted is how many connections there have been.
 func (s *Server) Accepted() int64 { return s.accepted.Load() }
 
-// Panics is how many panics have ended a connection.
-func (s *Server) Panics() int64 { return s.panicked.Load() }
+// Panics is how many panics were caught: those that ended a connection, and those that a protocol has caught itself.
+func (s *Server) Panics() int64 {
+	n := s.panicked.Load()
+	for _, p := range [...]wire.Protocol{s.http1, s.http2} {
+		if c, ok := p.(interface{ Panics() int64 }); ok {
+			n += c.Panics()
+		}
+	}
+	return n
+}
 
 const (
 	idlePoll = 5 * time.Millisecond   // how often Shutdown looks for connections that have become idle
