@@ -278,7 +278,7 @@ func TestProofOpenStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Both ends of a connection are files of this process, and a listener takes 10,000 connections.
-	n := int(min(9_900, files.Cur/2-200)) / 100 * 100 //nolint:gosec // small
+	n := int(min(9_900, files.Cur/2-600)) / 100 * 100 //nolint:gosec // small
 	measureOpenStreams(t, n, 32<<10)
 }
 

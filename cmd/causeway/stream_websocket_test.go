@@ -266,7 +266,7 @@ func rawDial(t testing.TB, g *gatewayTest, request string) rawSocket {
 		t.Fatal(err)
 	}
 	s := rawSocket{Conn: conn, r: bufio.NewReader(conn)}
-	if s.head, err = http.ReadResponse(s.r, nil); err != nil {
+	if s.head, err = http.ReadResponse(s.r, nil); err != nil { //nolint:bodyclose // it ends with the connection
 		t.Fatal(err)
 	}
 	return s

@@ -249,5 +249,5 @@ func (u *upload) fault(err error) error {
 	if e, ok := errors.AsType[*rpc.Error](err); ok {
 		return e
 	}
-	return rpc.Refuse(codes.InvalidArgument, "INVALID_REQUEST", "the form is cut or malformed").WithCause(err)
+	return rpc.Refuse(codes.InvalidArgument, "INVALID_REQUEST", "the form is cut or malformed").WithCause(errors.New(err.Error())) // an io.EOF within it would look like the end of the stream
 }
