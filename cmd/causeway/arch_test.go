@@ -98,8 +98,8 @@ var homes = []struct {
 	{"google.golang.org/protobuf/types/dynamicpb", []string{"transcode/source"}},
 	{"google.golang.org/grpc/codes", []string{"..."}},
 	{"google.golang.org/grpc/...", []string{"cmd/...", "proxy/{admin,builtin}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
-	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry}", "rpcadapters/wire/{nethttp,websocket}", "rpcadapters/adaptertest", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
-	{"net/http/...", []string{"cmd/...", "proxy/{admin,telemetry}", "rpcadapters/wire/nethttp"}},
+	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry}", "rpcadapters/wire/websocket", "rpcadapters/adaptertest", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
+	{"net/http/...", []string{"cmd/...", "proxy/{admin,telemetry}"}},
 	{"github.com/coder/websocket/...", []string{"cmd/...", "rpcadapters/wire/websocket"}},
 	{"unsafe", []string{"transcode/jsonwire", "protos/..."}},
 	{"log", nil}, // log/slog, handed in
@@ -261,7 +261,7 @@ func TestArchTableRefuses(t *testing.T) {
 			[]string{"net/http", "google.golang.org/grpc/status", "go.opentelemetry.io/otel", "log/slog", "log"},
 			nil, nil,
 			[]string{
-				"proxy/upstream may not import net/http: its place is cmd/..., proxy/{admin,telemetry}, rpcadapters/wire/{nethttp,websocket}, rpcadapters/adaptertest, rpcadapters, transcode/httprule",
+				"proxy/upstream may not import net/http: its place is cmd/..., proxy/{admin,telemetry}, rpcadapters/wire/websocket, rpcadapters/adaptertest, rpcadapters, transcode/httprule",
 				"proxy/upstream may not import google.golang.org/grpc/status: its place is cmd/..., proxy/{admin,builtin}, rpcadapters/grpc, transcode/source, protos/...",
 				"proxy/upstream may not import go.opentelemetry.io/otel: its place is proxy/telemetry",
 				"proxy/upstream may not import log: its place is in tests only",
