@@ -117,7 +117,7 @@ func (c *Conn) readError(err error) error {
 		return gone(err)
 	case errors.Is(err, websocket.ErrMessageTooBig):
 		return &Fault{TooBig, "the message is larger than it may be"}
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded),
+	case errors.Is(err, errLost), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.Is(err, context.DeadlineExceeded), errors.As(err, &network):
 		return gone(err)
 	}

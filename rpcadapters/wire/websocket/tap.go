@@ -1,6 +1,8 @@
 package websocket
 
 import (
+	"errors"
+	"io"
 	"net"
 	"sync/atomic"
 	"time"
@@ -63,8 +65,15 @@ func (t *tap) Read(p []byte) (n int, err error) {
 	if !t.closing.Load() && t.raw-t.payload > overhead+t.wanted+int64(now.Sub(t.since).Seconds()*overheadRate) {
 		return 0, &Fault{PolicyViolation, "too many frames for what they carry"}
 	}
+	if err == io.EOF { //nolint:errorlint // as connections return it
+		err = errLost
+	}
 	return n, err
 }
+
+// errLost stands for the end of a connection. The framing must not see io.EOF there: where it waits for a message's content,
+// it would take that for the message's end, and a message cut short for a whole one.
+var errLost = errors.New("the connection ended")
 
 // Write implements net.Conn.
 func (t *tap) Write(p []byte) (int, error) {
