@@ -108,7 +108,7 @@ func TestTree(t *testing.T) {
 		}
 		name := filepath.ToSlash(rel)
 		if d.IsDir() {
-			if slices.Contains([]string{".git", "bin", "dist", "causeway-data"}, name) || path.Base(name) == "fuzz" && strings.Contains(name, "testdata/") {
+			if slices.Contains([]string{".git", "bin", "dist", "causeway-data"}, name) || path.Base(name) == "node_modules" || path.Base(name) == "fuzz" && strings.Contains(name, "testdata/") {
 				return fs.SkipDir
 			}
 			return nil
