@@ -283,4 +283,3 @@ func FuzzUpload(f *testing.F) {
 		}
 	})
 }
-
