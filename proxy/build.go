@@ -68,6 +68,7 @@ func (b *builder) build(ctx context.Context) (*Snapshot, error) {
 	global := b.pluginsOf("plugins", "", b.doc.Config.GetPlugins())
 	b.snap.nobody = &route{finish: finishersOf(global)}
 	b.snap.lenient = b.doc.Config.GetDefaults().GetRest().GetCompatibility() == configv1.Compatibility_COMPATIBILITY_GRPC_GATEWAY
+	b.snap.cors = newCORS(b.doc.Config.GetCors(), b.std.Faces)
 	b.routes(global)
 	if len(b.faults) > 0 {
 		for _, undo := range b.made {

@@ -65,12 +65,23 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 		snap := g.snap.Load()
 		var t *target
 		refusal, rt := invalid, snap.nobody
+		var asked string // the verb of the request that this one asks leave for
+		var byName bool
+		x.Dresser, x.Preflight = nil, false // another snapshot may have had it otherwise
+		if snap.cors != nil {
+			x.Dresser = snap.cors
+			if asked, x.Preflight = preflight(x); x.Preflight && refusal == nil {
+				refusal = snap.cors.refusePreflight(x)
+			}
+		}
 		if refusal == nil {
 			var ok bool
-			if named {
+			if x.Preflight {
+				t, byName, ok = snap.findAsked(x, asked, v.vars[:0])
+			} else if named {
 				t, ok = snap.findNamed(x)
 			} else {
-				t, v.Vars, ok = snap.find(x, v.vars[:0])
+				t, v.Vars, ok = snap.find(x, x.HTTP.Method, v.vars[:0])
 			}
 			switch {
 			case ok:
@@ -78,7 +89,7 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 			case named:
 				refusal = rpc.Refuse(codes.Unimplemented, "METHOD_NOT_FOUND", "no method %s is served here", x.HTTP.Path).WithStatus(404)
 			default:
-				refusal = snap.unmatched(x)
+				refusal = snap.unmatched(x, asked)
 			}
 		}
 		if !rt.gate.Enter() {
@@ -93,6 +104,11 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 		if refusal != nil {
 			refusal.Bare = refusal.Bare || snap.lenient
 			g.refuse(x, v, face, refusal)
+			return
+		}
+		if x.Preflight {
+			c := g.unserved(x, v, face)
+			v.Done(c, rpcadapters.Finished(x, nil, snap.cors.grant(x, asked, t, byName)))
 			return
 		}
 		v.Method, v.Options, v.Rule, v.Finish = t.method, &t.route.Options, t.rule, v
@@ -149,9 +165,14 @@ func (g *Gateway) face(x *wire.Exchange) (_ rpcadapters.Face, named bool) {
 
 // refuse answers a request that has no route and tells the global finishers.
 func (g *Gateway) refuse(x *wire.Exchange, v *visit, face rpcadapters.Face, err *rpc.Error) {
+	v.Done(g.unserved(x, v, face), face.Refuse(x, err))
+}
+
+// unserved is the call that finishers are told of where no face made one.
+func (g *Gateway) unserved(x *wire.Exchange, v *visit, face rpcadapters.Face) *rpc.Call {
 	c := &rpc.Call{Protocol: face.Name(), Route: v.owner().Route, Service: v.owner().Service, ID: x.ID, Peer: x.Peer, HTTP: &x.HTTP, Method: v.Method}
 	c.Times.Start = x.Start
-	v.Done(c, face.Refuse(x, err))
+	return c
 }
 
 // Refused tells the global finishers of a request that an engine has answered itself, because it was malformed, too large
@@ -169,18 +190,23 @@ func (g *Gateway) Refused(peer netip.AddrPort, status int, reason string) {
 }
 
 // unmatched is the error of a request that no route takes: 405 where another verb would do, else 404.
-func (s *Snapshot) unmatched(x *wire.Exchange) *rpc.Error {
+// asked is the verb that a preflight asks for.
+func (s *Snapshot) unmatched(x *wire.Exchange, asked string) *rpc.Error {
+	verb := x.HTTP.Method
+	if asked != "" {
+		verb = asked
+	}
 	verbs := s.verbs(x)
 	if s.lenient {
 		return unmatchedLeniently(len(verbs) > 0)
 	}
 	if len(verbs) > 0 {
 		allow := strings.Join(verbs, ", ")
-		e := rpc.Refuse(codes.Unimplemented, "METHOD_NOT_ALLOWED", "%s is not served at this path: it takes %s", x.HTTP.Method, allow).WithStatus(405)
+		e := rpc.Refuse(codes.Unimplemented, "METHOD_NOT_ALLOWED", "%s is not served at this path: it takes %s", verb, allow).WithStatus(405)
 		e.Header.Add("allow", allow)
 		return e
 	}
-	return rpc.Refuse(codes.Unimplemented, "ROUTE_NOT_FOUND", "no route takes %s %s", x.HTTP.Method, x.HTTP.Path).WithStatus(404)
+	return rpc.Refuse(codes.Unimplemented, "ROUTE_NOT_FOUND", "no route takes %s %s", verb, x.HTTP.Path).WithStatus(404)
 }
 
 // maxID is the longest request id taken from a caller.

@@ -82,11 +82,11 @@ func (s *Snapshot) Explain(q Question) Explanation {
 		e.Fault = err.Error()
 		return e
 	}
-	t, vars, ok := s.find(x, nil)
+	t, vars, ok := s.find(x, x.HTTP.Method, nil)
 	if ok {
 		e.Taken = s.taken(x, t, vars)
 	} else {
-		e.Fault = s.unmatched(x).Message
+		e.Fault = s.unmatched(x, "").Message
 	}
 	for _, p := range s.targets {
 		if t != nil && p.rule == t.rule && p.route == t.route {

@@ -13,8 +13,8 @@ import (
 // findLeniently finds the target of a request in the ways that clients of grpc-gateway rely on, those of its
 // runtime.ServeMux: a form may be sent by POST to what takes GET, X-HTTP-Method-Override names the verb of a form, and an
 // encoded slash divides the path where nothing takes it as it is.
-func (s *Snapshot) findLeniently(x *wire.Exchange, vars []string) (*target, []string, bool) {
-	verb, form := x.HTTP.Method, false
+func (s *Snapshot) findLeniently(x *wire.Exchange, verb string, vars []string) (*target, []string, bool) {
+	form := false
 	if verb == "POST" && x.HTTP.Header.Get("content-type") == "application/x-www-form-urlencoded" {
 		form = true
 		if o := x.HTTP.Header.Get("x-http-method-override"); o != "" {

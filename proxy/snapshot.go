@@ -35,6 +35,7 @@ type Snapshot struct {
 	targets  []placed // all of them, as the configuration has them
 	nobody   *route   // what a request without a route passes: the global plugins' ends
 	lenient  bool     // requests find their route as with grpc-gateway
+	cors     *cors    // nil: scripts of other origins have no leave
 }
 
 // service is one upstream with what it was made of.
@@ -81,23 +82,24 @@ type targets = httprule.Tree[*target, *wire.Exchange]
 // admit tells whether a target's conditions hold for a request. It is called while a tree is walked.
 func admit(t *target, x *wire.Exchange) bool {
 	for i := range t.route.conditions {
-		if !t.route.conditions[i].holds(x.HTTP.Header) {
+		c := &t.route.conditions[i]
+		if x.Preflight && !c.promised(x.HTTP.Header) || !x.Preflight && !c.holds(x.HTTP.Header) {
 			return false
 		}
 	}
 	return true
 }
 
-// find finds the target of a request; what the template captured is appended to vars.
-func (s *Snapshot) find(x *wire.Exchange, vars []string) (*target, []string, bool) {
+// find finds the target of a request with a verb; what the template captured is appended to vars.
+func (s *Snapshot) find(x *wire.Exchange, verb string, vars []string) (*target, []string, bool) {
 	var t *target
 	var ok bool
 	if s.lenient {
-		t, vars, ok = s.findLeniently(x, vars)
+		t, vars, ok = s.findLeniently(x, verb, vars)
 	} else {
-		t, vars, ok = match(s.levels, x, x.HTTP.Method, x.HTTP.Path, vars)
+		t, vars, ok = match(s.levels, x, verb, x.HTTP.Path, vars)
 	}
-	if !ok && x.HTTP.Method == "GET" && strings.EqualFold(x.HTTP.Header.Get("upgrade"), "websocket") {
+	if !ok && verb == "GET" && strings.EqualFold(x.HTTP.Header.Get("upgrade"), "websocket") {
 		return s.findSocket(x, vars)
 	}
 	return t, vars, ok

@@ -90,6 +90,14 @@ type Named interface {
 	Named()
 }
 
+// Scripted is a Face that scripts in browsers call. Looked up once, when the gateway is made.
+type Scripted interface {
+	Face
+	// RequestHeaders are the protocol's own headers of requests (lower case) that a browser asks leave for before a call from
+	// another origin.
+	RequestHeaders() []string
+}
+
 // Matched is what the edge found for an exchange.
 type Matched struct {
 	Method  *schema.Method

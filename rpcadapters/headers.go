@@ -81,6 +81,23 @@ func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy He
 	return dst, nil
 }
 
+// Passes tells whether a request header (lower case) may become metadata; see AppendRequestMetadata, also for listed.
+func Passes(key string, listed []string, policy HeaderPolicy) bool {
+	if policy != PassAll {
+		key = strings.TrimPrefix(key, metadataPrefix)
+	}
+	switch headerClass(key) {
+	case standard:
+		return true
+	case onlyListed:
+		return slices.Contains(listed, key)
+	case ordinary:
+		return policy == PassAll && metadataKey(key) || slices.Contains(listed, key)
+	case never:
+	}
+	return false
+}
+
 // AppendForwarded appends those of the headers that say where a call came from that the route lists. They are made anew:
 // no proxy in front of the gateway is trusted, so what a caller says of itself is not passed on.
 func AppendForwarded(dst rpc.Metadata, x *wire.Exchange, listed []string) rpc.Metadata {

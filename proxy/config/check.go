@@ -53,6 +53,7 @@ func check(d *Document, c *configv1.Config, types Types) Faults {
 	}
 	k.plugins("plugins", c.GetPlugins())
 	k.defaults("defaults", c.GetDefaults())
+	k.cors("cors", c.GetCors())
 	k.limit("limits.translation_bytes", c.GetLimits().GetTranslationBytes(), math.MaxInt64)
 	return k.faults
 }

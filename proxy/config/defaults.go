@@ -22,6 +22,7 @@ const (
 	defaultMaxMessage  = 4 << 20
 	defaultMaxBody     = 4 << 20
 	defaultTranslation = 256 << 20
+	defaultCORSAge     = 600 * time.Second
 
 	defaultMaxBytes    = 16 << 20
 	defaultMaxFiles    = 5_000
@@ -61,6 +62,12 @@ func (d *Document) finish() {
 		c.Limits = &configv1.Limits{}
 	}
 	setDefault(&c.GetLimits().TranslationBytes, defaultTranslation)
+	if cors := c.GetCors(); cors != nil {
+		setDefault(&cors.MaxAge, durationpb.New(defaultCORSAge))
+		for i, o := range cors.GetOrigins() {
+			cors.Origins[i] = strings.ToLower(o)
+		}
+	}
 	all := c.GetDefaults()
 	setDefault(&all.MaxBody, defaultMaxBody)
 	if all.GetTimeout() == nil {

@@ -23,7 +23,10 @@ type Face struct {
 	details *schema.Schema
 }
 
-var _ rpcadapters.Named = (*Face)(nil)
+var (
+	_ rpcadapters.Named    = (*Face)(nil)
+	_ rpcadapters.Scripted = (*Face)(nil)
+)
 
 // NewFace makes the face. The error is about the descriptors of the standard details.
 func NewFace() (*Face, error) {
@@ -44,14 +47,8 @@ func (f *Face) Named() {}
 
 // RequestHeaders are the protocol's own headers of requests that a browser asks leave for before a call from another origin
 // (https://connectrpc.com/docs/cors/).
-func RequestHeaders() []string {
+func (f *Face) RequestHeaders() []string {
 	return []string{"content-type", "content-encoding", "connect-protocol-version", "connect-timeout-ms", "connect-content-encoding", "connect-accept-encoding"}
-}
-
-// ResponseHeaders are the protocol's own headers of answers that a script of another origin has to be shown, beside those of
-// trailers, which begin with "trailer-".
-func ResponseHeaders() []string {
-	return []string{"content-encoding", "connect-content-encoding", "connect-accept-encoding", "x-request-id"}
 }
 
 // Match takes what says that it is Connect, also in a form that is then refused: by its content type, for JSON with the

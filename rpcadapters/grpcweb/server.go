@@ -22,7 +22,10 @@ type Face struct {
 	calls sync.Pool // of *call
 }
 
-var _ rpcadapters.Named = (*Face)(nil)
+var (
+	_ rpcadapters.Named    = (*Face)(nil)
+	_ rpcadapters.Scripted = (*Face)(nil)
+)
 
 // NewFace makes the face.
 func NewFace() *Face {
@@ -38,14 +41,8 @@ func (f *Face) Name() string { return "grpcweb" }
 func (f *Face) Named() {}
 
 // RequestHeaders are the protocol's own headers of requests that a browser asks leave for before a call from another origin.
-func RequestHeaders() []string {
+func (f *Face) RequestHeaders() []string {
 	return []string{"content-type", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "x-grpc-web", "x-user-agent"}
-}
-
-// ResponseHeaders are the protocol's own headers of answers that a script of another origin has to be shown. The status is
-// not among what it needs, for it is in the body.
-func ResponseHeaders() []string {
-	return []string{"grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-encoding", "grpc-accept-encoding", "x-request-id"}
 }
 
 const (

@@ -24,12 +24,24 @@ type Exchange struct {
 	Segments []string
 	// ID is the request id, set by the edge: every answer carries it.
 	ID string
+	// Dresser, set by the edge, adds headers to the answer, whichever face writes it; nil: none.
+	Dresser Dresser
+	// Preflight, set by the edge, says that the request asks leave for another one, which has yet to come: the headers that
+	// it will have are known by name only.
+	Preflight bool
 
 	ctx      *Context // nil with an engine that has deadlines of its own
 	engine   Engine
 	bytesIn  int64
 	bytesOut int64
 	status   int
+	dressed  rpc.Metadata // backing of the headers with those of Dresser
+}
+
+// Dresser adds headers to answers. It may serve many exchanges at once.
+type Dresser interface {
+	// AppendHeader appends to header, which has those of the answer to x.
+	AppendHeader(header rpc.Metadata, x *Exchange) rpc.Metadata
 }
 
 // Engine is what carries an exchange. Streaming and taking the connection over are abilities of their own (Streamer,
@@ -75,7 +87,7 @@ type Handler interface {
 // calls the handler with; nil with an engine that has deadlines of its own.
 func (x *Exchange) Reset(e Engine, ctx *Context) {
 	segs, header := x.Segments[:0], x.HTTP.Header[:0]
-	*x = Exchange{engine: e, ctx: ctx, Segments: segs, ContentLength: -1}
+	*x = Exchange{engine: e, ctx: ctx, Segments: segs, ContentLength: -1, dressed: x.dressed[:0]}
 	x.HTTP.Header = header
 }
 
@@ -97,7 +109,16 @@ func (x *Exchange) Respond(status int, header rpc.Metadata, body []byte) error {
 	}
 	x.status = status
 	x.bytesOut += int64(len(body))
-	return x.engine.Respond(status, header, body)
+	return x.engine.Respond(status, x.dress(header), body)
+}
+
+// dress is the headers of an answer with those of the Dresser.
+func (x *Exchange) dress(header rpc.Metadata) rpc.Metadata {
+	if x.Dresser == nil {
+		return header
+	}
+	x.dressed = x.Dresser.AppendHeader(append(x.dressed[:0], header...), x)
+	return x.dressed
 }
 
 // SetDeadline sets when the call has to be over: reading the body ends then, and so does the exchange's context.
@@ -146,7 +167,7 @@ func (x *Exchange) WriteHead(status int, header rpc.Metadata) error {
 		return errNoStream
 	}
 	x.status = status
-	return s.WriteHead(status, header)
+	return s.WriteHead(status, x.dress(header))
 }
 
 // Write appends to the answer.

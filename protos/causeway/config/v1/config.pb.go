@@ -208,7 +208,9 @@ type Config struct {
 	// Bounds on what the gateway as a whole uses.
 	Limits *Limits `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
 	// gRPC server reflection of what is served, for grpcurl, Postman and the like. Default: on.
-	Reflection    *bool `protobuf:"varint,9,opt,name=reflection,proto3,oneof" json:"reflection,omitempty"`
+	Reflection *bool `protobuf:"varint,9,opt,name=reflection,proto3,oneof" json:"reflection,omitempty"`
+	// Pages of other origins whose scripts may call. Default: none.
+	Cors          *CORS `protobuf:"bytes,10,opt,name=cors,proto3" json:"cors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -306,6 +308,88 @@ func (x *Config) GetReflection() bool {
 	return false
 }
 
+func (x *Config) GetCors() *CORS {
+	if x != nil {
+		return x.Cors
+	}
+	return nil
+}
+
+// CORS is leave for scripts of pages on other origins to call and to read the answers (https://fetch.spec.whatwg.org/). It
+// holds for all protocols but WebSocket, which has `rest.websocket_origins`.
+type CORS struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The origins, each as browsers send it: "https://app.example.com", with the port if it is not the scheme's own. "*" is
+	// every page there is, and excludes `credentials`. At least one.
+	Origins []string `protobuf:"bytes,1,rep,name=origins,proto3" json:"origins,omitempty"`
+	// Request headers that scripts may send beside those of the protocols and those that become metadata.
+	Headers []string `protobuf:"bytes,2,rep,name=headers,proto3" json:"headers,omitempty"`
+	// Whether calls may carry cookies and client certificates, as the user's browser has them. Default: no.
+	Credentials bool `protobuf:"varint,3,opt,name=credentials,proto3" json:"credentials,omitempty"`
+	// How long a browser may keep what it was allowed. Default 600s, at most 24h.
+	MaxAge        *durationpb.Duration `protobuf:"bytes,4,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CORS) Reset() {
+	*x = CORS{}
+	mi := &file_causeway_config_v1_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CORS) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CORS) ProtoMessage() {}
+
+func (x *CORS) ProtoReflect() protoreflect.Message {
+	mi := &file_causeway_config_v1_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CORS.ProtoReflect.Descriptor instead.
+func (*CORS) Descriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CORS) GetOrigins() []string {
+	if x != nil {
+		return x.Origins
+	}
+	return nil
+}
+
+func (x *CORS) GetHeaders() []string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *CORS) GetCredentials() bool {
+	if x != nil {
+		return x.Credentials
+	}
+	return false
+}
+
+func (x *CORS) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
 // Defaults are what routes take over, key by key, where they say nothing: a route's own `json` or `rest` stands alone.
 type Defaults struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -329,7 +413,7 @@ type Defaults struct {
 
 func (x *Defaults) Reset() {
 	*x = Defaults{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[1]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -341,7 +425,7 @@ func (x *Defaults) String() string {
 func (*Defaults) ProtoMessage() {}
 
 func (x *Defaults) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[1]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -354,7 +438,7 @@ func (x *Defaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Defaults.ProtoReflect.Descriptor instead.
 func (*Defaults) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Defaults) GetTimeout() *durationpb.Duration {
@@ -419,7 +503,7 @@ type StreamOptions struct {
 
 func (x *StreamOptions) Reset() {
 	*x = StreamOptions{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -431,7 +515,7 @@ func (x *StreamOptions) String() string {
 func (*StreamOptions) ProtoMessage() {}
 
 func (x *StreamOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -444,7 +528,7 @@ func (x *StreamOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamOptions.ProtoReflect.Descriptor instead.
 func (*StreamOptions) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *StreamOptions) GetIdleTimeout() *durationpb.Duration {
@@ -473,7 +557,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -485,7 +569,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -498,7 +582,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Limits) GetTranslationBytes() int64 {
@@ -521,7 +605,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -533,7 +617,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -546,7 +630,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Listener) GetAddress() string {
@@ -578,7 +662,7 @@ type ServerTLS struct {
 
 func (x *ServerTLS) Reset() {
 	*x = ServerTLS{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +674,7 @@ func (x *ServerTLS) String() string {
 func (*ServerTLS) ProtoMessage() {}
 
 func (x *ServerTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +687,7 @@ func (x *ServerTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerTLS.ProtoReflect.Descriptor instead.
 func (*ServerTLS) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ServerTLS) GetCertFile() string {
@@ -643,7 +727,7 @@ type Admin struct {
 
 func (x *Admin) Reset() {
 	*x = Admin{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +739,7 @@ func (x *Admin) String() string {
 func (*Admin) ProtoMessage() {}
 
 func (x *Admin) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +752,7 @@ func (x *Admin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admin.ProtoReflect.Descriptor instead.
 func (*Admin) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Admin) GetAddress() string {
@@ -719,7 +803,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +815,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +828,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Schema) GetName() string {
@@ -857,7 +941,7 @@ type ProtoSource struct {
 
 func (x *ProtoSource) Reset() {
 	*x = ProtoSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +953,7 @@ func (x *ProtoSource) String() string {
 func (*ProtoSource) ProtoMessage() {}
 
 func (x *ProtoSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +966,7 @@ func (x *ProtoSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtoSource.ProtoReflect.Descriptor instead.
 func (*ProtoSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ProtoSource) GetPaths() []string {
@@ -912,7 +996,7 @@ type ReflectionSource struct {
 
 func (x *ReflectionSource) Reset() {
 	*x = ReflectionSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1008,7 @@ func (x *ReflectionSource) String() string {
 func (*ReflectionSource) ProtoMessage() {}
 
 func (x *ReflectionSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1021,7 @@ func (x *ReflectionSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReflectionSource.ProtoReflect.Descriptor instead.
 func (*ReflectionSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ReflectionSource) GetAddress() string {
@@ -963,7 +1047,7 @@ type PushedSource struct {
 
 func (x *PushedSource) Reset() {
 	*x = PushedSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1059,7 @@ func (x *PushedSource) String() string {
 func (*PushedSource) ProtoMessage() {}
 
 func (x *PushedSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1072,7 @@ func (x *PushedSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushedSource.ProtoReflect.Descriptor instead.
 func (*PushedSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 // SchemaLimits bound what a schema may hold; 0 takes the default.
@@ -1010,7 +1094,7 @@ type SchemaLimits struct {
 
 func (x *SchemaLimits) Reset() {
 	*x = SchemaLimits{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1106,7 @@ func (x *SchemaLimits) String() string {
 func (*SchemaLimits) ProtoMessage() {}
 
 func (x *SchemaLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1119,7 @@ func (x *SchemaLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaLimits.ProtoReflect.Descriptor instead.
 func (*SchemaLimits) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SchemaLimits) GetMaxBytes() int64 {
@@ -1098,7 +1182,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1194,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1207,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Service) GetName() string {
@@ -1193,7 +1277,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1289,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1302,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -1245,7 +1329,7 @@ type ClientTLS struct {
 
 func (x *ClientTLS) Reset() {
 	*x = ClientTLS{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1341,7 @@ func (x *ClientTLS) String() string {
 func (*ClientTLS) ProtoMessage() {}
 
 func (x *ClientTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1354,7 @@ func (x *ClientTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientTLS.ProtoReflect.Descriptor instead.
 func (*ClientTLS) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ClientTLS) GetCaFile() string {
@@ -1342,7 +1426,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1438,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1451,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Route) GetName() string {
@@ -1497,7 +1581,7 @@ type RESTOptions struct {
 
 func (x *RESTOptions) Reset() {
 	*x = RESTOptions{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1593,7 @@ func (x *RESTOptions) String() string {
 func (*RESTOptions) ProtoMessage() {}
 
 func (x *RESTOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1606,7 @@ func (x *RESTOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RESTOptions.ProtoReflect.Descriptor instead.
 func (*RESTOptions) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RESTOptions) GetPathConflict() PathConflict {
@@ -1588,7 +1672,7 @@ type HTTPRule struct {
 
 func (x *HTTPRule) Reset() {
 	*x = HTTPRule{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1684,7 @@ func (x *HTTPRule) String() string {
 func (*HTTPRule) ProtoMessage() {}
 
 func (x *HTTPRule) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1697,7 @@ func (x *HTTPRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRule.ProtoReflect.Descriptor instead.
 func (*HTTPRule) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HTTPRule) GetMethod() string {
@@ -1758,7 +1842,7 @@ type CustomPattern struct {
 
 func (x *CustomPattern) Reset() {
 	*x = CustomPattern{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +1854,7 @@ func (x *CustomPattern) String() string {
 func (*CustomPattern) ProtoMessage() {}
 
 func (x *CustomPattern) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +1867,7 @@ func (x *CustomPattern) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CustomPattern.ProtoReflect.Descriptor instead.
 func (*CustomPattern) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CustomPattern) GetKind() string {
@@ -1820,7 +1904,7 @@ type HeaderCondition struct {
 
 func (x *HeaderCondition) Reset() {
 	*x = HeaderCondition{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1832,7 +1916,7 @@ func (x *HeaderCondition) String() string {
 func (*HeaderCondition) ProtoMessage() {}
 
 func (x *HeaderCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1845,7 +1929,7 @@ func (x *HeaderCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderCondition.ProtoReflect.Descriptor instead.
 func (*HeaderCondition) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HeaderCondition) GetName() string {
@@ -1947,7 +2031,7 @@ type JSONOptions struct {
 
 func (x *JSONOptions) Reset() {
 	*x = JSONOptions{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2043,7 @@ func (x *JSONOptions) String() string {
 func (*JSONOptions) ProtoMessage() {}
 
 func (x *JSONOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2056,7 @@ func (x *JSONOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JSONOptions.ProtoReflect.Descriptor instead.
 func (*JSONOptions) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *JSONOptions) GetEmitUnpopulated() bool {
@@ -2023,7 +2107,7 @@ type Plugin struct {
 
 func (x *Plugin) Reset() {
 	*x = Plugin{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2119,7 @@ func (x *Plugin) String() string {
 func (*Plugin) ProtoMessage() {}
 
 func (x *Plugin) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2132,7 @@ func (x *Plugin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plugin.ProtoReflect.Descriptor instead.
 func (*Plugin) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Plugin) GetName() string {
@@ -2069,7 +2153,7 @@ var File_causeway_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1fcauseway/config/v1/config.proto\x12\x12causeway.config.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\"\xe9\x03\n" +
+	"\x1fcauseway/config/v1/config.proto\x12\x12causeway.config.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\"\x97\x04\n" +
 	"\x06Config\x124\n" +
 	"\x06listen\x18\x01 \x03(\v2\x1c.causeway.config.v1.ListenerR\x06listen\x12/\n" +
 	"\x05admin\x18\x02 \x01(\v2\x19.causeway.config.v1.AdminR\x05admin\x124\n" +
@@ -2081,8 +2165,15 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\x06limits\x18\b \x01(\v2\x1a.causeway.config.v1.LimitsR\x06limits\x12#\n" +
 	"\n" +
 	"reflection\x18\t \x01(\bH\x00R\n" +
-	"reflection\x88\x01\x01B\r\n" +
-	"\v_reflection\"\xd3\x02\n" +
+	"reflection\x88\x01\x01\x12,\n" +
+	"\x04cors\x18\n" +
+	" \x01(\v2\x18.causeway.config.v1.CORSR\x04corsB\r\n" +
+	"\v_reflection\"\x90\x01\n" +
+	"\x04CORS\x12\x18\n" +
+	"\aorigins\x18\x01 \x03(\tR\aorigins\x12\x18\n" +
+	"\aheaders\x18\x02 \x03(\tR\aheaders\x12 \n" +
+	"\vcredentials\x18\x03 \x01(\bR\vcredentials\x122\n" +
+	"\amax_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"\xd3\x02\n" +
 	"\bDefaults\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x19\n" +
 	"\bmax_body\x18\x02 \x01(\x03R\amaxBody\x123\n" +
@@ -2234,78 +2325,81 @@ func file_causeway_config_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_causeway_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_causeway_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_causeway_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_causeway_config_v1_config_proto_goTypes = []any{
 	(PathConflict)(0),           // 0: causeway.config.v1.PathConflict
 	(UnknownQuery)(0),           // 1: causeway.config.v1.UnknownQuery
 	(Compatibility)(0),          // 2: causeway.config.v1.Compatibility
 	(*Config)(nil),              // 3: causeway.config.v1.Config
-	(*Defaults)(nil),            // 4: causeway.config.v1.Defaults
-	(*StreamOptions)(nil),       // 5: causeway.config.v1.StreamOptions
-	(*Limits)(nil),              // 6: causeway.config.v1.Limits
-	(*Listener)(nil),            // 7: causeway.config.v1.Listener
-	(*ServerTLS)(nil),           // 8: causeway.config.v1.ServerTLS
-	(*Admin)(nil),               // 9: causeway.config.v1.Admin
-	(*Schema)(nil),              // 10: causeway.config.v1.Schema
-	(*ProtoSource)(nil),         // 11: causeway.config.v1.ProtoSource
-	(*ReflectionSource)(nil),    // 12: causeway.config.v1.ReflectionSource
-	(*PushedSource)(nil),        // 13: causeway.config.v1.PushedSource
-	(*SchemaLimits)(nil),        // 14: causeway.config.v1.SchemaLimits
-	(*Service)(nil),             // 15: causeway.config.v1.Service
-	(*Endpoint)(nil),            // 16: causeway.config.v1.Endpoint
-	(*ClientTLS)(nil),           // 17: causeway.config.v1.ClientTLS
-	(*Route)(nil),               // 18: causeway.config.v1.Route
-	(*RESTOptions)(nil),         // 19: causeway.config.v1.RESTOptions
-	(*HTTPRule)(nil),            // 20: causeway.config.v1.HTTPRule
-	(*CustomPattern)(nil),       // 21: causeway.config.v1.CustomPattern
-	(*HeaderCondition)(nil),     // 22: causeway.config.v1.HeaderCondition
-	(*JSONOptions)(nil),         // 23: causeway.config.v1.JSONOptions
-	(*Plugin)(nil),              // 24: causeway.config.v1.Plugin
-	(*durationpb.Duration)(nil), // 25: google.protobuf.Duration
-	(*anypb.Any)(nil),           // 26: google.protobuf.Any
+	(*CORS)(nil),                // 4: causeway.config.v1.CORS
+	(*Defaults)(nil),            // 5: causeway.config.v1.Defaults
+	(*StreamOptions)(nil),       // 6: causeway.config.v1.StreamOptions
+	(*Limits)(nil),              // 7: causeway.config.v1.Limits
+	(*Listener)(nil),            // 8: causeway.config.v1.Listener
+	(*ServerTLS)(nil),           // 9: causeway.config.v1.ServerTLS
+	(*Admin)(nil),               // 10: causeway.config.v1.Admin
+	(*Schema)(nil),              // 11: causeway.config.v1.Schema
+	(*ProtoSource)(nil),         // 12: causeway.config.v1.ProtoSource
+	(*ReflectionSource)(nil),    // 13: causeway.config.v1.ReflectionSource
+	(*PushedSource)(nil),        // 14: causeway.config.v1.PushedSource
+	(*SchemaLimits)(nil),        // 15: causeway.config.v1.SchemaLimits
+	(*Service)(nil),             // 16: causeway.config.v1.Service
+	(*Endpoint)(nil),            // 17: causeway.config.v1.Endpoint
+	(*ClientTLS)(nil),           // 18: causeway.config.v1.ClientTLS
+	(*Route)(nil),               // 19: causeway.config.v1.Route
+	(*RESTOptions)(nil),         // 20: causeway.config.v1.RESTOptions
+	(*HTTPRule)(nil),            // 21: causeway.config.v1.HTTPRule
+	(*CustomPattern)(nil),       // 22: causeway.config.v1.CustomPattern
+	(*HeaderCondition)(nil),     // 23: causeway.config.v1.HeaderCondition
+	(*JSONOptions)(nil),         // 24: causeway.config.v1.JSONOptions
+	(*Plugin)(nil),              // 25: causeway.config.v1.Plugin
+	(*durationpb.Duration)(nil), // 26: google.protobuf.Duration
+	(*anypb.Any)(nil),           // 27: google.protobuf.Any
 }
 var file_causeway_config_v1_config_proto_depIdxs = []int32{
-	7,  // 0: causeway.config.v1.Config.listen:type_name -> causeway.config.v1.Listener
-	9,  // 1: causeway.config.v1.Config.admin:type_name -> causeway.config.v1.Admin
-	10, // 2: causeway.config.v1.Config.schemas:type_name -> causeway.config.v1.Schema
-	15, // 3: causeway.config.v1.Config.services:type_name -> causeway.config.v1.Service
-	18, // 4: causeway.config.v1.Config.routes:type_name -> causeway.config.v1.Route
-	24, // 5: causeway.config.v1.Config.plugins:type_name -> causeway.config.v1.Plugin
-	4,  // 6: causeway.config.v1.Config.defaults:type_name -> causeway.config.v1.Defaults
-	6,  // 7: causeway.config.v1.Config.limits:type_name -> causeway.config.v1.Limits
-	25, // 8: causeway.config.v1.Defaults.timeout:type_name -> google.protobuf.Duration
-	23, // 9: causeway.config.v1.Defaults.json:type_name -> causeway.config.v1.JSONOptions
-	19, // 10: causeway.config.v1.Defaults.rest:type_name -> causeway.config.v1.RESTOptions
-	5,  // 11: causeway.config.v1.Defaults.stream:type_name -> causeway.config.v1.StreamOptions
-	25, // 12: causeway.config.v1.StreamOptions.idle_timeout:type_name -> google.protobuf.Duration
-	25, // 13: causeway.config.v1.StreamOptions.max_age:type_name -> google.protobuf.Duration
-	8,  // 14: causeway.config.v1.Listener.tls:type_name -> causeway.config.v1.ServerTLS
-	11, // 15: causeway.config.v1.Schema.proto:type_name -> causeway.config.v1.ProtoSource
-	12, // 16: causeway.config.v1.Schema.reflection:type_name -> causeway.config.v1.ReflectionSource
-	13, // 17: causeway.config.v1.Schema.pushed:type_name -> causeway.config.v1.PushedSource
-	14, // 18: causeway.config.v1.Schema.limits:type_name -> causeway.config.v1.SchemaLimits
-	17, // 19: causeway.config.v1.ReflectionSource.tls:type_name -> causeway.config.v1.ClientTLS
-	16, // 20: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
-	17, // 21: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
-	25, // 22: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
-	20, // 23: causeway.config.v1.Route.http:type_name -> causeway.config.v1.HTTPRule
-	22, // 24: causeway.config.v1.Route.headers:type_name -> causeway.config.v1.HeaderCondition
-	24, // 25: causeway.config.v1.Route.plugins:type_name -> causeway.config.v1.Plugin
-	25, // 26: causeway.config.v1.Route.timeout:type_name -> google.protobuf.Duration
-	5,  // 27: causeway.config.v1.Route.stream:type_name -> causeway.config.v1.StreamOptions
-	23, // 28: causeway.config.v1.Route.json:type_name -> causeway.config.v1.JSONOptions
-	19, // 29: causeway.config.v1.Route.rest:type_name -> causeway.config.v1.RESTOptions
-	0,  // 30: causeway.config.v1.RESTOptions.path_conflict:type_name -> causeway.config.v1.PathConflict
-	1,  // 31: causeway.config.v1.RESTOptions.unknown_query:type_name -> causeway.config.v1.UnknownQuery
-	2,  // 32: causeway.config.v1.RESTOptions.compatibility:type_name -> causeway.config.v1.Compatibility
-	21, // 33: causeway.config.v1.HTTPRule.custom:type_name -> causeway.config.v1.CustomPattern
-	20, // 34: causeway.config.v1.HTTPRule.additional_bindings:type_name -> causeway.config.v1.HTTPRule
-	26, // 35: causeway.config.v1.Plugin.config:type_name -> google.protobuf.Any
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	8,  // 0: causeway.config.v1.Config.listen:type_name -> causeway.config.v1.Listener
+	10, // 1: causeway.config.v1.Config.admin:type_name -> causeway.config.v1.Admin
+	11, // 2: causeway.config.v1.Config.schemas:type_name -> causeway.config.v1.Schema
+	16, // 3: causeway.config.v1.Config.services:type_name -> causeway.config.v1.Service
+	19, // 4: causeway.config.v1.Config.routes:type_name -> causeway.config.v1.Route
+	25, // 5: causeway.config.v1.Config.plugins:type_name -> causeway.config.v1.Plugin
+	5,  // 6: causeway.config.v1.Config.defaults:type_name -> causeway.config.v1.Defaults
+	7,  // 7: causeway.config.v1.Config.limits:type_name -> causeway.config.v1.Limits
+	4,  // 8: causeway.config.v1.Config.cors:type_name -> causeway.config.v1.CORS
+	26, // 9: causeway.config.v1.CORS.max_age:type_name -> google.protobuf.Duration
+	26, // 10: causeway.config.v1.Defaults.timeout:type_name -> google.protobuf.Duration
+	24, // 11: causeway.config.v1.Defaults.json:type_name -> causeway.config.v1.JSONOptions
+	20, // 12: causeway.config.v1.Defaults.rest:type_name -> causeway.config.v1.RESTOptions
+	6,  // 13: causeway.config.v1.Defaults.stream:type_name -> causeway.config.v1.StreamOptions
+	26, // 14: causeway.config.v1.StreamOptions.idle_timeout:type_name -> google.protobuf.Duration
+	26, // 15: causeway.config.v1.StreamOptions.max_age:type_name -> google.protobuf.Duration
+	9,  // 16: causeway.config.v1.Listener.tls:type_name -> causeway.config.v1.ServerTLS
+	12, // 17: causeway.config.v1.Schema.proto:type_name -> causeway.config.v1.ProtoSource
+	13, // 18: causeway.config.v1.Schema.reflection:type_name -> causeway.config.v1.ReflectionSource
+	14, // 19: causeway.config.v1.Schema.pushed:type_name -> causeway.config.v1.PushedSource
+	15, // 20: causeway.config.v1.Schema.limits:type_name -> causeway.config.v1.SchemaLimits
+	18, // 21: causeway.config.v1.ReflectionSource.tls:type_name -> causeway.config.v1.ClientTLS
+	17, // 22: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
+	18, // 23: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
+	26, // 24: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
+	21, // 25: causeway.config.v1.Route.http:type_name -> causeway.config.v1.HTTPRule
+	23, // 26: causeway.config.v1.Route.headers:type_name -> causeway.config.v1.HeaderCondition
+	25, // 27: causeway.config.v1.Route.plugins:type_name -> causeway.config.v1.Plugin
+	26, // 28: causeway.config.v1.Route.timeout:type_name -> google.protobuf.Duration
+	6,  // 29: causeway.config.v1.Route.stream:type_name -> causeway.config.v1.StreamOptions
+	24, // 30: causeway.config.v1.Route.json:type_name -> causeway.config.v1.JSONOptions
+	20, // 31: causeway.config.v1.Route.rest:type_name -> causeway.config.v1.RESTOptions
+	0,  // 32: causeway.config.v1.RESTOptions.path_conflict:type_name -> causeway.config.v1.PathConflict
+	1,  // 33: causeway.config.v1.RESTOptions.unknown_query:type_name -> causeway.config.v1.UnknownQuery
+	2,  // 34: causeway.config.v1.RESTOptions.compatibility:type_name -> causeway.config.v1.Compatibility
+	22, // 35: causeway.config.v1.HTTPRule.custom:type_name -> causeway.config.v1.CustomPattern
+	21, // 36: causeway.config.v1.HTTPRule.additional_bindings:type_name -> causeway.config.v1.HTTPRule
+	27, // 37: causeway.config.v1.Plugin.config:type_name -> google.protobuf.Any
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_causeway_config_v1_config_proto_init() }
@@ -2314,13 +2408,13 @@ func file_causeway_config_v1_config_proto_init() {
 		return
 	}
 	file_causeway_config_v1_config_proto_msgTypes[0].OneofWrappers = []any{}
-	file_causeway_config_v1_config_proto_msgTypes[7].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[8].OneofWrappers = []any{
 		(*Schema_DescriptorSet)(nil),
 		(*Schema_Proto)(nil),
 		(*Schema_Reflection)(nil),
 		(*Schema_Pushed)(nil),
 	}
-	file_causeway_config_v1_config_proto_msgTypes[17].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[18].OneofWrappers = []any{
 		(*HTTPRule_Get)(nil),
 		(*HTTPRule_Put)(nil),
 		(*HTTPRule_Post)(nil),
@@ -2328,7 +2422,7 @@ func file_causeway_config_v1_config_proto_init() {
 		(*HTTPRule_Patch)(nil),
 		(*HTTPRule_Custom)(nil),
 	}
-	file_causeway_config_v1_config_proto_msgTypes[19].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[20].OneofWrappers = []any{
 		(*HeaderCondition_Exact)(nil),
 		(*HeaderCondition_Prefix)(nil),
 		(*HeaderCondition_Regex)(nil),
@@ -2340,7 +2434,7 @@ func file_causeway_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_causeway_config_v1_config_proto_rawDesc), len(file_causeway_config_v1_config_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
