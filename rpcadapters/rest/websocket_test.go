@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -18,16 +19,29 @@ import (
 	"github.com/causeway-gateway/causeway/transcode/jsonwire"
 )
 
-// taken is a connection whose client has sent all it will and takes everything. Deadlines do not matter: nobody waits.
+// taken is a connection whose client has sent all it will and takes everything. Then it leaves, or with stay waits for
+// the end.
 type taken struct {
 	net.Conn
-	in io.Reader
+	in    io.Reader
+	stay  bool
+	ended chan struct{} // by a deadline or Close
+	once  sync.Once
 
 	mu  sync.Mutex
 	out bytes.Buffer
 }
 
-func (c *taken) Read(p []byte) (int, error) { return c.in.Read(p) }
+func (c *taken) end() { c.once.Do(func() { close(c.ended) }) }
+
+func (c *taken) Read(p []byte) (int, error) {
+	n, err := c.in.Read(p)
+	if err != nil && c.stay {
+		<-c.ended
+		return 0, os.ErrDeadlineExceeded
+	}
+	return n, err
+}
 
 func (c *taken) Write(p []byte) (int, error) {
 	c.mu.Lock()
@@ -35,10 +49,10 @@ func (c *taken) Write(p []byte) (int, error) {
 	return c.out.Write(p)
 }
 
-func (*taken) Close() error                     { return nil }
-func (*taken) SetDeadline(time.Time) error      { return nil }
-func (*taken) SetReadDeadline(time.Time) error  { return nil }
-func (*taken) SetWriteDeadline(time.Time) error { return nil }
+func (c *taken) Close() error                    { c.end(); return nil }
+func (*taken) SetDeadline(time.Time) error       { return nil }
+func (*taken) SetWriteDeadline(time.Time) error  { return nil }
+func (c *taken) SetReadDeadline(time.Time) error { c.end(); return nil }
 
 // taker is an engine that hands its connection over.
 type taker struct {
@@ -54,7 +68,8 @@ func (t *taker) TakeOver() (net.Conn, []byte, error) { return t.conn, t.early, n
 func open(frames []byte, early int) (*adaptertest.Engine, *taker) {
 	early = min(early, len(frames))
 	e := &adaptertest.Engine{}
-	k := &taker{e, &taken{in: bytes.NewReader(frames[early:])}, frames[:early]}
+	_, well := requests(frames)
+	k := &taker{e, &taken{in: bytes.NewReader(frames[early:]), stay: well, ended: make(chan struct{})}, frames[:early]}
 	e.Reset("GET", adaptertest.Bidi, "HTTP/1.1", nil, nil)
 	x := &e.X
 	x.Reset(k, nil)

@@ -163,6 +163,7 @@ const closeWait = time.Second
 // client to answer, and closes the connection. Only the first end counts.
 func (c *Conn) Close(code int, reason string) {
 	c.tap.closing.Store(true)
+	c.tap.linger.Store(true)
 	_ = c.tap.SetReadDeadline(time.Now().Add(closeWait)) // as above
 	_ = c.ws.Close(websocket.StatusCode(code), cut(reason))
 }
@@ -170,7 +171,8 @@ func (c *Conn) Close(code int, reason string) {
 // Cut closes the connection without a word: the client finds it lost.
 func (c *Conn) Cut() {
 	c.tap.closing.Store(true)
-	_ = c.tap.Close() // what waits on it is told by that
+	c.tap.linger.Store(false)
+	_ = c.tap.Conn.Close() // what waits on it is told by that
 	_ = c.ws.CloseNow()
 }
 

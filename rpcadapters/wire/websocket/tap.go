@@ -29,6 +29,7 @@ type tap struct {
 	in, out atomic.Int64
 	heard   atomic.Int64 // when something came last, as nanoseconds since epoch
 	closing atomic.Bool
+	linger  atomic.Bool // the client is to take what was sent before the connection goes
 
 	// The reader's: bytes since the last message ended, and how many of them were its successor's content.
 	raw, payload int64
@@ -74,6 +75,27 @@ func (t *tap) Read(p []byte) (n int, err error) {
 // errLost stands for the end of a connection. The framing must not see io.EOF there: where it waits for a message's content,
 // it would take that for the message's end, and a message cut short for a whole one.
 var errLost = errors.New("the connection ended")
+
+// lingers is how many bytes are taken from a client that goes on sending while it is to take the end.
+const lingers = 1 << 20
+
+// Close implements net.Conn. To close a connection that has unread bytes resets it, and what was sent last is lost: with
+// linger the client gets a moment to read, within the deadline that is set.
+func (t *tap) Close() error {
+	if t.linger.Swap(false) {
+		if c, ok := t.Conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
+			b := make([]byte, 4<<10)
+			for taken := 0; taken < lingers; {
+				n, err := t.Conn.Read(b)
+				if err != nil {
+					break
+				}
+				taken += n
+			}
+		}
+	}
+	return t.Conn.Close()
+}
 
 // Write implements net.Conn.
 func (t *tap) Write(p []byte) (int, error) {
