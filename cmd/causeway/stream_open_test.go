@@ -299,3 +299,48 @@ func TestWebSocketPing(t *testing.T) {
 	}
 	b.ended(t)
 }
+
+// A caller whose requests are held back by the service, so that nobody reads from him, is seen to leave all the same: his
+// kernel resets a connection on which answers are unread. (With nothing unread, the end of the connection stays behind the
+// bytes that cannot be sent, and only idle_timeout finds it.)
+func TestDepartureWhileRequestsAreHeldBack(t *testing.T) {
+	b := startChat(t)
+	g := startChatGateway(t, b, "")
+	big := `{"text":"` + strings.Repeat("x", 50_000) + `"}`
+	for how, start := range map[string]string{
+		"WebSocket": "GET /v1/rooms/1.wait:talk HTTP/1.1\r\nHost: x\r\n" + handshakeHead + "\r\n" + text(`{"text":"do"}`),
+		"NDJSON":    "POST /v1/rooms/1.wait:talk HTTP/1.1\r\nHost: x\r\nAccept: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\nd\r\n{\"text\":\"do\"}\r\n",
+	} {
+		t.Run(how, func(t *testing.T) {
+			before := b.cancelled.Load()
+			c, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://")) //nolint:noctx // on loopback
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := io.WriteString(c, start); err != nil {
+				t.Fatal(err)
+			}
+			one := fmt.Sprintf("%x\r\n%s\n\r\n", len(big)+1, big)
+			if how == "WebSocket" {
+				one = text(big)
+			}
+			for { // until it is held back
+				if err := c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.WriteString(c, one); err != nil {
+					break
+				}
+			}
+			if b.cancelled.Load() != before {
+				t.Fatal("want the call to last as long as its caller")
+			}
+			left := time.Now()
+			_ = c.Close()
+			waitFor(t, "the service to hear that the client has gone", func() bool { return b.cancelled.Load() == before+1 })
+			t.Logf("the service heard after %s", time.Unix(0, b.left.Load()).Sub(left).Round(time.Millisecond))
+			b.ended(t)
+		})
+	}
+}
