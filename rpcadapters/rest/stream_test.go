@@ -283,3 +283,42 @@ func FuzzUpload(f *testing.F) {
 		}
 	})
 }
+
+// A message of a stream costs no allocation, in any form.
+func TestMessagesCostNoAllocation(t *testing.T) {
+	if adaptertest.Race {
+		t.Skip("the race detector allocates")
+	}
+	s := adaptertest.Schema(t)
+	f := newFace(t)
+	for _, accept := range []string{"application/json", "application/x-ndjson", "text/event-stream"} {
+		var e adaptertest.Engine
+		e.Out.Grow(1 << 20)
+		m := bound(t, &e, adaptertest.Method(t, s, adaptertest.Bidi))
+		run := func(n int) float64 {
+			body := []byte(strings.Repeat(`{"text":"a request of some length","number":"12345"}`, n))
+			h := handler(func(_ context.Context, c *rpc.Call) error {
+				var r rpc.Message
+				for {
+					if err := c.Stream.Recv(&r); errors.Is(err, io.EOF) {
+						return nil
+					} else if err != nil {
+						return err
+					}
+					err := c.Stream.Send(&r, false)
+					r.Free()
+					if err != nil {
+						return err
+					}
+				}
+			})
+			return testing.AllocsPerRun(20, func() {
+				e.Reset("POST", adaptertest.Bidi, "HTTP/1.1", rpc.Metadata{{Key: "accept", Value: accept}}, body)
+				f.Serve(t.Context(), &e.X, m, h)
+			})
+		}
+		if each := (run(1100) - run(100)) / 1000; each > 0.05 {
+			t.Errorf("%s: %.2f allocations for each message", accept, each)
+		}
+	}
+}
