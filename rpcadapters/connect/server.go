@@ -131,6 +131,7 @@ func (c *call) source() *rpc.Error {
 	switch {
 	case c.form.streaming:
 		c.Stream = c
+		c.x.SlowBody()
 	case c.form.get:
 		message, e := getMessage(c.x.HTTP.Query)
 		if e != nil {

@@ -169,6 +169,7 @@ func (c *call) serve(ctx context.Context, m *rpcadapters.Matched, h rpc.Handler)
 		c.Body = &c.body
 	} else {
 		c.Stream = c
+		c.x.SlowBody()
 	}
 	ctx, cancel, err := rpcadapters.Admit(ctx, &c.Call, c.x, m)
 	if err == nil {
