@@ -39,9 +39,12 @@ type clientsGateway struct {
 	set  string // a file with the descriptors of both, and those of error details
 }
 
-// startClientsGateway has more at the end of its configuration.
-func startClientsGateway(t *testing.T, more string) *clientsGateway {
+// startClientsGateway has tls beside the listener's address and more at the end of its configuration.
+func startClientsGateway(t *testing.T, tls, more string) *clientsGateway {
 	t.Helper()
+	if tls != "" {
+		tls = ", tls: " + tls
+	}
 	g := &clientsGateway{echo: echo.Start(t, "127.0.0.1:0", "a"), chat: startChat(t)}
 	g.set = filepath.Join(t.TempDir(), "all.binpb")
 	set := union(echov1.File_demo_echo_v1_echo_proto, chatv1.File_demo_chat_v1_chat_proto, errdetails.File_google_rpc_error_details_proto, status.File_google_rpc_status_proto)
@@ -52,7 +55,7 @@ func startClientsGateway(t *testing.T, more string) *clientsGateway {
 	if err := os.WriteFile(g.set, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.gatewayTest = startGateway(t, `listen: [{address: 127.0.0.1:0}]
+	g.gatewayTest = startGateway(t, `listen: [{address: "127.0.0.1:0"`+tls+`}]
 schemas: [{name: all, descriptor_set: `+g.set+`}]
 services:
   - {name: echo, schema: all, serves: [demo.echo.v1.Echo], endpoints: [{address: "`+g.echo.Address+`"}]}
@@ -128,7 +131,7 @@ func TestJavaScriptClients(t *testing.T) {
 		t.Skip("runs other programs: not with -short")
 	}
 	dir := installClients(t)
-	g := startClientsGateway(t, "")
+	g := startClientsGateway(t, "", "")
 	for _, c := range []struct {
 		program string
 		checks  int

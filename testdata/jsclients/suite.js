@@ -1,11 +1,9 @@
 // What the programs of this folder share: the services, and checks of which each prints a line.
-import { readFileSync } from "node:fs";
 import { createFileRegistry, fromBinary } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
+import { leave, print, set, url } from "#platform";
 
-// url is the gateway, set the descriptors of its services, encoded.
-export const url = process.env.GATEWAY;
-export const set = readFileSync(process.env.DESCRIPTORS);
+export { set, url };
 
 export const registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, set));
 export const Echo = registry.getService("demo.echo.v1.Echo");
@@ -19,16 +17,16 @@ let failed = false;
 export async function check(name, run) {
   try {
     await run();
-    console.log("ok " + name);
+    print("ok " + name);
   } catch (e) {
     failed = true;
-    console.log("not ok " + name + ": " + String(e?.stack ?? e).replaceAll("\n", " | "));
+    print("not ok " + name + ": " + String(e?.stack ?? e).replaceAll("\n", " | "));
   }
 }
 
 // end is called when all checks are over.
 export function end() {
-  process.exit(failed ? 1 : 0);
+  return leave(failed ? 1 : 0);
 }
 
 // equal holds what was found against what is wanted.

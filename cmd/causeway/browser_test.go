@@ -1,0 +1,169 @@
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/causeway-gateway/causeway/testdata/realserver"
+)
+
+// browserFolder has the page.
+const browserFolder = "../../testdata/browser"
+
+// TestBrowser has Debian's Chromium call the gateway from a page on another origin, over HTTP/1.1, and, with TLS, HTTP/2.
+// The page reports to the server that it comes from.
+func TestBrowser(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs other programs: not with -short")
+	}
+	chromium := realserver.Need(t, "chromium", "chromium")
+	page := bundle(t, installClients(t))
+	ca := newAuthority(t, "nobody trusts this")
+	cert, key := ca.issue("gateway", 1)
+	for _, c := range []struct{ name, tls string }{{"plain", ""}, {"TLS", "{cert_file: " + cert + ", key_file: " + key + "}"}} {
+		t.Run(c.name, func(t *testing.T) {
+			p := servePage(t, page)
+			g := startClientsGateway(t, c.tls, `cors: {origins: ["`+p.origin+`"]}
+defaults: {rest: {websocket_origins: ["`+p.origin+`"]}}
+`)
+			p.descriptors = g.set
+			url := g.url
+			if c.tls != "" {
+				url = strings.Replace(url, "http:", "https:", 1)
+			}
+			for _, q := range []struct {
+				name, origin, query string
+				checks              int
+			}{
+				{"an origin that has leave", p.origin, "?gateway=" + url, 47},
+				{"another origin", p.other, "?leave=no&gateway=" + url, 6},
+			} {
+				t.Run(q.name, func(t *testing.T) {
+					before := g.echo.Calls.Load()
+					report := p.visit(t, chromium, q.origin+"/"+q.query)
+					if n := checksOf(t, report); n != q.checks {
+						t.Errorf("want %d checks, found %d", q.checks, n)
+					}
+					if !strings.Contains(report, "exit 0\n") {
+						t.Errorf("the page did not end well:\n%s", report)
+					}
+					// A simple request is made without asking, and its answer withheld by the browser: that is the one.
+					if n := g.echo.Calls.Load() - before; q.origin == p.other && n != 1 {
+						t.Errorf("want one call of a page without leave at the service, found %d", n)
+					}
+				})
+			}
+		})
+	}
+}
+
+// bundle makes one file of the page's script and all that it imports.
+func bundle(t *testing.T, clients string) (script []byte) {
+	t.Helper()
+	for _, name := range []string{"page.js"} {
+		raw, err := os.ReadFile(filepath.Join(browserFolder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(clients, name), raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	esbuild := exec.CommandContext(t.Context(), "node", "node_modules/esbuild/bin/esbuild", "page.js", "--bundle", "--format=esm", "--platform=browser", "--target=es2022", "--log-level=warning")
+	esbuild.Dir = clients
+	var stderr strings.Builder
+	esbuild.Stderr = &stderr
+	script, err := esbuild.Output()
+	if err != nil || len(script) == 0 {
+		t.Fatalf("esbuild: %v\n%s", err, stderr.String())
+	}
+	return script
+}
+
+// browserPage serves the page, under two origins, and takes its report.
+type browserPage struct {
+	origin, other string
+	descriptors   string // the file that the page reads its services from
+	reports       chan string
+}
+
+func servePage(t *testing.T, script []byte) *browserPage {
+	t.Helper()
+	index, err := os.ReadFile(filepath.Join(browserFolder, "index.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &browserPage{reports: make(chan string, 1)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = w.Write(index) // the report tells
+	})
+	mux.HandleFunc("GET /page.js", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/javascript")
+		_, _ = w.Write(script) // the report tells
+	})
+	mux.HandleFunc("GET /descriptors", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, p.descriptors) })
+	mux.HandleFunc("POST /report", func(_ http.ResponseWriter, r *http.Request) {
+		raw, err := io.ReadAll(r.Body)
+		if err != nil {
+			raw = []byte(err.Error())
+		}
+		p.reports <- string(raw)
+	})
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	p.origin = s.URL
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(s.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.other = "http://localhost:" + port
+	return p
+}
+
+// visit opens the page in a browser of its own, and returns its report.
+func (p *browserPage) visit(t *testing.T, chromium, url string) string {
+	t.Helper()
+	home := t.TempDir()
+	cmd := exec.Command(chromium, //nolint:gosec,noctx // Debian's; ended below
+		"--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
+		"--no-first-run", "--ignore-certificate-errors", "--user-data-dir="+filepath.Join(home, "profile"), url)
+	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME="+home, "XDG_CACHE_HOME="+home)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	var out syncBuffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = 5 * time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // killed
+	}()
+	defer func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the whole group: it may have ended by itself
+		<-ended
+	}()
+	late := time.NewTimer(time.Minute)
+	defer late.Stop()
+	select {
+	case report := <-p.reports:
+		return report
+	case <-ended:
+		t.Fatalf("the browser ended without a report\n%s", out.String())
+	case <-late.C:
+		t.Fatalf("no report of the page within a minute\n%s", out.String())
+	}
+	return ""
+}
