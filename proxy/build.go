@@ -258,7 +258,7 @@ func (s *Standard) PluginNames() []string {
 func (b *builder) newRoute(sv *service, plugins []named) *route {
 	r := &route{service: sv}
 	r.Service = sv.name
-	b.chain(r, plugins, &forward{service: sv.up, options: &r.Options, streams: b.streams})
+	b.chain(r, plugins, &forward{service: sv.up, options: &r.Options, streams: b.streams, panics: b.panics})
 	return r
 }
 

@@ -22,6 +22,7 @@ type forward struct {
 	service *upstream.Service
 	options *rpcadapters.Options
 	streams *streams
+	panics  counter
 }
 
 // Handle forwards a call. One that certainly was not executed is tried on another instance, with the same bytes.

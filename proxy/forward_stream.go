@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -86,13 +87,16 @@ func (f *forward) attemptStream(ctx context.Context, c *rpc.Call, first *rpc.Mes
 			return s.outcome(err), notExecuted(err)
 		}
 		err = f.answers(c, s)
-		return s.outcome(err), notExecuted(err) && s.verdict.Load() == nil
+		// An answer that has begun is the caller's already, whatever the upstream says of the call afterwards.
+		return s.outcome(err), notExecuted(err) && !s.begun && s.verdict.Load() == nil
 	}
 	requests := make(chan struct{})
 	go func() {
 		defer close(requests)
 		defer func() {
 			if r := recover(); r != nil {
+				f.panics.Add(1)
+				f.streams.log.Error("panic in the requests of a call", "route", c.Route, "request_id", c.ID, "panic", r, "stack", string(debug.Stack()))
 				s.end(panicked(r))
 			}
 		}()
@@ -100,11 +104,12 @@ func (f *forward) attemptStream(ctx context.Context, c *rpc.Call, first *rpc.Mes
 			s.end(rpc.AsError(err))
 		}
 	}()
-	err = s.outcome(f.answers(c, s)) // before the requests are ended, which is an error of their own
-	up.Close()
-	c.Stream.Stop()
-	<-requests
-	return err, false
+	defer func() { // also behind a panic: the call may be used again as soon as it is over
+		up.Close()
+		c.Stream.Stop()
+		<-requests
+	}()
+	return s.outcome(f.answers(c, s)), false // before the requests are ended, which is an error of their own
 }
 
 // openStream begins the call on a node.
@@ -164,6 +169,7 @@ func (f *forward) answers(c *rpc.Call, s *stream) error {
 		c.Reply.Trailer = append(c.Reply.Trailer[:0], s.upstream.Trailer()...)
 		return err
 	}
+	s.begun = true
 	c.Reply.Header = append(c.Reply.Header[:0], header...)
 	if !s.upstream.Ready() {
 		if err := c.Stream.Start(); err != nil {

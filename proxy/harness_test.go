@@ -42,6 +42,7 @@ type bench struct {
 	meter   *telemetry.Meter
 	text    atomic.Pointer[string]
 	unary   func(ctx context.Context, c *rpc.Call, req *rpc.Message, out *rpc.Reply) error
+	open    func(ctx context.Context, c *rpc.Call) (rpcadapters.ClientStream, error)
 	dials   atomic.Int64
 	closes  atomic.Int64
 	faulty  atomic.Bool // the face panics
@@ -142,6 +143,10 @@ type transport struct{ b *bench }
 
 func (t transport) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, out *rpc.Reply) error {
 	return t.b.unary(ctx, c, req, out)
+}
+
+func (t transport) Open(ctx context.Context, c *rpc.Call) (rpcadapters.ClientStream, error) {
+	return t.b.open(ctx, c)
 }
 
 func (t transport) Close() error { t.b.closes.Add(1); return nil }

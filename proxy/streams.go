@@ -32,6 +32,7 @@ type stream struct {
 	born     time.Time
 	verdict  atomic.Pointer[rpc.Error] // why it was ended from outside or by its own request half; the first counts
 	upstream rpcadapters.ClientStream
+	begun    bool // the upstream's answer has; of the goroutine that receives
 }
 
 // passed notes that something went through.
