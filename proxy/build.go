@@ -307,7 +307,7 @@ func (b *builder) routes(global []named) {
 				selected[binding.Method] = true
 				r.add(rt, binding)
 				if i == 0 {
-					r.addNamed(rt, binding.Method)
+					r.addNamed(rt, binding.Method, true)
 				}
 			}
 			continue
@@ -319,7 +319,7 @@ func (b *builder) routes(global []named) {
 			}
 			for _, m := range methods {
 				selected[m] = true
-				r.addNamed(rt, m)
+				r.addNamed(rt, m, false)
 				for _, binding := range b.bindings(rt, m) {
 					r.add(rt, binding)
 				}
@@ -344,7 +344,7 @@ func (b *builder) routes(global []named) {
 			if selected[m] {
 				continue
 			}
-			r.addNamed(rt, m)
+			r.addNamed(rt, m, false)
 			for _, binding := range b.bindings(rt, m) {
 				r.add(rt, binding)
 			}

@@ -30,7 +30,7 @@ func (b *builder) builtin(r *router, global []named) {
 	b.reading(rt, all.GetJson(), all.GetRest())
 	b.chain(rt, global, &builtin.Handler{Current: b.current})
 	for _, m := range methods {
-		r.addNamed(rt, m)
+		r.addNamed(rt, m, false)
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/registry/static"
 	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/connect"
 	"github.com/causeway-gateway/causeway/rpcadapters/rest"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
@@ -83,8 +84,12 @@ func newBench(t testing.TB, text string, kinds ...plugin.Kind) (*bench, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	connectFace, err := connect.NewFace()
+	if err != nil {
+		t.Fatal(err)
+	}
 	std := &proxy.Standard{
-		Faces:    []rpcadapters.Face{face{restFace, b}},
+		Faces:    []rpcadapters.Face{connectFace, face{restFace, b}},
 		Adapters: []rpcadapters.Adapter{adapter{b}},
 		Plugins:  kinds,
 		Balancer: balancer.RoundRobin,
@@ -188,12 +193,13 @@ func (v *visitor) Respond(status int, _ rpc.Metadata, body []byte) error {
 }
 
 // visit sends one request through the gateway.
-func (b *bench) visit(method, path, body string) *visitor {
+func (b *bench) visit(method, path, body string, header ...rpc.Pair) *visitor {
 	v := &visitor{body: strings.NewReader(body)}
 	x := &wire.Exchange{}
 	x.Reset(v, nil)
 	x.Start = time.Now()
 	x.HTTP.Method, x.HTTP.Path, x.HTTP.Host = method, path, "example.com"
+	x.HTTP.Header = header
 	x.ContentLength = int64(len(body))
 	b.gateway.ServeExchange(context.Background(), x)
 	return v

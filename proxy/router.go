@@ -24,6 +24,7 @@ type router struct {
 type placed struct {
 	*target
 	host string // "", a name, or "*.name"
+	own  bool   // of a route with a rule of its own: it does not select the method as such
 }
 
 // add takes one binding of a route for each of the route's hosts.
@@ -34,14 +35,14 @@ func (r *router) add(rt *route, binding *httprule.Binding) {
 		return
 	}
 	for _, h := range rt.everyHost() {
-		r.targets = append(r.targets, placed{&target{route: rt, method: rule.Method, rule: rule, order: len(r.targets)}, h})
+		r.targets = append(r.targets, placed{target: &target{route: rt, method: rule.Method, rule: rule, order: len(r.targets)}, host: h})
 	}
 }
 
-// addNamed takes a method of a route under its name.
-func (r *router) addNamed(rt *route, m *schema.Method) {
+// addNamed takes a method of a route under its name. own: the route has it for a rule of its own.
+func (r *router) addNamed(rt *route, m *schema.Method, own bool) {
 	for _, h := range rt.everyHost() {
-		r.names = append(r.names, placed{&target{route: rt, method: m, order: len(r.names)}, h})
+		r.names = append(r.names, placed{&target{route: rt, method: m, order: len(r.names)}, h, own})
 	}
 }
 
@@ -66,8 +67,9 @@ func (r *router) place() {
 		}
 	}
 	for _, p := range inOrder(r.names) {
-		// Where several routes give one method rules of their own, calls by its name go to the first: the rules are what
-		// tells them apart. Two routes that select it both have collided above.
+		// Calls by a method's name go to the route that selects it, with its plugins, as do those to its default path. Where
+		// only routes with rules of their own have it, they go to the first: the rules are what tells them apart. Two routes
+		// that select it both have collided above.
 		t, name := tree(r.named, p), httprule.Default(p.method).Template
 		if rival(t, p, "POST", name) == nil {
 			t.Add("POST", name, p.target)
@@ -76,10 +78,16 @@ func (r *router) place() {
 	r.b.snap.levels, r.b.snap.named = falling(r.levels), falling(r.named)
 }
 
-// inOrder are targets in the order in which they are asked.
+// inOrder are targets in the order in which they are asked. Only among names own tells any apart.
 func inOrder(targets []placed) []placed {
 	slices.SortStableFunc(targets, func(a, b placed) int {
-		return cmp.Or(cmp.Compare(len(b.route.conditions), len(a.route.conditions)), cmp.Compare(a.order, b.order))
+		if d := cmp.Compare(len(b.route.conditions), len(a.route.conditions)); d != 0 || a.own == b.own {
+			return cmp.Or(d, cmp.Compare(a.order, b.order))
+		}
+		if a.own {
+			return 1
+		}
+		return -1
 	})
 	return targets
 }
