@@ -19,7 +19,8 @@ import (
 // browserFolder has the page.
 const browserFolder = "../../testdata/browser"
 
-// TestBrowser has Debian's Chromium call the gateway from a page on another origin, over HTTP/1.1, and, with TLS, HTTP/2.
+// TestBrowser has Debian's Chromium call the gateway from a page on another origin: over HTTP/1.1, and with TLS over what a
+// browser then agrees on, HTTP/2 for all but WebSocket.
 // The page reports to the server that it comes from.
 func TestBrowser(t *testing.T) {
 	if testing.Short() {
