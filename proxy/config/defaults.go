@@ -84,6 +84,7 @@ func (d *Document) finish() {
 		setDefault(&r.Rest, all.GetRest())
 		setDefault(&r.Stream, all.GetStream())
 		setDefault(&r.Stream.IdleTimeout, all.GetStream().GetIdleTimeout())
+		setDefault(&r.Stream.MaxAge, all.GetStream().GetMaxAge())
 		r.RequestHeaders = added(all.GetRequestHeaders(), r.GetRequestHeaders())
 		r.ResponseHeaders = added(all.GetResponseHeaders(), r.GetResponseHeaders())
 		for i, h := range r.GetHosts() {
