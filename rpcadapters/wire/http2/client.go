@@ -177,6 +177,9 @@ func (cl *Client) start(ctx context.Context, s *stream, head []byte, headSize in
 			return nil, fault
 		}
 		if c, fault := cl.try(s, head, headSize); c != nil || fault != nil {
+			if fault != nil {
+				cl.released() // somebody else may have the turn
+			}
 			return c, fault
 		}
 	}
@@ -373,19 +376,23 @@ func (cl *Client) run() {
 		cl.down(err)
 		return
 	}
+	cl.carry(ctx, c)
+}
+
+// carry reads a connection until it ends. It is up when the peer's SETTINGS come before ctx ends.
+func (cl *Client) carry(ctx context.Context, c *clientConn) {
 	stop := context.AfterFunc(ctx, func() { c.abort(context.Cause(ctx)) })
 	up := false
-	err = c.serve(func() {
-		up = stop()
-		cl.up(c)
+	err := c.serve(func() {
+		if up = stop(); up { // else it is being aborted, and was never up
+			cl.up(c)
+		}
 	})
+	cl.forget(c)
 	if !up {
 		stop()
-		cl.forget(c)
 		cl.down(fmt.Errorf("http2: %s: %w", cl.cfg.Address, err))
-		return
 	}
-	cl.forget(c)
 }
 
 // connect dials and shakes hands.

@@ -34,6 +34,7 @@ type clientConn struct {
 	closing  bool
 	err      error // why it ended
 	resets   resetRing
+	late     int32 // bytes that may be on their way on streams that we have reset
 	over     uint // streams finished so far
 	kick     bool // the reading goroutine appended something that is to be written
 
@@ -158,6 +159,9 @@ func (c *clientConn) finish(s *stream, fault *Fault) {
 		}
 	}
 	if fault != nil {
+		if fault.Kind == Refused && s.head != nil {
+			fault.Kind = Reset // it has begun to answer, so it has looked at the request
+		}
 		// On a connection that lives, what is in the batch goes out.
 		fault.Sent = fault.Kind != Refused && (c.err == nil || c.w.attempted(s.at))
 		s.fault = fault
@@ -200,11 +204,12 @@ func (c *clientConn) cancel(s *stream, fault *Fault) {
 
 // reset finishes a stream with RST_STREAM. With w.mu held.
 func (c *clientConn) reset(s *stream, code ErrCode, fault *Fault) {
-	id := s.id // once finished the stream is its user's
+	id, credit := s.id, s.recv.left // once finished the stream is its user's
 	c.finish(s, fault)
 	if c.err == nil {
 		c.w.batch = appendRSTStream(c.w.batch, id, code)
 		c.resets.add(id)
+		c.late = min(c.late+credit, connWindow)
 		c.kick = true
 	}
 }
@@ -289,6 +294,7 @@ func (c *clientConn) abort(err error) {
 		c.err = err
 	}
 	c.away = true
+	c.w.batch = c.w.batch[:0] // calls in it may be told from here on that they have not been sent
 	c.w.mu.Unlock()
 	_ = c.nc.Close()
 }

@@ -73,6 +73,10 @@ func (c *clientConn) lookup(f *inFrame) (*stream, error) {
 		if !c.resets.has(f.stream) && f.stream <= c.awayID { // what it disowned by GOAWAY is over on both sides
 			return nil, connFault(StreamClosed, f.typ.String()+" after the end of its stream")
 		}
+		if n := int32(f.length); f.typ == frameData && n > 0 && n <= c.late { //nolint:gosec // a frame is small
+			c.late -= n // it was on its way when our RST_STREAM was, and the stream's window allowed it
+			return nil, nil
+		}
 	}
 	return nil, c.spend()
 }

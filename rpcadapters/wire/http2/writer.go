@@ -177,24 +177,32 @@ func (w *writer) drain() {
 
 // take takes the batch; nil: there is none, and the claim is given up.
 func (w *writer) take() []byte {
+	out, last := w.takeBatch()
+	if last {
+		w.close() // not under mu: TLS has a last word, and may wait for the peer to take it
+	}
+	return out
+}
+
+// takeBatch is take without the end of the connection, which is last said to have come.
+func (w *writer) takeBatch() (out []byte, last bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.batch) == 0 || w.err != nil {
 		w.flushing = false
-		if w.ending && w.err == nil {
+		if last = w.ending && w.err == nil; last {
 			w.err = net.ErrClosed
-			w.close()
 		}
-		return nil
+		return nil, last
 	}
-	out := w.batch
+	out = w.batch
 	w.taken += int64(len(out))
 	w.batch, w.spare = w.spare, nil
 	if w.refused {
 		w.refused = false
 		w.onRoom()
 	}
-	return out
+	return out, false
 }
 
 // close closes the connection, or our side of it.

@@ -1,0 +1,226 @@
+package http2
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// lateConn has the dial's time run out while the peer's SETTINGS are on their way: they come once the connection is closed.
+type lateConn struct {
+	net.Conn
+	expire context.CancelFunc
+	closed chan struct{}
+	frames []byte
+}
+
+func (c *lateConn) Read(p []byte) (int, error) {
+	c.expire()
+	<-c.closed
+	if len(c.frames) == 0 {
+		return 0, net.ErrClosed
+	}
+	n := copy(p, c.frames)
+	c.frames = c.frames[n:]
+	return n, nil
+}
+
+func (c *lateConn) Close() error {
+	select {
+	case <-c.closed:
+	default:
+		close(c.closed)
+	}
+	return c.Conn.Close()
+}
+
+// A dial that is given up at the very moment when it succeeds is counted once: else none would ever be made again.
+func TestClientSettingsAtTheLastMoment(t *testing.T) {
+	u := startUpstream(t, nil, func(c *upConn) {
+		for id := c.request(); id != 0; id = c.request() {
+			c.answer(id, "fine")
+		}
+	})
+	cl := newTestClient(t, u.address)
+	near, far := net.Pipe()
+	defer far.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	nc := &lateConn{Conn: near, expire: cancel, closed: make(chan struct{}), frames: appendSettings(nil)}
+	c := newClientConn(cl, nc, nc)
+	cl.mu.Lock()
+	cl.all[c] = struct{}{}
+	cl.dialing++
+	cl.mu.Unlock()
+	cl.carry(ctx, c)
+	cl.mu.Lock()
+	dialing := cl.dialing
+	cl.retryAt = time.Time{}
+	cl.mu.Unlock()
+	if dialing != 0 || cl.Made() != 0 || cl.Conns() != 0 {
+		t.Fatalf("want nothing under way and nothing made, found %d dials, %d made, %d open", dialing, cl.Made(), cl.Conns())
+	}
+	if got, err := ask(short(t), cl, ""); got != "fine" {
+		t.Errorf("found %q, %v", got, err)
+	}
+}
+
+// A call that gives its turn back unused, since the peer does not take its head, lets the next one have it.
+func TestClientTurnPassedOn(t *testing.T) {
+	free := make(chan struct{})
+	u := startUpstream(t, []http2.Setting{{ID: http2.SettingMaxConcurrentStreams, Val: 1}, {ID: http2.SettingMaxHeaderListSize, Val: 1000}}, func(c *upConn) {
+		for id := c.request(); id != 0; id = c.request() {
+			<-free
+			c.answer(id, "fine")
+		}
+	})
+	cl := newTestClient(t, u.address)
+	cl.mu.Lock()
+	cl.extraAt = time.Now().Add(time.Hour) // one connection
+	cl.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	results := make([]chan error, 3)
+	for i := range results {
+		results[i] = make(chan error, 1)
+		go func() {
+			call := cl.Get()
+			defer cl.Put(call)
+			call.Head = append(call.Head, requestHead...)
+			call.HeadSize, call.MaxAnswer = 100, 1000
+			if i == 1 {
+				call.HeadSize = 2000
+			}
+			results[i] <- cl.Unary(ctx, call)
+		}()
+		until(t, "the call is in its place", func() bool { return cl.InFlight()+int(cl.waiting.Load()) == i+1 })
+	}
+	close(free)
+	var fault *Fault
+	for i, r := range results {
+		err := <-r
+		if i == 1 {
+			if !errors.As(err, &fault) || fault.Kind != HeadTooLarge {
+				t.Errorf("want head too large, found %v", err)
+			}
+		} else if err != nil {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+}
+
+// A service that has begun to answer has looked at the call, whatever it says of it then.
+func TestClientRefusedAfterHead(t *testing.T) {
+	for name, end := range map[string]func(*upConn, uint32){
+		"RST_STREAM": func(c *upConn, id uint32) { _ = c.fr.WriteRSTStream(id, http2.ErrCodeRefusedStream) },
+		"GOAWAY":     func(c *upConn, _ uint32) { _ = c.fr.WriteGoAway(0, http2.ErrCodeNo, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := startUpstream(t, nil, func(c *upConn) {
+				for id := c.request(); id != 0; id = c.request() {
+					c.head(id, false)
+					end(c, id)
+				}
+			})
+			cl := newTestClient(t, u.address)
+			call := cl.Get()
+			defer cl.Put(call)
+			call.Head = append(call.Head, requestHead...)
+			call.MaxAnswer = 1000
+			err := cl.Unary(short(t), call)
+			var fault *Fault
+			if !errors.As(err, &fault) || fault.Kind != Reset || !fault.Sent || u.conns.Load() != 1 {
+				t.Errorf("want a reset of a call that was sent, on one connection, found %#v on %d", err, u.conns.Load())
+			}
+		})
+	}
+}
+
+// What was on its way when a stream was cancelled is no flood, in frames however small.
+func TestClientLateData(t *testing.T) {
+	u := startUpstream(t, nil, func(c *upConn) {
+		for f := c.next(); f != nil; f = c.next() {
+			h := f.Header()
+			switch {
+			case h.Type == http2.FrameData && h.Flags.Has(http2.FlagDataEndStream):
+				_ = c.fr.WriteData(h.StreamID, true, []byte("fine"))
+			case h.Type == http2.FrameHeaders:
+				c.head(h.StreamID, false)
+			case h.Type == http2.FrameRSTStream:
+				for range 2 * floodFrames {
+					_ = c.fr.WriteData(h.StreamID, false, []byte("a message of some bytes"))
+				}
+			}
+		}
+	})
+	cl := newTestClient(t, u.address)
+	s, err := cl.Open(t.Context(), requestHead, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Header(); err != nil {
+		t.Fatal(err)
+	}
+	s.Cancel()
+	for range 2 {
+		if got, err := ask(short(t), cl, ""); got != "fine" {
+			t.Errorf("found %q, %v", got, err)
+		}
+	}
+	if n := u.conns.Load(); n != 1 {
+		t.Errorf("want the connection to live, found %d", n)
+	}
+}
+
+// A connection that is given up sends nothing any more of what its calls are told was not sent.
+func TestClientAbortDropsTheBatch(t *testing.T) {
+	cl := newTestClient(t, "127.0.0.1:1")
+	near, far := net.Pipe()
+	defer far.Close()
+	c := newClientConn(cl, near, near)
+	s := &stream{sema: make(chan struct{}, 1), last: true}
+	c.w.mu.Lock()
+	c.ready, c.w.flushing = true, true // somebody is at it
+	c.w.batch = c.w.batch[:0]
+	c.begin(s, requestHead)
+	c.w.mu.Unlock()
+	c.abort(errSilent)
+	c.cancel(s, &Fault{Kind: Ended})
+	if out := c.w.take(); s.fault.Sent || len(out) > 0 {
+		t.Errorf("want a call that was not sent, found sent %v and %d bytes to be written", s.fault.Sent, len(out))
+	}
+}
+
+// slowClose is a connection whose end takes time, as that of TLS does where the peer does not read.
+type slowClose struct {
+	net.Conn
+	closing, closed chan struct{}
+}
+
+func (c *slowClose) Close() error {
+	close(c.closing)
+	<-c.closed
+	return c.Conn.Close()
+}
+
+// Nobody waits for a connection's last word with its lock held: the one who keeps time for all others would.
+func TestWriterClosesWithoutTheLock(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	nc := &slowClose{Conn: near, closing: make(chan struct{}), closed: make(chan struct{})}
+	var w writer
+	w.init(nc, func() {}, func(error) {})
+	w.mu.Lock()
+	w.finish()
+	<-nc.closing
+	if !w.mu.TryLock() {
+		t.Error("the lock is held while the connection is being closed")
+	} else {
+		w.mu.Unlock()
+	}
+	close(nc.closed)
+}
