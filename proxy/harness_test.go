@@ -177,6 +177,7 @@ func (s *silent) Shutdown(context.Context) error { return nil }
 type visitor struct {
 	body   *strings.Reader
 	status int
+	header rpc.Metadata
 	answer []byte
 }
 
@@ -187,7 +188,8 @@ func (v *visitor) Read(p []byte) (int, error) {
 	return v.body.Read(p)
 }
 
-func (v *visitor) Respond(status int, _ rpc.Metadata, body []byte) error {
+func (v *visitor) Respond(status int, header rpc.Metadata, body []byte) error {
+	v.header = append(v.header[:0], header...)
 	v.status, v.answer = status, append(v.answer[:0], body...)
 	return nil
 }

@@ -83,16 +83,17 @@ func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy He
 
 // Passes tells whether a request header (lower case) may become metadata; see AppendRequestMetadata, also for listed.
 func Passes(key string, listed []string, policy HeaderPolicy) bool {
-	if policy != PassAll {
-		key = strings.TrimPrefix(key, metadataPrefix)
+	name, prefixed := strings.CutPrefix(key, metadataPrefix)
+	if prefixed && (policy == PassAll || name == "authorization") {
+		return false
 	}
-	switch headerClass(key) {
+	switch headerClass(name) {
 	case standard:
 		return true
 	case onlyListed:
-		return slices.Contains(listed, key)
+		return slices.Contains(listed, name)
 	case ordinary:
-		return policy == PassAll && metadataKey(key) || slices.Contains(listed, key)
+		return metadataKey(name) && (prefixed || policy == PassAll || slices.Contains(listed, name))
 	case never:
 	}
 	return false

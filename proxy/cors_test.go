@@ -1,0 +1,91 @@
+package proxy_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+)
+
+const corsDocument = document + `cors: {origins: ["https://app.example.com"]}
+plugins: [{name: spy}]
+`
+
+func preflight(verb, headers string) []rpc.Pair {
+	return []rpc.Pair{
+		{Key: "origin", Value: "https://app.example.com"},
+		{Key: "access-control-request-method", Value: verb},
+		{Key: "access-control-request-headers", Value: headers},
+	}
+}
+
+// A preflight carries nobody's credentials, so no plugin may judge it; that it was, they hear.
+func TestPreflightPassesNoPlugin(t *testing.T) {
+	s := &spy{name: "spy", handle: func(rpc.Handler, context.Context, *rpc.Call) error {
+		return rpc.Refuse(16, "UNAUTHENTICATED", "who are you?")
+	}}
+	var methods []bool
+	s.done = func(c *rpc.Call, _ rpc.Sent) { methods = append(methods, c.Method != nil) }
+	b := mustBench(t, corsDocument, s.kind())
+	if v := b.visit("OPTIONS", "/v1/echo/x", "", preflight("GET", "authorization")...); v.status != 204 || v.header.Get("access-control-allow-headers") != "authorization" {
+		t.Errorf("want leave, found %d %v", v.status, v.header)
+	}
+	if v := b.visit("GET", "/v1/echo/x", "", preflight("", "")[:1]...); v.status != 401 || v.header.Get("access-control-allow-origin") != "https://app.example.com" {
+		t.Errorf("want a refusal that the script may read, found %d %v", v.status, v.header)
+	}
+	if len(s.sent) != 2 || s.sent[0].Status != 204 || s.sent[1].Status != 401 {
+		t.Fatalf("want both told once, found %v", s.sent)
+	}
+	if methods[0] || !methods[1] {
+		t.Errorf("want a method of the call only, found %v", methods)
+	}
+}
+
+// A face that panics leaves an answer that the script may read.
+func TestPanicIsDressed(t *testing.T) {
+	b := mustBench(t, document+`cors: {origins: ["*"]}`)
+	b.faulty.Store(true)
+	if v := b.visit("GET", "/v1/echo/x", "", preflight("", "")[:1]...); v.status != 500 || v.header.Get("access-control-allow-origin") != "*" {
+		t.Errorf("found %d %v", v.status, v.header)
+	}
+}
+
+// FuzzPreflight: leave is given for what was asked, word for word, and for nothing else.
+func FuzzPreflight(f *testing.F) {
+	for _, seed := range [][3]string{
+		{"https://app.example.com", "GET", "authorization, x-request-timeout"},
+		{"https://app.example.com", "POST", "Content-Type,,X-Foo ,\x00,grpc-metadata-a"},
+		{"null", "GET", ""},
+		{"https://app.example.com.evil.com", "GET", "*"},
+		{"https://app.example.com", "GET, POST", "x"},
+	} {
+		f.Add(seed[0], seed[1], seed[2])
+	}
+	b := mustBench(f, document+`cors: {origins: ["https://app.example.com"]}`)
+	f.Fuzz(func(t *testing.T, origin, verb, headers string) {
+		v := b.visit("OPTIONS", "/v1/echo/x", "",
+			rpc.Pair{Key: "origin", Value: origin}, rpc.Pair{Key: "access-control-request-method", Value: verb}, rpc.Pair{Key: "access-control-request-headers", Value: headers})
+		listed := origin == "https://app.example.com"
+		if (v.header.Get("access-control-allow-origin") == origin) != (listed || origin == "") || !listed && v.header.Has("access-control-allow-origin") {
+			t.Errorf("origin %q: %v", origin, v.header)
+		}
+		granted := listed && (verb == "GET" || verb == "HEAD")
+		if (v.status == 204) != granted || v.header.Has("access-control-allow-methods") != granted {
+			t.Errorf("%q from %q: %d %v", verb, origin, v.status, v.header)
+		}
+		if !v.header.Has("access-control-allow-headers") {
+			return
+		}
+		asked := strings.Split(strings.ToLower(headers), ",")
+		for name := range strings.SplitSeq(v.header.Get("access-control-allow-headers"), ", ") {
+			found := false
+			for _, a := range asked {
+				found = found || strings.TrimSpace(a) == name
+			}
+			if !found || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
+				t.Errorf("leave to send %q, asked for %q", name, headers)
+			}
+		}
+	})
+}
