@@ -176,6 +176,7 @@ func TestDeadlineAndCancel(t *testing.T) {
 	if !errors.As(err, &e) || e.Code != codes.DeadlineExceeded || e.Executed {
 		t.Errorf("want a deadline before anything was sent, found %+v", e)
 	}
+	eventually(t, "the server sees the deadline", func() bool { return s.Cancelled.Load() == 1 && s.Waiting.Load() == 0 })
 	cancelled := s.Cancelled.Load()
 	ctx, cancel = context.WithCancel(t.Context())
 	go func() {

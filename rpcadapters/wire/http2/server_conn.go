@@ -35,6 +35,7 @@ type serverConn struct {
 	peer    peerSettings
 	send    sendWindow // of the connection
 	flood   floodGuard
+	late    int32 // bytes that may be on their way on streams that we have reset
 	streams map[uint32]*serverStream // open, as the client sees it
 	lastID  uint32                   // the highest stream that was taken up
 	running int                      // calls whose handler has not returned
@@ -309,8 +310,21 @@ func (c *serverConn) reset(id uint32, code ErrCode) {
 // fail resets a stream for a fault of the client. With w.mu held, by the reader.
 func (c *serverConn) fail(s *serverStream, code ErrCode) {
 	id := s.id
+	c.onItsWay(s.recv.left)
 	c.drop(s)
 	c.reset(id, code)
+}
+
+// onItsWay notes what the client may send on a stream before it knows that we have reset it. With w.mu held.
+func (c *serverConn) onItsWay(credit int32) { c.late = min(c.late+credit, c.recv.size) }
+
+// wasOnItsWay tells whether n bytes on a stream that we have reset were sent before the client knew. With w.mu held.
+func (c *serverConn) wasOnItsWay(n int) bool {
+	if n == 0 || n > int(c.late) {
+		return false
+	}
+	c.late -= int32(n) //nolint:gosec // at most late
+	return true
 }
 
 // drop ends a stream that is open: its call is cancelled. With w.mu held.
@@ -365,7 +379,7 @@ func (c *serverConn) takeData(f *inFrame) error {
 			return errIdle
 		case c.ids.wasReset(f.stream) || c.leave.refuses(f.stream):
 			// It was on its way when our RST_STREAM was.
-			if len(f.payload) < tinyData && !c.flood.spend() {
+			if len(f.payload) < tinyData && !c.wasOnItsWay(len(f.payload)) && !c.flood.spend() {
 				return errFlood
 			}
 			return nil
@@ -427,6 +441,7 @@ func (c *serverConn) takeHeaders(f *inFrame) error {
 	case code == RefusedStream && (!c.acked || len(c.streams) < c.server.limits.Streams):
 		// The client could not know.
 		c.release(s)
+		c.onItsWay(c.streamWindow())
 		c.ids.reset(id)
 		c.w.batch = appendRSTStream(c.w.batch, id, code)
 		return c.crowded()
@@ -491,6 +506,7 @@ func (c *serverConn) refuse(s *serverStream, status int) {
 	c.remove(s)
 	c.release(s)
 	if !ended {
+		c.onItsWay(c.streamWindow())
 		c.ids.reset(id)
 		c.w.batch = appendRSTStream(c.w.batch, id, NoError)
 	}

@@ -354,6 +354,23 @@ func TestServerPoliteClients(t *testing.T) {
 			t.Errorf("found %v", r.goAways)
 		}
 	})
+	t.Run("refused uploads of small messages", func(t *testing.T) {
+		s := serve(t, Limits{}, nil, hello)
+		r := dialRaw(t, s.address)
+		for id := uint32(1); id < 10; id += 2 {
+			r.headers(id, false, post()...)
+			r.wantAnswer(id, "200")
+			var b []byte
+			for range 2 * floodFrames {
+				b = appendData(b, id, false, make([]byte, 20), nil)
+			}
+			r.send(b)
+			r.sync()
+			if len(r.goAways) != 0 {
+				t.Fatalf("found %v %q", r.goAways, r.reason)
+			}
+		}
+	})
 	t.Run("credit and PING for every KiB", func(t *testing.T) {
 		s := serve(t, Limits{}, nil, func(_ context.Context, x *wire.Exchange) { _ = x.Respond(200, nil, make([]byte, 4<<20)) })
 		r := dialRaw(t, s.address)

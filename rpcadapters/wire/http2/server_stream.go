@@ -145,6 +145,7 @@ func (s *serverStream) left() {
 // resetBy resets an open stream of our own accord. With w.mu held.
 func (c *serverConn) resetBy(s *serverStream, code ErrCode) {
 	c.ids.reset(s.id)
+	c.onItsWay(s.recv.left)
 	c.w.batch = appendRSTStream(c.w.batch, s.id, code)
 	s.reset = true
 	s.ctx.Cancel()
