@@ -40,10 +40,10 @@ var epoch = time.Now()
 // Reset makes the context ready for an exchange. base gives the values and nothing else.
 func (c *Context) Reset(base context.Context) {
 	c.base = base
-	c.due.Store(0)
 	c.asked.Store(false)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.due.Store(0) // under the lock, so that a late Expire of the exchange before ends nothing
 	c.done, c.waiter, c.funcs = nil, nil, nil
 	c.state.Store(live)
 }
@@ -51,25 +51,28 @@ func (c *Context) Reset(base context.Context) {
 // Release ends the context with the exchange. It tells whether nobody took notice of it, so that it may be Reset for the
 // next exchange; else it belongs to those who did.
 func (c *Context) Release() (reusable bool) {
-	c.end(cancelled)
+	c.finish(cancelled, time.Time{})
 	return !c.asked.Load()
 }
 
 // Cancel ends the context with context.Canceled: the client has gone.
-func (c *Context) Cancel() { c.end(cancelled) }
+func (c *Context) Cancel() { c.finish(cancelled, time.Time{}) }
 
 // Expire ends the context with context.DeadlineExceeded if its deadline is not after now, and tells whether it did.
 func (c *Context) Expire(now time.Time) bool {
-	due := c.due.Load()
-	if due == 0 || int64(now.Sub(epoch)) < due {
-		return false
-	}
-	return c.end(expired)
+	return c.overdue(now) && c.finish(expired, now)
 }
 
-func (c *Context) end(how uint32) bool {
+// overdue tells whether the deadline is not after now.
+func (c *Context) overdue(now time.Time) bool {
+	due := c.due.Load()
+	return due != 0 && int64(now.Sub(epoch)) >= due
+}
+
+// finish ends the context; with expired only if that is still due, for it may be another exchange's by now.
+func (c *Context) finish(how uint32, now time.Time) bool {
 	c.mu.Lock()
-	if !c.state.CompareAndSwap(live, how) {
+	if how == expired && !c.overdue(now) || !c.state.CompareAndSwap(live, how) {
 		c.mu.Unlock()
 		return false
 	}

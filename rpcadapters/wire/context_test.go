@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -41,6 +42,24 @@ func TestContextEndsOnce(t *testing.T) {
 		t.Errorf("want the first end to count, found %v, told %d times", c.Err(), w.n)
 	}
 	<-c.Done()
+}
+
+// The sweeper may be late with the end of an exchange that is over: it must not end the one that has the context now.
+func TestContextExpiresNobodyElse(t *testing.T) {
+	c := fresh()
+	now := time.Now()
+	c.SetDeadline(now.Add(-time.Second))
+	c.mu.Lock()
+	ended := make(chan bool)
+	go func() { ended <- c.Expire(now) }()
+	for range 10_000 {
+		runtime.Gosched() // until it waits for the lock, in all likelihood
+	}
+	c.due.Store(0) // what Reset does, before anybody else has the lock
+	c.mu.Unlock()
+	if <-ended || c.Err() != nil {
+		t.Errorf("want the next exchange to live, found %v", c.Err())
+	}
 }
 
 func TestContextIsReusedOnlyWhenNobodyAsked(t *testing.T) {

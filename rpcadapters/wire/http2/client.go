@@ -64,6 +64,7 @@ type Client struct {
 	closed  bool
 	ctx     context.Context //nolint:containedctx // ends dials that are under way when the client is closed
 	cancel  context.CancelFunc
+	panics  atomic.Int64
 
 	pace    atomic.Int32 // of the sweeper: asleep, slow or fast; changed under sweepMu
 	sweepMu sync.Mutex
@@ -133,6 +134,22 @@ func (cl *Client) Made() int {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	return cl.made
+}
+
+// Panics is how many panics ended a dial or a connection: a fault of the program, not of a peer.
+func (cl *Client) Panics() int64 { return cl.panics.Load() }
+
+// panicked counts a panic and makes an error of it for the calls that it concerns.
+func (cl *Client) panicked(what any) error {
+	cl.panics.Add(1)
+	return fmt.Errorf("http2: %s: panic: %v", cl.cfg.Address, what)
+}
+
+// survive is deferred where a panic has nobody to be told of it.
+func (cl *Client) survive() {
+	if r := recover(); r != nil {
+		cl.panics.Add(1)
+	}
 }
 
 // InFlight is how many calls and streams are open on connections that take calls.
@@ -327,6 +344,7 @@ func (cl *Client) released() {
 
 // release gives the next n of the queue their turn.
 func (cl *Client) release(n int) {
+	defer cl.survive()
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	cl.callUp(n)
@@ -396,10 +414,18 @@ func (cl *Client) carry(ctx context.Context, c *clientConn) {
 }
 
 // connect dials and shakes hands.
-func (cl *Client) connect(ctx context.Context) (*clientConn, error) {
+func (cl *Client) connect(ctx context.Context) (c *clientConn, err error) {
+	var nc net.Conn
+	defer func() { // what looks at certificates may be anybody's
+		if r := recover(); r != nil {
+			if nc != nil {
+				_ = nc.Close()
+			}
+			c, err = nil, cl.panicked(r)
+		}
+	}()
 	d := net.Dialer{Control: control}
-	nc, err := d.DialContext(ctx, "tcp", cl.cfg.Address)
-	if err != nil {
+	if nc, err = d.DialContext(ctx, "tcp", cl.cfg.Address); err != nil {
 		return nil, err
 	}
 	secure := nc
@@ -420,7 +446,7 @@ func (cl *Client) connect(ctx context.Context) (*clientConn, error) {
 		}
 		secure = t
 	}
-	c := newClientConn(cl, nc, secure)
+	c = newClientConn(cl, nc, secure)
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	if cl.closed {
@@ -472,6 +498,7 @@ func (cl *Client) down(err error) {
 
 // gone takes a connection out of use that takes no further calls.
 func (cl *Client) gone(c *clientConn) {
+	defer cl.survive()
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	cl.drop(c)

@@ -35,8 +35,8 @@ type clientConn struct {
 	err      error // why it ended
 	resets   resetRing
 	late     int32 // bytes that may be on their way on streams that we have reset
-	over     uint // streams finished so far
-	kick     bool // the reading goroutine appended something that is to be written
+	over     uint  // streams finished so far
+	kick     bool  // the reading goroutine appended something that is to be written
 
 	// Of the sweeper, guarded by w.mu.
 	heard     uint32    // reads counted at the last look
@@ -54,6 +54,7 @@ func newClientConn(cl *Client, nc, secure net.Conn) *clientConn {
 		awayID: maxStreamID, soft: softStart,
 	}
 	c.w.init(secure, c.wakeBlocked, func(error) { _ = nc.Close() })
+	c.w.panics = &cl.panics
 	c.w.batch = append(c.w.batch, preface...)
 	c.w.batch = appendSettings(c.w.batch,
 		setting{settingHeaderTableSize, 0},
@@ -215,7 +216,12 @@ func (c *clientConn) reset(s *stream, code ErrCode, fault *Fault) {
 }
 
 // serve reads until the connection ends. up is called once the peer's SETTINGS have come.
-func (c *clientConn) serve(up func()) error {
+func (c *clientConn) serve(up func()) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = c.end(c.cl.panicked(r))
+		}
+	}()
 	c.w.mu.Lock()
 	c.w.unlockKick()
 	var f inFrame
@@ -250,13 +256,18 @@ func (c *clientConn) greet(f *inFrame, up func()) error {
 	if f.typ != frameSettings || f.has(flagAck) {
 		return connFault(ProtocolError, "want SETTINGS first, found "+f.typ.String())
 	}
+	if err := c.begins(f); err != nil {
+		return err
+	}
+	up()
+	return nil
+}
+
+func (c *clientConn) begins(f *inFrame) error {
 	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
 	err := c.settings(f)
 	c.ready = err == nil
-	c.w.mu.Unlock()
-	if err == nil {
-		up()
-	}
 	return err
 }
 
@@ -301,22 +312,30 @@ func (c *clientConn) abort(err error) {
 
 // handle takes one frame; kick: something is to be written.
 func (c *clientConn) handle(f *inFrame) (kick bool, err error) {
-	c.w.mu.Lock()
-	before := c.over
-	s, err := c.dispatch(f)
-	over, closing, kick, flooded := c.over != before, c.closing, c.kick, c.w.flooded()
-	c.w.mu.Unlock()
+	s, news, err := c.take(f)
 	if s != nil {
 		s.wake()
 	}
-	if over {
+	if news.over {
 		c.cl.released()
 	}
-	if closing {
+	if news.closing {
 		c.leave()
 	}
-	if err == nil && flooded {
+	if err == nil && news.flooded {
 		err = errFlood
 	}
-	return kick, err
+	return news.kick, err
+}
+
+// news is what a frame has brought about.
+type news struct{ over, closing, kick, flooded bool }
+
+// take takes one frame with the lock held, which a panic leaves too.
+func (c *clientConn) take(f *inFrame) (s *stream, n news, err error) {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	before := c.over
+	s, err = c.dispatch(f)
+	return s, news{over: c.over != before, closing: c.closing, kick: c.kick, flooded: c.w.flooded()}, err
 }

@@ -2,6 +2,7 @@ package http2
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"testing"
@@ -223,4 +224,101 @@ func TestWriterClosesWithoutTheLock(t *testing.T) {
 		w.mu.Unlock()
 	}
 	close(nc.closed)
+}
+
+// faulty is a connection with a fault of the program in it.
+type faulty struct {
+	net.Conn
+	frames  []byte
+	now     chan struct{} // when to read on
+	onWrite bool
+}
+
+func (c *faulty) Read(p []byte) (int, error) {
+	if len(c.frames) > 0 {
+		n := copy(p, c.frames)
+		c.frames = c.frames[n:]
+		return n, nil
+	}
+	if c.onWrite {
+		return c.Conn.Read(p)
+	}
+	<-c.now
+	panic("on purpose")
+}
+
+func (c *faulty) Write(p []byte) (int, error) {
+	if c.onWrite {
+		panic("on purpose")
+	}
+	return len(p), nil
+}
+
+// A panic in a goroutine of the client's own ends a connection and its calls, not the process.
+func TestClientPanics(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		onWrite bool
+	}{{"reading", false}, {"writing", true}} {
+		t.Run(tc.name, func(t *testing.T) {
+			cl := newTestClient(t, "127.0.0.1:1")
+			near, far := net.Pipe()
+			defer far.Close()
+			nc := &faulty{Conn: near, frames: appendSettings(nil), now: make(chan struct{}), onWrite: tc.onWrite}
+			c := newClientConn(cl, nc, nc)
+			cl.mu.Lock()
+			cl.all[c] = struct{}{}
+			cl.dialing++
+			cl.mu.Unlock()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				cl.carry(t.Context(), c)
+			}()
+			if !tc.onWrite {
+				until(t, "the connection is up", func() bool { return cl.Made() == 1 })
+				go func() {
+					until(t, "the call is on the wire", func() bool {
+						c.w.mu.Lock()
+						defer c.w.mu.Unlock()
+						return c.streams.n == 1 && len(c.w.batch) == 0
+					})
+					close(nc.now)
+				}()
+				_, err := ask(short(t), cl, "")
+				wantFault(t, err, Broken, true)
+			}
+			<-done
+			if cl.Panics() != 1 || cl.Conns() != 0 {
+				t.Errorf("want one panic and no connection, found %d and %d", cl.Panics(), cl.Conns())
+			}
+		})
+	}
+	t.Run("dialling", func(t *testing.T) {
+		server := serverTLS(t)
+		s := serve(t, Limits{}, server, hello)
+		conf := clientTLS(t, server)
+		conf.VerifyConnection = func(tls.ConnectionState) error { panic("on purpose") }
+		cl, err := NewClient(ClientConfig{Address: s.address, TLS: conf})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		_, err = ask(short(t), cl, "")
+		wantFault(t, err, Unreachable, false)
+		if cl.Panics() != 1 || cl.Conns() != 0 {
+			t.Errorf("want one panic and no connection, found %d and %d", cl.Panics(), cl.Conns())
+		}
+	})
+	t.Run("looking at the time", func(t *testing.T) {
+		cl := newTestClient(t, "127.0.0.1:1")
+		near, far := net.Pipe()
+		defer far.Close()
+		c := newClientConn(cl, near, near)
+		c.ready, c.r = true, nil // there is no reader to ask
+		c.streams.put(&stream{id: 1})
+		if cl.look(c, time.Now(), false); cl.Panics() != 1 {
+			t.Errorf("want one panic, found %d", cl.Panics())
+		}
+	})
 }

@@ -24,6 +24,7 @@ func (cl *Client) arm() {
 
 // sweep looks after all connections.
 func (cl *Client) sweep() {
+	defer cl.survive()
 	now := time.Now()
 	cl.mu.Lock()
 	conns := *cl.conns.Load()
@@ -35,7 +36,7 @@ func (cl *Client) sweep() {
 	cl.mu.Unlock()
 	waiting, idle := false, false
 	for _, c := range all {
-		w, i := c.sweep(now, !closed && len(conns) > 1 && slices.Index(conns, c) > 0)
+		w, i := cl.look(c, now, !closed && len(conns) > 1 && slices.Index(conns, c) > 0)
 		waiting, idle = waiting || w, idle || i
 	}
 	cl.sweepMu.Lock()
@@ -43,10 +44,12 @@ func (cl *Client) sweep() {
 	if !waiting {
 		// Who begins a call from here on sees that the sweeper is not fast, and waits for sweepMu; who began before is seen.
 		cl.pace.Store(sweepSlow)
-		for _, c := range *cl.conns.Load() {
-			c.w.mu.Lock()
-			waiting = waiting || c.streams.n > 0
-			c.w.mu.Unlock()
+		for _, of := range [...][]*clientConn{all, *cl.conns.Load()} { // one may have been asked to leave since, others are new
+			for _, c := range of {
+				c.w.mu.Lock()
+				waiting = waiting || c.streams.n > 0
+				c.w.mu.Unlock()
+			}
 		}
 	}
 	switch {
@@ -58,6 +61,17 @@ func (cl *Client) sweep() {
 	default:
 		cl.pace.Store(sweepAsleep)
 	}
+}
+
+// look has one connection looked after; a panic there ends that one.
+func (cl *Client) look(c *clientConn, now time.Time, extra bool) (waiting, idle bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			_ = cl.panicked(r)
+			_ = c.nc.Close()
+		}
+	}()
+	return c.sweep(now, extra)
 }
 
 // sweep looks after one connection. extra: the pool could do without it. waiting: calls wait on it; idle: it is to be

@@ -37,7 +37,8 @@ func NewServer(l Limits) *Server {
 	return s
 }
 
-// Panics is how many calls ended in a panic that the handler let through: a fault of the program, not of a client.
+// Panics is how many calls ended in a panic that the handler let through, and how many connections in one of their own: a
+// fault of the program, not of a client.
 func (s *Server) Panics() int64 { return s.panics.Load() }
 
 // NewConn serves c, which speaks HTTP/2 by ALPN (state) or by prior knowledge, for h. read starts with the client's
@@ -61,6 +62,7 @@ func (s *Server) NewConn(c net.Conn, read []byte, state *tls.ConnectionState, h 
 	sc.retire = now.Add(age - age/10 + time.Duration(rand.Int64N(int64(age/5)+1))) //nolint:gosec // spreads load
 	sc.w.init(c, sc.room, sc.lost)
 	sc.w.spawn = sc.spawn
+	sc.w.panics = &s.panics
 	sc.w.alone = func() bool { return len(sc.streams) <= 1 }
 	sc.w.direct = state != nil
 	return sc

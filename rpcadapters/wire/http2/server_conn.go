@@ -35,7 +35,7 @@ type serverConn struct {
 	peer    peerSettings
 	send    sendWindow // of the connection
 	flood   floodGuard
-	late    int32 // bytes that may be on their way on streams that we have reset
+	late    int32                    // bytes that may be on their way on streams that we have reset
 	streams map[uint32]*serverStream // open, as the client sees it
 	lastID  uint32                   // the highest stream that was taken up
 	running int                      // calls whose handler has not returned

@@ -1,9 +1,11 @@
 package http2
 
 import (
+	"fmt"
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -41,6 +43,8 @@ type writer struct {
 	// halfClose: of the connection, ending closes our side only.
 	halfClose bool
 	left      []byte // what drain begins with; belongs to who writes
+	// panics counts panics of drain, which are a failed write to everybody else.
+	panics *atomic.Int64
 }
 
 func (w *writer) init(c net.Conn, onRoom func(), onError func(error)) {
@@ -157,6 +161,14 @@ func (w *writer) write(p []byte) (int, error) {
 
 // drain writes what is left of a batch, and further batches until there are none, in a goroutine that may wait.
 func (w *writer) drain() {
+	defer func() {
+		if r := recover(); r != nil {
+			if w.panics != nil {
+				w.panics.Add(1)
+			}
+			w.fail(fmt.Errorf("http2: panic while writing: %v", r))
+		}
+	}()
 	left := w.left
 	w.left = nil
 	for {
