@@ -36,7 +36,7 @@ func TestBrowser(t *testing.T) {
 			g := startClientsGateway(t, c.tls, `cors: {origins: ["`+p.origin+`"]}
 defaults: {rest: {websocket_origins: ["`+p.origin+`"]}}
 `)
-			p.descriptors = g.set
+			p.start(t, g.set)
 			url := g.url
 			if c.tls != "" {
 				url = strings.Replace(url, "http:", "https:", 1)
@@ -93,17 +93,30 @@ func bundle(t *testing.T, clients string) (script []byte) {
 // browserPage serves the page, under two origins, and takes its report.
 type browserPage struct {
 	origin, other string
-	descriptors   string // the file that the page reads its services from
+	script        []byte
+	server        *httptest.Server
 	reports       chan string
 }
 
+// servePage gives the page its origins; nothing is served before start.
 func servePage(t *testing.T, script []byte) *browserPage {
+	t.Helper()
+	s := httptest.NewUnstartedServer(nil)
+	t.Cleanup(s.Close)
+	_, port, err := net.SplitHostPort(s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &browserPage{origin: "http://127.0.0.1:" + port, other: "http://localhost:" + port, script: script, server: s, reports: make(chan string, 1)}
+}
+
+// start serves the page, and the file that it reads its services from.
+func (p *browserPage) start(t *testing.T, descriptors string) {
 	t.Helper()
 	index, err := os.ReadFile(filepath.Join(browserFolder, "index.html"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &browserPage{reports: make(chan string, 1)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -111,9 +124,9 @@ func servePage(t *testing.T, script []byte) *browserPage {
 	})
 	mux.HandleFunc("GET /page.js", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/javascript")
-		_, _ = w.Write(script) // the report tells
+		_, _ = w.Write(p.script) // the report tells
 	})
-	mux.HandleFunc("GET /descriptors", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, p.descriptors) })
+	mux.HandleFunc("GET /descriptors", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, descriptors) })
 	mux.HandleFunc("POST /report", func(_ http.ResponseWriter, r *http.Request) {
 		raw, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -121,15 +134,8 @@ func servePage(t *testing.T, script []byte) *browserPage {
 		}
 		p.reports <- string(raw)
 	})
-	s := httptest.NewServer(mux)
-	t.Cleanup(s.Close)
-	p.origin = s.URL
-	_, port, err := net.SplitHostPort(strings.TrimPrefix(s.URL, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.other = "http://localhost:" + port
-	return p
+	p.server.Config.Handler = mux
+	p.server.Start()
 }
 
 // visit opens the page in a browser of its own, and returns its report.

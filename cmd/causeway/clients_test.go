@@ -171,7 +171,9 @@ func checksOf(t *testing.T, out string) (n int) {
 			name, _, _ = strings.Cut(rest, ": ")
 		}
 		if !ok && !bad {
-			t.Logf("%s", line)
+			if line != "exit 0\n" {
+				t.Log(line)
+			}
 			continue
 		}
 		n++
