@@ -187,10 +187,10 @@ func TestRequestVectors(t *testing.T) {
 		t.Fatalf("wanted 18 rows or more, found %d", len(rows))
 	}
 	for _, row := range rows {
+		if skipped[row.Source] != "" {
+			continue
+		}
 		t.Run(row.Source, func(t *testing.T) {
-			if why := skipped[row.Source]; why != "" {
-				t.Skip(why)
-			}
 			m := b.message(t, orEmpty(row.Message))
 			var o *jsonwire.Options
 			if strings.HasSuffix(row.Source, ":UnknownsIgnored") {

