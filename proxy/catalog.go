@@ -1,13 +1,18 @@
 package proxy
 
 import (
+	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/causeway-gateway/causeway/proxy/builtin"
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 	"github.com/causeway-gateway/causeway/transcode/source"
 )
 
@@ -27,11 +32,65 @@ func (b *builder) builtin(r *router, global []named) {
 	rt.Route, rt.Service, rt.priority = ownName, ownName, defaultPriority
 	all := b.doc.Config.GetDefaults()
 	rt.Timeout, rt.MaxBody = all.GetTimeout().AsDuration(), int(all.GetMaxBody())
+	rt.StreamIdle, rt.StreamAge = all.GetStream().GetIdleTimeout().AsDuration(), all.GetStream().GetMaxAge().AsDuration()
 	b.reading(rt, all.GetJson(), all.GetRest())
-	b.chain(rt, global, &builtin.Handler{Current: b.current})
+	b.chain(rt, global, &own{next: &builtin.Handler{Current: b.current}, options: &rt.Options, streams: b.streams})
 	for _, m := range methods {
 		r.addNamed(rt, m, false)
 	}
+}
+
+// own handles the calls of the gateway's own services: their streams end as those of others do.
+type own struct {
+	next    rpc.Handler
+	options *rpcadapters.Options
+	streams *streams
+}
+
+// Handle implements rpc.Handler.
+func (o *own) Handle(ctx context.Context, c *rpc.Call) error {
+	if c.Stream == nil {
+		return o.next.Handle(ctx, c)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &stream{born: time.Now(), cut: watched{caller{c.Stream}, cancel}}
+	if c.Method.Kind == schema.Bidi { // whoever watches the health waits for as long as it is the same
+		s.idle = o.options.StreamIdle
+	}
+	c.Stream = noted{c.Stream, s}
+	o.streams.enter(s)
+	defer o.streams.leave(s)
+	return s.outcome(o.next.Handle(ctx, c))
+}
+
+// watched ends a handler that waits for its caller, or for the end of its context.
+type watched struct {
+	caller
+	cancel context.CancelFunc
+}
+
+func (w watched) Close() {
+	w.cancel()
+	w.caller.Close()
+}
+
+// noted is a caller's half of which it is noted when something passes.
+type noted struct {
+	rpc.Stream
+	s *stream
+}
+
+func (n noted) Recv(m *rpc.Message) error {
+	err := n.Stream.Recv(m)
+	n.s.passed()
+	return err
+}
+
+func (n noted) Send(m *rpc.Message, more bool) error {
+	err := n.Stream.Send(m, more)
+	n.s.passed()
+	return err
 }
 
 // catalog is what a snapshot serves, for the gateway's own services.

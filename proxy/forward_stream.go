@@ -26,7 +26,7 @@ func (f *forward) stream(ctx context.Context, c *rpc.Call) error {
 	defer first.Free()
 	single := c.Method.Kind == schema.ServerStream
 	if single {
-		if err := one(c.Stream, &first); err != nil {
+		if err := f.receive(c.Stream, &first); err != nil {
 			return err
 		}
 	}
@@ -39,6 +39,14 @@ func (f *forward) stream(ctx context.Context, c *rpc.Call) error {
 		}
 		c.Reply.Reset()
 	}
+}
+
+// receive waits for the request of a method that takes a single one, for no longer than a stream may be idle.
+func (f *forward) receive(from rpc.Stream, m *rpc.Message) error {
+	s := &stream{idle: f.options.StreamIdle, born: time.Now(), cut: caller{from}}
+	f.streams.enter(s)
+	defer f.streams.leave(s)
+	return s.outcome(one(from, m))
 }
 
 // one receives the request of a method that takes a single one.
@@ -76,7 +84,7 @@ func (f *forward) attemptStream(ctx context.Context, c *rpc.Call, first *rpc.Mes
 		return err, notExecuted(err)
 	}
 	defer up.Close()
-	s := &stream{idle: f.options.StreamIdle, born: time.Now(), upstream: up}
+	s := &stream{idle: f.options.StreamIdle, born: time.Now(), cut: up, upstream: up}
 	f.streams.enter(s)
 	defer f.streams.leave(s)
 	if single {
@@ -130,14 +138,6 @@ func ended(err error) bool {
 func notExecuted(err error) bool {
 	e, ok := errors.AsType[*rpc.Error](err)
 	return ok && !e.Executed && e.Class == rpc.Transport
-}
-
-// outcome is what the call ends with: what ended it from outside counts before what the upstream made of that.
-func (s *stream) outcome(err error) error {
-	if v := s.verdict.Load(); v != nil {
-		return v
-	}
-	return err
 }
 
 // requests passes the caller's requests on until there are no more, or the upstream wants none.

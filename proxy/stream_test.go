@@ -9,10 +9,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
 	chatv1 "github.com/causeway-gateway/causeway/protos/demo/chat/v1"
+	"github.com/causeway-gateway/causeway/proxy"
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/testdata/descriptors"
@@ -43,10 +45,11 @@ type quietCaller struct {
 	asked    chan struct{}
 	starts   int
 	answers  int
+	sent     chan struct{} // there was an answer
 }
 
 func newQuietCaller() *quietCaller {
-	return &quietCaller{stopped: make(chan struct{}), asked: make(chan struct{}, 8)}
+	return &quietCaller{stopped: make(chan struct{}), asked: make(chan struct{}, 8), sent: make(chan struct{}, 8)}
 }
 
 func (q *quietCaller) Recv(m *rpc.Message) error {
@@ -61,7 +64,7 @@ func (q *quietCaller) Recv(m *rpc.Message) error {
 	return io.EOF
 }
 func (q *quietCaller) Start() error                  { q.starts++; return nil }
-func (q *quietCaller) Send(*rpc.Message, bool) error { q.answers++; return nil }
+func (q *quietCaller) Send(*rpc.Message, bool) error { q.answers++; q.sent <- struct{}{}; return nil }
 func (q *quietCaller) Stop()                         { q.once.Do(func() { close(q.stopped) }) }
 
 // oneCaller is a caller with a single request.
@@ -178,5 +181,97 @@ func TestBegunAnswerIsNotTriedAgain(t *testing.T) {
 	b.visit("GET", "/v1/rooms/a/messages", "")
 	if opened != 3 {
 		t.Errorf("an answer that never began: want 3 attempts, found %d", opened)
+	}
+}
+
+// A caller who never sends the request of a server stream is idle as any other, and told so when the gateway stops.
+func TestWaitingForTheOneRequestEnds(t *testing.T) {
+	for _, tc := range []struct {
+		end  string
+		want codes.Code
+	}{
+		{"idle", codes.DeadlineExceeded},
+		{"stop", codes.Unavailable},
+	} {
+		t.Run(tc.end, func(t *testing.T) {
+			caller := newQuietCaller()
+			caller.requests = 1 // has none
+			b, s := chatBench(t, caller, nil)
+			if tc.end == "idle" {
+				b.set(*b.text.Load() + "defaults: {stream: {idle_timeout: 0.1s}}\n")
+				if err := b.gateway.Reload(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var sent rpc.Sent
+			s.done = func(_ *rpc.Call, got rpc.Sent) { sent = got }
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				b.visit("GET", "/v1/rooms/a/messages", "")
+			}()
+			<-caller.asked
+			if tc.end == "stop" {
+				b.gateway.Shutdown(context.Background(), proxy.Stop{})
+			}
+			select {
+			case <-done:
+			case <-time.After(10 * time.Second): //nolint:forbidigo // a test
+				caller.Stop()
+				<-done
+				t.Fatal("the call waits for ever")
+			}
+			if sent.Code != tc.want {
+				t.Errorf("want %s, found %s", tc.want, sent.Code)
+			}
+		})
+	}
+}
+
+// The streams of the gateway's own services end with a status when it stops, and reflection's when nothing passes.
+func TestOwnStreamsEnd(t *testing.T) {
+	for _, tc := range []struct {
+		method, more string
+		want         codes.Code
+	}{
+		{"/grpc.health.v1.Health/Watch", "", codes.Unavailable},
+		{"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "", codes.Unavailable},
+		{"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "defaults: {stream: {idle_timeout: 0.1s}}\n", codes.DeadlineExceeded},
+	} {
+		t.Run(tc.method+tc.more, func(t *testing.T) {
+			caller := newQuietCaller()
+			if strings.Contains(tc.method, "reflection") {
+				caller.requests = 1 // has none
+			}
+			b, s := chatBench(t, caller, nil)
+			b.set(*b.text.Load() + tc.more)
+			if err := b.gateway.Reload(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			var sent rpc.Sent
+			s.done = func(_ *rpc.Call, got rpc.Sent) { sent = got }
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				b.visit("POST", tc.method, "", rpc.Pair{Key: "content-type", Value: "application/connect+proto"})
+			}()
+			select {
+			case <-caller.asked: // reflection waits for a question
+			case <-caller.sent: // health is watched
+			case <-done:
+				t.Fatalf("the call has ended: %v", sent.Err)
+			}
+			if tc.more == "" {
+				b.gateway.Shutdown(context.Background(), proxy.Stop{})
+			}
+			select {
+			case <-done:
+			case <-time.After(10 * time.Second): //nolint:forbidigo // a test
+				t.Fatal("the call goes on")
+			}
+			if sent.Code != tc.want {
+				t.Errorf("want %s, found %s", tc.want, sent.Code)
+			}
+		})
 	}
 }

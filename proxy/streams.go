@@ -31,8 +31,9 @@ type stream struct {
 	last     atomic.Int64 // when something passed, as nanoseconds since born
 	born     time.Time
 	verdict  atomic.Pointer[rpc.Error] // why it was ended from outside or by its own request half; the first counts
-	upstream rpcadapters.ClientStream
-	begun    bool // the upstream's answer has; of the goroutine that receives
+	cut      interface{ Close() }      // ends what waits on the stream
+	upstream rpcadapters.ClientStream  // nil while there is none
+	begun    bool                      // the upstream's answer has; of the goroutine that receives
 }
 
 // passed notes that something went through.
@@ -41,9 +42,23 @@ func (s *stream) passed() { s.last.Store(int64(time.Since(s.born))) }
 // end ends the stream with an error for the caller, unless it has one already.
 func (s *stream) end(err *rpc.Error) {
 	if s.verdict.CompareAndSwap(nil, err) {
-		s.upstream.Close()
+		s.cut.Close()
 	}
 }
+
+// outcome is what the call ends with: what ended it from outside counts before what the upstream made of that.
+func (s *stream) outcome(err error) error {
+	if v := s.verdict.Load(); v != nil {
+		return v
+	}
+	return err
+}
+
+// caller is the caller's half as what is cut where there is no upstream.
+type caller struct{ rpc.Stream }
+
+// Close ends a Recv that waits.
+func (c caller) Close() { c.Stop() }
 
 // streamTick is how often streams are looked at.
 const streamTick = time.Second
