@@ -52,7 +52,7 @@ func (c *conn) mayKeep(bodyDone bool) bool {
 		c.uninvite()
 		bodyDone = c.left == 0 && c.chunk == chunkNone // whether one that was not asked for comes or not, nobody knows
 	}
-	return bodyDone && !c.req.close && !c.rbroken && !c.leave.Load() && !c.gone.Load()
+	return bodyDone && !c.req.close && !c.rbroken.Load() && !c.leave.Load() && !c.gone.Load()
 }
 
 // bodiless tells whether answers of a status have no body and no length.

@@ -125,7 +125,7 @@ func (c *conn) receive(p []byte) (int, error) {
 		return n, nil
 	}
 	if !c.stopped.Load() || !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.Canceled) {
-		c.rbroken = true // else nobody wants more of it, and where it stands is known
+		c.rbroken.Store(true) // else nobody wants more of it, and where it stands is known
 	}
 	c.enter(inCall)
 	switch {
@@ -285,7 +285,7 @@ func (c *conn) line(limit int) ([]byte, error) {
 
 // badBody ends the reading of a body that is not framed as it should be: where the next request begins is not known.
 func (c *conn) badBody(message string) error {
-	c.rbroken = true
+	c.rbroken.Store(true)
 	return rpc.Refuse(codes.InvalidArgument, "MALFORMED_BODY", "the chunked request body is malformed: %s", message)
 }
 
@@ -342,7 +342,7 @@ func (c *conn) settled() bool {
 // drain reads what is left of a body and drops it, for a time and up to maxUnread bytes. It tells whether that was all,
 // and whether there was some.
 func (c *conn) drain(wait time.Duration) (done, some bool) {
-	if c.left > maxUnread || c.rbroken || c.raw.SetReadDeadline(time.Now().Add(wait)) != nil {
+	if c.left > maxUnread || c.rbroken.Load() || c.raw.SetReadDeadline(time.Now().Add(wait)) != nil {
 		return false, false
 	}
 	c.draining = true
@@ -352,7 +352,7 @@ func (c *conn) drain(wait time.Duration) (done, some bool) {
 		unread += n
 		some = some || n > 0
 		if err != nil {
-			done = errors.Is(err, io.EOF) && c.left == 0 && c.chunk == chunkNone && !c.rbroken
+			done = errors.Is(err, io.EOF) && c.left == 0 && c.chunk == chunkNone && !c.rbroken.Load()
 			break
 		}
 	}

@@ -39,9 +39,9 @@ type conn struct {
 	extra    int // bytes of chunk extensions so far
 	trailing int // bytes of the trailer section so far
 	bodyErr  error
-	rbroken  bool // nothing more can be read
-	noWait   bool // reading must not wait for the network
-	draining bool // the exchange is over, and what is read of its body is dropped
+	rbroken  atomic.Bool // nothing more can be read; the writer asks too
+	noWait   bool        // reading must not wait for the network
+	draining bool        // the exchange is over, and what is read of its body is dropped
 
 	// The writer's.
 	out      *rpc.Buffer // of a streamed answer; nil before and after
@@ -215,7 +215,7 @@ func (c *conn) finish() (again bool) {
 		c.ctx.Store(nil)
 	}
 	c.forget()
-	if !c.keep || c.wbroken || c.rbroken || c.gone.Load() || !c.rest() {
+	if !c.keep || c.wbroken || c.rbroken.Load() || c.gone.Load() || !c.rest() {
 		if !c.wbroken {
 			c.linger()
 		}

@@ -259,3 +259,33 @@ func TestEndOfBodyBehindTheAnswer(t *testing.T) {
 		})
 	}
 }
+
+// The answer may begin at the moment when the request turns out to be malformed, in another goroutine.
+func TestAnswerBeginsWhileBodyBreaks(t *testing.T) {
+	_, address := setup{}.serve(t, handler(func(_ context.Context, x *wire.Exchange) {
+		done := make(chan error)
+		go func() {
+			_, err := io.ReadAll(readerOf{x})
+			done <- err
+		}()
+		if err := x.WriteHead(200, nil); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err == nil {
+			t.Error("want the body refused")
+		}
+		_ = x.End(nil) // the client may have gone
+	}))
+	for range 20 {
+		c := setup{}.dial(t, address)
+		c.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nx\r\n")
+		c.answer("POST")
+		if n, err := c.r.ReadByte(); err == nil {
+			t.Fatalf("want the connection closed, found 0x%02x", n)
+		}
+	}
+}
+
+type readerOf struct{ x *wire.Exchange }
+
+func (r readerOf) Read(p []byte) (int, error) { return r.x.Read(p) }
