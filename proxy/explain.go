@@ -104,7 +104,7 @@ func (s *Snapshot) Explain(q Question) Explanation {
 
 // question makes an exchange of a question; faults of its own are in the explanation.
 func question(q Question) (*wire.Exchange, Explanation) {
-	x := &wire.Exchange{}
+	x := &wire.Exchange{Proto: "HTTP/1.1"}
 	raw := q.URL
 	x.HTTP.Method = strings.ToUpper(q.Method)
 	if scheme, rest, ok := strings.Cut(raw, "://"); ok {

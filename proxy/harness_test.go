@@ -47,6 +47,7 @@ type bench struct {
 	dials   atomic.Int64
 	closes  atomic.Int64
 	faulty  atomic.Bool // the face panics
+	torn    bool        // where answers are written there is a panic
 }
 
 // face is REST that panics when it is told to.
@@ -179,6 +180,7 @@ type visitor struct {
 	status int
 	header rpc.Metadata
 	answer []byte
+	torn   bool // it panics where the answer is written
 }
 
 func (v *visitor) Read(p []byte) (int, error) {
@@ -190,13 +192,16 @@ func (v *visitor) Read(p []byte) (int, error) {
 
 func (v *visitor) Respond(status int, header rpc.Metadata, body []byte) error {
 	v.header = append(v.header[:0], header...)
+	if v.torn {
+		panic("boom")
+	}
 	v.status, v.answer = status, append(v.answer[:0], body...)
 	return nil
 }
 
 // visit sends one request through the gateway.
 func (b *bench) visit(method, path, body string, header ...rpc.Pair) *visitor {
-	v := &visitor{body: strings.NewReader(body)}
+	v := &visitor{body: strings.NewReader(body), torn: b.torn}
 	x := &wire.Exchange{}
 	x.Reset(v, nil)
 	x.Start = time.Now()

@@ -40,3 +40,39 @@ func TestNamesGoToTheRouteThatSelects(t *testing.T) {
 		})
 	}
 }
+
+// What a call took of the budget is given back also when its face panics.
+func TestPanicOfAFaceGivesTheBudgetBack(t *testing.T) {
+	for _, typ := range []string{"application/json", "application/proto"} {
+		t.Run(typ, func(t *testing.T) {
+			b := mustBench(t, document)
+			b.torn = true
+			path, body := "/v1/echo", `{"text":"a"}`
+			if typ == "application/proto" {
+				path, body = "/demo.echo.v1.Echo/Call", "\x0a\x01a"
+			}
+			b.visit("POST", path, body, rpc.Pair{Key: "content-type", Value: typ})
+			if n := panics(t, b); n != 1 {
+				t.Fatalf("want one panic counted, found %d", n)
+			}
+			b.gateway.Sample()
+			gauge, err := b.meter.Gauge("causeway_translation_bytes", "By", "Bytes of bodies and messages that are being received and translated.")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := gauge.With().Value(); n != 0 {
+				t.Errorf("want nothing held, found %d bytes", n)
+			}
+		})
+	}
+}
+
+// A GET that only says the word WebSocket, without being able to be one, does not call a method whose rule is a POST.
+func TestOnlyAWebSocketFindsAPost(t *testing.T) {
+	caller := newQuietCaller()
+	b, s := chatBench(t, caller, nil)
+	b.visit("GET", "/v1/rooms/a:talk", "", rpc.Pair{Key: "upgrade", Value: "websocket"}) // of no HTTP/1.1
+	if s.sent[0].Status != 405 {
+		t.Errorf("want 405, found %d", s.sent[0].Status)
+	}
+}

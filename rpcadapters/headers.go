@@ -29,10 +29,10 @@ const metadataPrefix = "grpc-metadata-"
 // AppendRequestMetadata appends what of an HTTP request's headers passes on as metadata. listed are the route's extra
 // names, lower case. The error is an *rpc.Error: a "-bin" value that is not base64, or a value that gRPC cannot carry.
 func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy HeaderPolicy) (rpc.Metadata, error) {
-	hop := headers.Get("connection")
+	hop := headers.Has("connection")
 	for i := range headers {
 		key, value := headers[i].Key, headers[i].Value
-		if hop != "" && hopByHop(hop, key) {
+		if hop && hopByHop(headers, key) {
 			continue
 		}
 		switch headerClass(key) {
@@ -169,13 +169,19 @@ func AppendResponseMetadata(dst, metadata rpc.Metadata, prefix string) rpc.Metad
 	return dst
 }
 
-// hopByHop tells whether a Connection header names key: such a header is for the gateway alone (RFC 9110 section 7.6.1).
-func hopByHop(connection, key string) bool {
-	for connection != "" {
-		var name string
-		name, connection, _ = strings.Cut(connection, ",")
-		if strings.EqualFold(strings.TrimSpace(name), key) {
-			return true
+// hopByHop tells whether one of the Connection headers names key: such a header is for the gateway alone (RFC 9110 section
+// 7.6.1).
+func hopByHop(headers rpc.Metadata, key string) bool {
+	for i := range headers {
+		if headers[i].Key != "connection" {
+			continue
+		}
+		for connection := headers[i].Value; connection != ""; {
+			var name string
+			name, connection, _ = strings.Cut(connection, ",")
+			if strings.EqualFold(strings.TrimSpace(name), key) {
+				return true
+			}
 		}
 	}
 	return false

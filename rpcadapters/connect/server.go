@@ -90,8 +90,15 @@ func (f *Face) Serve(ctx context.Context, x *wire.Exchange, m *rpcadapters.Match
 	c := f.calls.Get().(*call)
 	c.x = x
 	rpcadapters.Begin(&c.Call, f.Name(), x, m)
+	over := false
+	defer func() {
+		if !over { // a panic: the call is not used again, but what it took of the budget is others'
+			c.frames.Close()
+		}
+	}()
 	sent := c.serve(ctx, m, h)
 	m.Finish.Done(&c.Call, sent)
+	over = true
 	c.release()
 	f.calls.Put(c)
 }

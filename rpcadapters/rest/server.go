@@ -73,8 +73,15 @@ func (f *Face) Serve(ctx context.Context, x *wire.Exchange, m *rpcadapters.Match
 	c.x, c.m, c.face = x, m, f
 	rpcadapters.Begin(&c.Call, f.Name(), x, m)
 	c.Body = c
+	over := false
+	defer func() {
+		if !over { // a panic: the call is not used again, but what it took of the budget is others'
+			m.Options.Budget.Give(c.held)
+		}
+	}()
 	if m.Method.Kind != schema.Unary {
 		if websocket.Asked(x) {
+			over = true // it sees to that itself
 			f.serveSocket(ctx, c, h)
 			return
 		}
@@ -84,6 +91,7 @@ func (f *Face) Serve(ctx context.Context, x *wire.Exchange, m *rpcadapters.Match
 	err := f.handle(ctx, c, h)
 	sent := f.answer(c, err)
 	m.Finish.Done(&c.Call, sent)
+	over = true
 	c.release()
 	f.calls.Put(c)
 }
