@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
@@ -74,5 +75,17 @@ func TestOnlyAWebSocketFindsAPost(t *testing.T) {
 	b.visit("GET", "/v1/rooms/a:talk", "", rpc.Pair{Key: "upgrade", Value: "websocket"}) // of no HTTP/1.1
 	if s.sent[0].Status != 405 {
 		t.Errorf("want 405, found %d", s.sent[0].Status)
+	}
+}
+
+// The pairs of a form count in the budget by what they take, not by the bytes that they came in.
+func TestPairsOfAFormAreCounted(t *testing.T) {
+	b := mustBench(t, document+"limits: {translation_bytes: 65536}\n")
+	form := rpc.Pair{Key: "content-type", Value: "application/x-www-form-urlencoded"}
+	if v := b.visit("POST", "/v1/echo", strings.Repeat("text=&", 5000), form); v.status != 503 {
+		t.Errorf("want 503, found %d %s", v.status, v.answer)
+	}
+	if v := b.visit("POST", "/v1/echo", "text=a", form); v.status != 200 {
+		t.Errorf("want 200, found %d %s", v.status, v.answer)
 	}
 }

@@ -307,8 +307,18 @@ func (c *call) formBody(req *jsonwire.Request, body []byte) error {
 	if err != nil {
 		return badRequest(err)
 	}
+	// Two bytes of a form may be a parameter, which is many times as large.
+	if !c.hold(len(req.Params) * paramSize) {
+		return overloaded()
+	}
 	return nil
 }
+
+// paramSize is what a parameter takes in memory; keptParams is how many of them a call keeps room for.
+const (
+	paramSize  = 64
+	keptParams = 1 << 10
+)
 
 // looksLikeJSON tells JSON from a form where the content type says form: that is what curl -d sends, whatever it is given.
 func looksLikeJSON(body []byte) bool {
@@ -390,6 +400,9 @@ func (c *call) release() {
 		c.raw.Free()
 	}
 	clear(c.params)
+	if cap(c.params) > keptParams {
+		c.params = nil
+	}
 	*c = call{
 		Call:   rpc.Call{Header: c.Call.Header[:0], Reply: rpc.Reply{Header: c.Reply.Header[:0], Trailer: c.Reply.Trailer[:0]}},
 		params: c.params[:0],
