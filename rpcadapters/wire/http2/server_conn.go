@@ -430,6 +430,10 @@ func (c *serverConn) takeHeaders(f *inFrame) error {
 	}
 	if c.leave.refuses(id) {
 		c.release(s)
+		if !c.flood.spend() {
+			return errFlood
+		}
+		c.onItsWay(c.streamWindow())
 		return nil // GOAWAY said that it would not be taken up
 	}
 	c.lastID = id

@@ -390,3 +390,23 @@ func TestServerPoliteClients(t *testing.T) {
 		}
 	})
 }
+
+// Streams that GOAWAY has refused cost the decoding of their heads all the same.
+func TestServerFloodOfRefusedStreams(t *testing.T) {
+	s := serve(t, Limits{}, nil, func(ctx context.Context, _ *wire.Exchange) { <-ctx.Done() })
+	r := dialRaw(t, s.address)
+	r.headers(1, true, post()...)
+	r.sync()
+	s.one(t).Drain()
+	r.until("both GOAWAYs", func() bool { return len(r.goAways) == 2 })
+	block := r.block(post()...)
+	var b []byte
+	for i := range 2 * floodFrames {
+		b = frame(b, http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, uint32(2*i+3), block...)
+	}
+	r.send(b)
+	r.until("the third", func() bool { return len(r.goAways) == 3 })
+	if r.goAways[2] != http2.ErrCodeEnhanceYourCalm {
+		t.Errorf("found %v", r.goAways)
+	}
+}
