@@ -40,8 +40,10 @@ func TestPasses(t *testing.T) {
 // Each of several Connection headers names headers of one hop.
 func TestEveryConnectionHeaderCounts(t *testing.T) {
 	headers := rpc.Metadata{
-		{Key: "connection", Value: "keep-alive"}, {Key: "connection", Value: "close, X-One"},
-		{Key: "x-one", Value: "a"}, {Key: "x-other", Value: "b"},
+		{Key: "connection", Value: "keep-alive"},
+		{Key: "connection", Value: "close, X-One"},
+		{Key: "x-one", Value: "a"},
+		{Key: "x-other", Value: "b"},
 	}
 	md, err := rpcadapters.AppendRequestMetadata(nil, headers, []string{"x-one", "x-other"}, rpcadapters.PassListed)
 	if err != nil || len(md) != 1 || md[0].Key != "x-other" {
