@@ -29,7 +29,7 @@ func TestRequestMetadataMatrix(t *testing.T) {
 			"accept-encoding", "content-type", "content-length", "content-encoding", "x-request-timeout", "proxy-authorization", "grpc-timeout",
 			"grpc-encoding", "grpc-status", "connect-protocol-version", "x-consumer", "x-consumer-name", "x_consumer_name", "x-credential-id",
 			"x_credential-id", "x-causeway-route", ":authority",
-			"forwarded", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "via",
+			"forwarded", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "x_forwarded_for", "x-forwarded_host", "x_real-ip", "via",
 		}, false, false, false, false},
 	}
 	for _, c := range classes {

@@ -206,7 +206,7 @@ func headerClass(key string) class {
 	case "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "expect", "http2-settings",
 		"accept", "accept-encoding", "accept-charset", "content-type", "content-length", "content-encoding", "content-language",
 		"content-location", "content-range", "content-md5", "range", "x-request-timeout", "priority", "x-grpc-web",
-		"forwarded", "x-real-ip", // made anew, see AppendForwarded
+		"forwarded", // made anew, see AppendForwarded
 		"via":
 		return never
 	}
@@ -216,10 +216,20 @@ func headerClass(key string) class {
 	switch {
 	case strings.HasPrefix(key, "x-b3-"):
 		return standard
-	case strings.HasPrefix(key, "x-forwarded-"), strings.HasPrefix(key, "grpc-"), strings.HasPrefix(key, "connect-"), strings.HasPrefix(key, "proxy-"), identity(key):
+	case forwarded(key), strings.HasPrefix(key, "grpc-"), strings.HasPrefix(key, "connect-"), strings.HasPrefix(key, "proxy-"), identity(key):
 		return never
 	}
 	return ordinary
+}
+
+// forwarded tells the headers that say where a call came from, in every spelling, for the reason that identity gives.
+func forwarded(key string) bool {
+	for _, p := range [...]string{"x-forwarded-", "x-real-ip"} {
+		if len(key) >= len(p) && equalDashed(key[:len(p)], p) {
+			return true
+		}
+	}
+	return false
 }
 
 // identity tells the headers by which the gateway itself says who a caller is, in every spelling: upstreams that fold _

@@ -1395,7 +1395,8 @@ type Route struct {
 	// Methods it selects: a full name ("acme.v1.Orders/Get"), or a glob where * stands for any run of characters
 	// ("acme.v1.Orders/*", "acme.v1.*"). They are served at the schema's bindings. At least one, unless `http` is given.
 	Methods []string `protobuf:"bytes,3,rep,name=methods,proto3" json:"methods,omitempty"`
-	// An HTTP rule of its own for one method, instead of the schema's bindings.
+	// An HTTP rule of its own for one method, instead of the schema's bindings. Calls that name the method (gRPC, gRPC-Web,
+	// Connect) come here too, unless another route selects it by `methods`.
 	Http *HTTPRule `protobuf:"bytes,4,opt,name=http,proto3" json:"http,omitempty"`
 	// Conditions on request headers; all must hold.
 	Headers []*HeaderCondition `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty"`
