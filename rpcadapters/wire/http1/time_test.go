@@ -469,7 +469,7 @@ func TestProofSlowloris(t *testing.T) {
 	}
 	took := time.Since(start)
 	t.Logf("PROOF slow clients: %d dialled in %s, all gone after %s; the canary waited %s at most", clients, dialled, took, worst)
-	if took > dialled+12*time.Second {
+	if took > dialled+15*time.Second { // 11 s and what a busy machine adds
 		t.Errorf("want them gone 11 s after the last came, found %s", took-dialled)
 	}
 	waitFor(t, "the connections to end", func() bool { return s.Conns() == 1 })
