@@ -20,10 +20,12 @@ import (
 	"github.com/coder/websocket"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/reflection"
 
 	"github.com/causeway-gateway/causeway/cmd/causeway/chat"
 	"github.com/causeway-gateway/causeway/cmd/causeway/orders"
+	ordersv1 "github.com/causeway-gateway/causeway/protos/demo/orders/v1"
 	"github.com/causeway-gateway/causeway/proxy"
 	"github.com/causeway-gateway/causeway/proxy/config"
 )
@@ -224,7 +226,9 @@ type step struct {
 	upload string // instead of body: a file, sent as it is
 	stream bool   // the answer comes bit by bit
 	// say are the messages of a WebSocket call; it is shown with causeway's own client, since not every curl has one.
-	say    []string
+	say []string
+	// rpc is the method of a gRPC call for the order that body names; it is shown as grpcurl would make it.
+	rpc    string
 	status int
 	// want is JSON that the answer must hold: every key of an object in it with an equal value.
 	want string
@@ -273,6 +277,9 @@ func (d *demo) register(ctx context.Context, p *printer) error {
 func (d *demo) try(ctx context.Context, p *printer, s step) error {
 	if s.say != nil {
 		return d.talk(ctx, p, s)
+	}
+	if s.rpc != "" {
+		return d.call(ctx, p, s)
 	}
 	base := d.gateway
 	if s.admin {
@@ -326,6 +333,27 @@ func (d *demo) talk(ctx context.Context, p *printer, s step) error {
 		return fmt.Errorf("%s: %s: %w; the answer was %s", s.title, line, err, answer.String())
 	}
 	p.printf("✓ %s\n    %s\n    %s\n\n", s.title, line, clip(answer.Bytes()))
+	return nil
+}
+
+// call runs a step over gRPC.
+func (d *demo) call(ctx context.Context, p *printer, s step) error {
+	address := strings.TrimPrefix(d.gateway, "http://")
+	line := fmt.Sprintf("grpcurl -plaintext -d '{\"name\":%q}' %s %s", s.body, address, s.rpc)
+	cc, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	if err != nil {
+		return err
+	}
+	order := &ordersv1.Order{}
+	err = cc.Invoke(ctx, "/"+s.rpc, &ordersv1.GetOrderRequest{Name: s.body}, order)
+	if err = errors.Join(err, cc.Close()); err != nil {
+		return fmt.Errorf("%s: %s: %w", s.title, line, err)
+	}
+	answer := strings.Join(strings.Fields(order.String()), " ") // which has spaces at random
+	if !strings.Contains(answer, s.text) {
+		return fmt.Errorf("%s: %s: want %q in it; the answer was %s", s.title, line, s.text, answer)
+	}
+	p.printf("✓ %s\n    %s\n    %s\n\n", s.title, line, clip([]byte(answer)))
 	return nil
 }
 

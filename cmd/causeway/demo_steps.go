@@ -50,6 +50,16 @@ var demoSteps = []step{
 		want: `{"code":4}`,
 	},
 	{
+		title: "the same method for Connect callers, on the same port",
+		path:  "/demo.orders.v1.Orders/GetOrder?connect=v1&encoding=json&message=%7B%22name%22%3A%22orders%2F1%22%7D", status: 200,
+		want: `{"name":"orders/1","customer":"ada"}`,
+	},
+	{
+		title: "and for gRPC callers",
+		rpc:   "demo.orders.v1.Orders/GetOrder", body: "orders/1",
+		text: `customer:"ada"`,
+	},
+	{
 		title: "remove an order",
 		path:  "/v1/orders/4", method: "DELETE", status: 200,
 		want: `{}`,
