@@ -38,7 +38,7 @@ func (f *forward) Handle(ctx context.Context, c *rpc.Call) error {
 	c.Times.Body = start
 	for {
 		err = f.attempt(ctx, c, req, start)
-		if err == nil || !again(err) || c.Attempts >= maxAttempts || ctx.Err() != nil {
+		if err == nil || !notExecuted(err) || c.Attempts >= maxAttempts || ctx.Err() != nil {
 			return err
 		}
 		c.Reply.Reset()
@@ -46,9 +46,9 @@ func (f *forward) Handle(ctx context.Context, c *rpc.Call) error {
 	}
 }
 
-// again tells that no upstream has run the call that ended so: another may. It is apart from Handle because the variable
+// notExecuted tells that no upstream has run the call that ended so: another may. It is apart from Handle because the variable
 // that errors.As fills is allocated where it is declared.
-func again(err error) bool {
+func notExecuted(err error) bool {
 	var e *rpc.Error
 	return errors.As(err, &e) && !e.Executed && e.Class == rpc.Transport
 }

@@ -135,11 +135,6 @@ func ended(err error) bool {
 	return !failed && errors.Is(err, io.EOF)
 }
 
-func notExecuted(err error) bool {
-	e, ok := errors.AsType[*rpc.Error](err)
-	return ok && !e.Executed && e.Class == rpc.Transport
-}
-
 // requests passes the caller's requests on until there are no more, or the upstream wants none.
 func (f *forward) requests(c *rpc.Call, s *stream) error {
 	var m rpc.Message
