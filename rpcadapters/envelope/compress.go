@@ -178,16 +178,31 @@ func (u *unpacker) unpack(dst []byte, limit int, budget *rpc.Budget) (out []byte
 			return dst, taken, overloaded()
 		}
 		taken += n
-		if errors.Is(err, io.EOF) {
-			if u.src.Len() > 0 {
-				return dst, taken, errPadding
-			}
+		if errors.Is(err, io.EOF) && u.src.Len() > 0 {
+			err = u.next()
+		} else if errors.Is(err, io.EOF) {
 			return dst, taken, nil
 		}
 		if err != nil {
 			return dst, taken, err
 		}
 	}
+}
+
+// next begins the next member of a gzip message (RFC 1952 section 2.2); nothing else has a second one. The decoder left to
+// itself would take a member cut within its name for the end.
+func (u *unpacker) next() error {
+	z, ok := u.dec.(*gzip.Reader)
+	if !ok {
+		return errPadding
+	}
+	if err := z.Reset(&u.src); errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	} else if err != nil {
+		return err
+	}
+	z.Multistream(false)
+	return nil
 }
 
 // getUnpacker returns an unpacker that reads from src.
@@ -208,6 +223,9 @@ func getUnpacker(c rpc.Compression, src []byte) (*unpacker, error) {
 		if made, err = newDecoder(c, &u.src); err == nil {
 			u.dec = made
 		}
+	}
+	if z, ok := u.dec.(*gzip.Reader); ok {
+		z.Multistream(false)
 	}
 	return u, err
 }
