@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"regexp"
@@ -41,7 +40,11 @@ type builder struct {
 	budget     *rpc.Budget
 	streams    *streams
 	current    func() builtin.Catalog // what is served
+	states     *states
 	log        *slog.Logger
+
+	equal          map[string]int // plugins alike in one scope, so far
+	servicePlugins map[string][]*member
 
 	snap   *Snapshot
 	faults config.Faults
@@ -57,7 +60,10 @@ func (b *builder) build(ctx context.Context) (*Snapshot, error) {
 		Doc:      b.doc,
 		schemas:  map[string]*loaded{},
 		services: map[string]*service{},
-		plugins:  map[string]plugin.Plugin{},
+		plugins:  map[string]*instance{},
+
+		consumers: map[string]*consumer{},
+		stores:    map[string]*openStore{},
 	}
 	if b.prev != nil {
 		b.snap.Revision = b.prev.Revision + 1
@@ -65,10 +71,22 @@ func (b *builder) build(ctx context.Context) (*Snapshot, error) {
 	b.listeners()
 	b.schemas(ctx)
 	b.services()
-	global := b.pluginsOf("plugins", "", b.doc.Config.GetPlugins())
-	b.snap.nobody = &route{finish: finishersOf(global)}
+	b.stores()
+	b.consumers()
+	b.fetcher()
+	b.consumerChains()
+	for _, n := range b.doc.Config.GetTrustedProxies() {
+		if p, err := config.Network(n); err == nil { // it was checked
+			b.snap.trusted = append(b.snap.trusted, p)
+		}
+	}
+	global := b.pluginsOf("plugins", globalScope, b.doc.Config.GetPlugins())
+	b.snap.nobody = b.bareRoute(global)
+	b.servicePlugins = map[string][]*member{}
+	for i, conf := range b.doc.Config.GetServices() {
+		b.servicePlugins[conf.GetName()] = b.pluginsOf(fmt.Sprintf("services[%d].plugins", i), "service "+conf.GetName(), conf.GetPlugins())
+	}
 	b.snap.lenient = b.doc.Config.GetDefaults().GetRest().GetCompatibility() == configv1.Compatibility_COMPATIBILITY_GRPC_GATEWAY
-	b.snap.cors = newCORS(b.doc.Config.GetCors(), b.std.Faces)
 	b.routes(global)
 	if len(b.faults) > 0 {
 		for _, undo := range b.made {
@@ -192,106 +210,46 @@ func (b *builder) dial(conf *configv1.Service) (*upstream.Service, error) {
 	}), nil
 }
 
-// named is a plugin under its name.
-type named struct {
-	name   string
-	plugin plugin.Plugin
-}
-
-// pluginsOf makes the plugins of one scope, or takes over those that the former snapshot has with the same configuration.
-func (b *builder) pluginsOf(path, scope string, confs []*configv1.Plugin) []named {
-	out := make([]named, 0, len(confs))
-	for i, conf := range confs {
-		at := fmt.Sprintf("%s[%d]", path, i)
-		k := slices.IndexFunc(b.std.Plugins, func(k plugin.Kind) bool { return k.Name == conf.GetName() })
-		if k < 0 {
-			b.fault(at+".name", "there is no plugin %q%s", conf.GetName(), schema.DidYouMean(conf.GetName(), b.std.PluginNames()))
-			continue
-		}
-		kind := b.std.Plugins[k]
-		// The place among its like keeps two equal plugins of one scope apart.
-		key := fmt.Sprintf("%s\x00%d\x00%s\x00%s", scope, i, conf.GetName(), conf.GetConfig().GetValue())
-		if b.prev != nil && b.prev.plugins[key] != nil {
-			b.snap.plugins[key] = b.prev.plugins[key]
-			out = append(out, named{conf.GetName(), b.prev.plugins[key]})
-			continue
-		}
-		msg := kind.Config()
-		if err := proto.Unmarshal(conf.GetConfig().GetValue(), msg); err != nil {
-			b.fault(at+".config", "plugin %q: %s", conf.GetName(), err)
-			continue
-		}
-		p, err := kind.New(msg, b.env)
-		if err != nil {
-			b.fault(at, "plugin %q: %s", conf.GetName(), err)
-			continue
-		}
-		if c, ok := p.(io.Closer); ok {
-			b.made = append(b.made, func() { _ = c.Close() }) // the snapshot is refused for a reason that is told
-		}
-		b.snap.plugins[key] = p
-		out = append(out, named{conf.GetName(), p})
-	}
-	return out
-}
-
-func finishersOf(plugins []named) finishers {
-	var f finishers
-	for _, p := range plugins {
-		if x, ok := p.plugin.(rpc.Finisher); ok {
-			f = append(f, x)
-		}
-	}
-	return f
-}
-
-// PluginNames are the names of the plugins that this build has.
-func (s *Standard) PluginNames() []string {
-	names := make([]string, len(s.Plugins))
-	for i, k := range s.Plugins {
-		names[i] = k.Name
-	}
-	return names
-}
-
-// newRoute makes a route with its chain.
-func (b *builder) newRoute(sv *service, plugins []named) *route {
+// newRoute makes a route to a service for methods, with its chain.
+func (b *builder) newRoute(sv *service, methods []*schema.Method, members []*member) *route {
 	r := &route{service: sv}
 	r.Service = sv.name
-	b.chain(r, plugins, &forward{service: sv.up, options: &r.Options, streams: b.streams, panics: b.panics})
+	others := b.directed(members, methods)
+	b.newChain(r, members, &forward{service: sv.up, others: others, options: &r.Options, streams: b.streams, panics: b.panics})
 	return r
 }
 
-// chain puts a route's plugins in front of its last handler.
-func (b *builder) chain(r *route, plugins []named, h rpc.Handler) {
-	for _, p := range slices.Backward(plugins) {
-		h = p.plugin.Wrap(h)
-	}
-	for _, p := range plugins {
-		r.chain = append(r.chain, p.name)
-	}
-	r.handler = &guard{next: h, panics: b.panics, log: b.log}
-	r.finish = finishersOf(plugins)
-	b.snap.routes = append(b.snap.routes, r)
+// bareRoute is what requests without a route pass.
+func (b *builder) bareRoute(global []*member) *route {
+	r := &route{}
+	b.newChain(r, global, nobody{})
+	return r
 }
 
 // defaultPriority is below that of every configured route.
 const defaultPriority = math.MinInt64
 
-func (b *builder) routes(global []named) {
+func (b *builder) routes(global []*member) {
 	r := router{b: b, levels: map[int64]*level{}, named: map[int64]*level{}}
 	selected := map[*schema.Method]bool{}
 	for i, conf := range b.doc.Config.GetRoutes() {
 		at := fmt.Sprintf("routes[%d]", i)
 		sv := b.snap.services[conf.GetService()]
-		own := b.pluginsOf(at+".plugins", conf.GetName(), conf.GetPlugins())
+		own := b.pluginsOf(at+".plugins", "route "+conf.GetName(), conf.GetPlugins())
 		if sv == nil || sv.schema == nil {
 			if sv != nil {
 				b.fault(at+".service", "service %q has no schema, so it has no methods to route to", sv.name)
 			}
 			continue
 		}
-		rt := b.newRoute(sv, slices.Concat(global, own))
+		var methods []*schema.Method
+		for _, glob := range conf.GetMethods() {
+			methods = append(methods, sv.methods(glob)...)
+		}
+		if m, ok := sv.schema.schema.Method("/" + conf.GetHttp().GetMethod()); ok {
+			methods = append(methods, m)
+		}
+		rt := b.newRoute(sv, methods, slices.Concat(global, b.servicePlugins[sv.name], own))
 		rt.path = at
 		rt.Route = conf.GetName()
 		rt.Timeout = conf.GetTimeout().AsDuration()
@@ -332,7 +290,8 @@ func (b *builder) routes(global []named) {
 		if sv == nil || sv.schema == nil {
 			continue
 		}
-		rt := b.newRoute(sv, global)
+		methods := slices.DeleteFunc(sv.methods("*"), func(m *schema.Method) bool { return selected[m] })
+		rt := b.newRoute(sv, methods, slices.Concat(global, b.servicePlugins[sv.name]))
 		rt.path = fmt.Sprintf("services[%d]", i)
 		all := b.doc.Config.GetDefaults()
 		rt.Route, rt.Timeout, rt.MaxBody = sv.name, all.GetTimeout().AsDuration(), int(all.GetMaxBody())
@@ -340,10 +299,7 @@ func (b *builder) routes(global []named) {
 		rt.Request, rt.Response = lower(all.GetRequestHeaders()), lower(all.GetResponseHeaders())
 		b.reading(rt, all.GetJson(), all.GetRest())
 		rt.priority = defaultPriority
-		for _, m := range sv.methods("*") {
-			if selected[m] {
-				continue
-			}
+		for _, m := range methods {
 			r.addNamed(rt, m, false)
 			for _, binding := range b.bindings(rt, m) {
 				r.add(rt, binding)

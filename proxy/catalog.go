@@ -21,7 +21,7 @@ const ownName = "causeway"
 
 // builtin adds the services that the gateway answers itself. A route that selects such a method of an upstream goes before
 // them.
-func (b *builder) builtin(r *router, global []named) {
+func (b *builder) builtin(r *router, global []*member) {
 	reflection := b.doc.Config.Reflection == nil || b.doc.Config.GetReflection()
 	methods, err := builtin.Methods(reflection)
 	if err != nil {
@@ -34,7 +34,7 @@ func (b *builder) builtin(r *router, global []named) {
 	rt.Timeout, rt.MaxBody = all.GetTimeout().AsDuration(), int(all.GetMaxBody())
 	rt.StreamIdle, rt.StreamAge = all.GetStream().GetIdleTimeout().AsDuration(), all.GetStream().GetMaxAge().AsDuration()
 	b.reading(rt, all.GetJson(), all.GetRest())
-	b.chain(rt, global, &own{next: &builtin.Handler{Current: b.current}, options: &rt.Options, streams: b.streams})
+	b.newChain(rt, global, &own{next: &builtin.Handler{Current: b.current}, options: &rt.Options, streams: b.streams})
 	for _, m := range methods {
 		r.addNamed(rt, m, false)
 	}

@@ -5,11 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/causeway-gateway/causeway/proxy/plugin/cors"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
 
-const corsDocument = document + `cors: {origins: ["https://app.example.com"]}
-plugins: [{name: spy}]
+const corsDocument = document + `plugins: [{name: cors, config: {origins: ["https://app.example.com"]}}, {name: spy}]
 `
 
 func preflight(verb, headers string) []rpc.Pair {
@@ -27,7 +27,7 @@ func TestPreflightPassesNoPlugin(t *testing.T) {
 	}}
 	var methods []bool
 	s.done = func(c *rpc.Call, _ rpc.Sent) { methods = append(methods, c.Method != nil) }
-	b := mustBench(t, corsDocument, s.kind())
+	b := mustBench(t, corsDocument, s.kind(), cors.Kind)
 	if v := b.visit("OPTIONS", "/v1/echo/x", "", preflight("GET", "authorization")...); v.status != 204 || v.header.Get("access-control-allow-headers") != "authorization" {
 		t.Errorf("want leave, found %d %v", v.status, v.header)
 	}
@@ -44,7 +44,7 @@ func TestPreflightPassesNoPlugin(t *testing.T) {
 
 // A face that panics leaves an answer that the script may read.
 func TestPanicIsDressed(t *testing.T) {
-	b := mustBench(t, document+`cors: {origins: ["*"]}`)
+	b := mustBench(t, document+`plugins: [{name: cors, config: {origins: ["*"]}}]`, cors.Kind)
 	b.faulty.Store(true)
 	if v := b.visit("GET", "/v1/echo/x", "", preflight("", "")[:1]...); v.status != 500 || v.header.Get("access-control-allow-origin") != "*" {
 		t.Errorf("found %d %v", v.status, v.header)
@@ -62,7 +62,7 @@ func FuzzPreflight(f *testing.F) {
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
-	b := mustBench(f, document+`cors: {origins: ["https://app.example.com"]}`)
+	b := mustBench(f, document+`plugins: [{name: cors, config: {origins: ["https://app.example.com"]}}]`, cors.Kind)
 	f.Fuzz(func(t *testing.T, origin, verb, headers string) {
 		v := b.visit("OPTIONS", "/v1/echo/x", "",
 			rpc.Pair{Key: "origin", Value: origin}, rpc.Pair{Key: "access-control-request-method", Value: verb}, rpc.Pair{Key: "access-control-request-headers", Value: headers})

@@ -39,7 +39,7 @@ func (v *visit) Done(c *rpc.Call, sent rpc.Sent) {
 		return
 	}
 	v.done = true
-	v.owner().finish.finish(c, sent, v.gateway.panics, v.gateway.log)
+	v.owner().finishAll(c, sent, v.gateway.panics, v.gateway.log)
 }
 
 // owner is the route that a call is told of.
@@ -68,24 +68,38 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 		var asked string // the verb of the request that this one asks leave for
 		var byName bool
 		x.Dresser, x.Preflight = nil, false // another snapshot may have had it otherwise
-		if snap.cors != nil {
-			x.Dresser = snap.cors
-			if asked, x.Preflight = preflight(x); x.Preflight && refusal == nil {
-				refusal = snap.cors.refusePreflight(x)
-			}
+		if len(snap.trusted) > 0 {
+			snap.client(x)
 		}
 		if refusal == nil {
 			var ok bool
-			if x.Preflight {
-				t, byName, ok = snap.findAsked(x, asked, v.vars[:0])
-			} else if named {
+			if snap.preflights {
+				if asked, x.Preflight = preflight(x); x.Preflight {
+					t, byName, ok = snap.findAsked(x, asked, v.vars[:0])
+					if rt = snap.nobody; ok {
+						rt = t.route
+					}
+					if rt.preflight == nil { // nobody gives leave: a request as any other
+						asked, x.Preflight, ok = "", false, false
+					}
+				}
+			}
+			switch {
+			case x.Preflight:
+			case named:
 				t, ok = snap.findNamed(x)
-			} else {
+			default:
 				t, v.Vars, ok = snap.find(x, x.HTTP.Method, v.vars[:0])
 			}
 			switch {
 			case ok:
 				rt = t.route
+			case x.Preflight:
+				if _, err := g.preflight(x, rt, asked, nil, false); err != nil { // who gets no leave at all is told no more
+					refusal = rpcadapters.RPCError(err)
+				} else {
+					refusal = snap.unmatched(x, asked)
+				}
 			case named:
 				refusal = rpc.Refuse(codes.Unimplemented, "METHOD_NOT_FOUND", "no method %s is served here", x.HTTP.Path).WithStatus(404)
 			default:
@@ -101,14 +115,24 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 			return
 		}
 		v.route = rt
+		if len(rt.dressers) > 0 {
+			x.Dresser = rt
+		}
 		if refusal != nil {
 			refusal.Bare = refusal.Bare || snap.lenient
 			g.refuse(x, v, face, refusal)
 			return
 		}
 		if x.Preflight {
+			a, err := g.preflight(x, rt, asked, t, byName)
+			if err != nil {
+				v.route, v.closing = nil, snap.nobody // the call itself has not come
+				rt.gate.Leave()
+				g.refuse(x, v, face, rpcadapters.RPCError(err))
+				return
+			}
 			c := g.unserved(x, v, face)
-			v.Done(c, rpcadapters.Finished(x, nil, snap.cors.grant(x, asked, t, byName)))
+			v.Done(c, rpcadapters.Finished(x, nil, x.Respond(a.Status, append(rpc.Metadata{{Key: "x-request-id", Value: x.ID}}, a.Header...), a.Body)))
 			return
 		}
 		v.Method, v.Options, v.Rule, v.Finish = t.method, &t.route.Options, t.rule, v

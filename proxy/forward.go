@@ -3,6 +3,8 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -20,6 +22,7 @@ const maxAttempts = 3
 // forward is the last handler of every chain: it has the body translated, picks an instance and calls it.
 type forward struct {
 	service *upstream.Service
+	others  []alternative // where plugins may send a call instead
 	options *rpcadapters.Options
 	streams *streams
 	panics  counter
@@ -67,10 +70,23 @@ func (f *forward) attempt(ctx context.Context, c *rpc.Call, req *rpc.Message, st
 	return err
 }
 
-// pick finds a node that takes the call. A node that is being drained will not start: the next pick sees the new set.
+// pick finds a node of the service that the call goes to.
 func (f *forward) pick(c *rpc.Call) (*balancer.Node, error) {
+	service := f.service
+	if c.Service != f.options.Service {
+		i := slices.IndexFunc(f.others, func(a alternative) bool { return a.name == c.Service })
+		if i < 0 {
+			return nil, rpc.Refuse(codes.Internal, "INTERNAL", "internal error").WithCause(fmt.Errorf("a plugin chose the service %q, which it did not name when it was made", c.Service))
+		}
+		service = f.others[i].up
+	}
+	return pick(service, balancer.Info{Attempt: c.Attempts})
+}
+
+// pick finds a node that takes the call. A node that is being drained will not start: the next pick sees the new set.
+func pick(service *upstream.Service, info balancer.Info) (*balancer.Node, error) {
 	for tries := 0; ; tries++ {
-		node, err := f.service.Pick(balancer.Info{Attempt: c.Attempts})
+		node, err := service.Pick(info)
 		if err != nil {
 			return nil, rpc.Refuse(codes.Unavailable, "NO_INSTANCE", "no instance of the service is available").WithCause(err)
 		}

@@ -33,15 +33,17 @@ type Options struct {
 
 // Gateway serves calls by its current snapshot. Readers never lock; changes are made one at a time.
 type Gateway struct {
-	opts    Options
-	faces   []rpcadapters.Face
-	named   []bool // of each face: its requests name the method by their path
-	snap    atomic.Pointer[Snapshot]
-	log     *slog.Logger
-	panics  counter
-	budget  *rpc.Budget
-	streams *streams
-	gauges  gauges
+	opts     Options
+	faces    []rpcadapters.Face
+	named    []bool // of each face: its requests name the method by their path
+	scripted scripted
+	snap     atomic.Pointer[Snapshot]
+	log      *slog.Logger
+	panics   counter
+	budget   *rpc.Budget
+	streams  *streams
+	gauges   gauges
+	states   states
 
 	draining atomic.Bool
 	life     context.Context // ends with Shutdown: no change outlives it
@@ -79,7 +81,7 @@ type gauges struct {
 
 // New makes a gateway that serves nothing yet: Start loads its configuration.
 func New(o Options) (*Gateway, error) {
-	g := &Gateway{opts: o, faces: o.Standard.Faces, log: o.Log, budget: rpc.NewBudget(math.MaxInt64)}
+	g := &Gateway{opts: o, faces: o.Standard.Faces, scripted: scriptedOf(o.Standard.Faces), log: o.Log, budget: rpc.NewBudget(math.MaxInt64)}
 	g.streams = &streams{log: o.Log, quit: make(chan struct{})}
 	for _, f := range g.faces {
 		_, named := f.(rpcadapters.Named)
@@ -229,10 +231,17 @@ func (g *Gateway) keepSeries(next *Snapshot) {
 
 func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[string]*source.Set) *builder {
 	return &builder{
-		std:        g.opts.Standard,
-		doc:        doc,
-		prev:       prev,
-		env:        plugin.Env{Meter: g.opts.Meter, Open: func(output string) (io.WriteCloser, error) { return g.opts.Sinks.Open(output) }},
+		std:  g.opts.Standard,
+		doc:  doc,
+		prev: prev,
+		env: plugin.Env{
+			Meter:   g.opts.Meter,
+			Now:     time.Now,
+			Open:    func(output string) (io.WriteCloser, error) { return g.opts.Sinks.Open(output) },
+			Service: func(name string) plugin.Service { return &called{g, name} },
+		},
+		equal:      map[string]int{},
+		states:     &g.states,
 		store:      g.opts.Store,
 		candidates: candidates,
 		panics:     g.panics,

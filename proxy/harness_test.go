@@ -99,10 +99,7 @@ func newBench(t testing.TB, text string, kinds ...plugin.Kind) (*bench, error) {
 		},
 		Engine: func(wire.Handler, *tls.Config, *slog.Logger) wire.Server { return &silent{done: make(chan struct{})} },
 	}
-	types := config.Types{}
-	for _, k := range kinds {
-		types[k.Name] = k.Config().ProtoReflect().Descriptor()
-	}
+	types := std.PluginTypes()
 	if b.meter, err = telemetry.NewMeter(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,8 @@
 package proxy
 
 import (
-	"io"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,14 +28,19 @@ type Snapshot struct {
 
 	schemas  map[string]*loaded
 	services map[string]*service
-	plugins  map[string]plugin.Plugin // by scope, name and configuration; taken over by the next snapshot
+	plugins  map[string]*instance // by scope, name and configuration; taken over by the next snapshot
+	stores   map[string]*openStore
 	routes   []*route
 	levels   []*level // of requests that match a rule, by falling priority
 	named    []*level // of requests that name the method by their path
 	targets  []placed // all of them, as the configuration has them
 	nobody   *route   // what a request without a route passes: the global plugins' ends
 	lenient  bool     // requests find their route as with grpc-gateway
-	cors     *cors    // nil: scripts of other origins have no leave
+
+	consumers       map[string]*consumer
+	consumerPlugins bool           // some consumer has plugins
+	preflights      bool           // some plugin answers CORS preflights
+	trusted         []netip.Prefix // the proxies that say who calls
 }
 
 // service is one upstream with what it was made of.
@@ -56,7 +61,10 @@ type route struct {
 	conditions []condition
 	handler    rpc.Handler
 	finish     finishers
-	chain      []string // names of the plugins, outermost first
+	dressers   []plugin.Dresser
+	preflight  plugin.Preflighter // nil: none
+	snap       *Snapshot
+	chain      []string // the plugins, outermost first
 	service    *service
 	path       string // of the route in the document, for faults: "routes[2]"
 }
@@ -204,7 +212,7 @@ type retirement struct {
 // snapshot before prev, or nil.
 func retire(prev, next *Snapshot, before *retirement) *retirement {
 	r := &retirement{closers: prev.closers(next)}
-	routes := append(slices.Clip(prev.routes), prev.nobody)
+	routes := prev.routes
 	r.left.Store(int64(len(routes)) + 1)
 	for _, rt := range routes {
 		rt.gate.Shut(r.leave)
@@ -222,11 +230,13 @@ func (s *Snapshot) closers(next *Snapshot) []func() {
 		}
 	}
 	for key, p := range s.plugins {
-		if next != nil && next.plugins[key] == p {
-			continue
+		if next == nil || next.plugins[key] != p {
+			out = append(out, func() { _ = p.close() }) // its sink says itself when a last line is lost
 		}
-		if c, ok := p.(io.Closer); ok {
-			out = append(out, func() { _ = c.Close() }) // its sink says itself when a last line is lost
+	}
+	for name, st := range s.stores {
+		if next == nil || next.stores[name] != st {
+			out = append(out, func() { _ = st.Close() }) // nobody uses it any more
 		}
 	}
 	return out

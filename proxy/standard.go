@@ -4,14 +4,23 @@ package proxy
 
 import (
 	"crypto/tls"
+	"io"
 	"log/slog"
+	"net/netip"
 
+	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
 	"github.com/causeway-gateway/causeway/proxy/balancer"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 )
+
+// Store is an open store.
+type Store interface {
+	plugin.Store
+	io.Closer
+}
 
 // Standard is what a build of the gateway consists of: the one list is in cmd/causeway/standard.go.
 type Standard struct {
@@ -22,6 +31,10 @@ type Standard struct {
 	Balancer balancer.Builder
 	// Static resolves the endpoints given in the configuration.
 	Static func(service string, addresses ...string) (registry.Resolver, error)
+	// Redis opens a store; tlsConfig nil: plain text. Opening does not wait for the server.
+	Redis func(conf *configv1.Redis, tlsConfig *tls.Config, log *slog.Logger) (Store, error)
+	// Fetch makes HTTP requests of the gateway's own, to public addresses and those allowed.
+	Fetch func(allow []netip.Prefix) plugin.Fetcher
 	// Engine puts exchanges on the network; tlsConfig nil: plain text.
 	Engine func(h wire.Handler, tlsConfig *tls.Config, log *slog.Logger) wire.Server
 }

@@ -19,7 +19,10 @@ import (
 // stream.
 func Begin(c *rpc.Call, protocol string, x *wire.Exchange, m *Matched) {
 	c.Method, c.Route, c.Service, c.Protocol, c.ID = m.Method, m.Options.Route, m.Options.Service, protocol, x.ID
-	c.Peer, c.HTTP, c.Times.Start = x.Peer, &x.HTTP, x.Start
+	c.Peer, c.Client, c.HTTP, c.Times.Start = x.Peer, x.Client, &x.HTTP, x.Start
+	if m.Rule != nil {
+		c.Params = m
+	}
 }
 
 // Admit gives a call of the gRPC family its metadata and its deadline. The context is the call's from then on; cancel is

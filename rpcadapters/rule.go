@@ -55,3 +55,13 @@ func NewRule(b *httprule.Binding, o *REST) (*Rule, error) {
 	r.RawAnswer = answer != nil && jsonwire.IsHTTPBody(answer)
 	return r, nil
 }
+
+// Param implements rpc.Params over what the rule's template captured.
+func (m *Matched) Param(name string) (string, bool) {
+	for i, p := range m.Rule.Vars {
+		if p.Is(name) {
+			return m.Vars[i], true
+		}
+	}
+	return "", false
+}

@@ -34,15 +34,20 @@ var imports = []row{
 	{"cmd/...", []string{"cmd/...", "protos/...", "proxy/...", "registry/...", "rpcadapters/...", "transcode/..."}},
 
 	{"proxy/admin", []string{"proxy", "proxy/{config,telemetry}", "transcode/{schema,source}", "protos/..."}},
-	{"proxy", []string{"proxy/{balancer,builtin,certs,config,upstream,plugin,telemetry}", "rpcadapters", "rpcadapters/{rpc,wire}", "transcode/*", "registry", "protos/..."}},
+	{"proxy", []string{"proxy/{balancer,builtin,certs,config,expr,upstream,plugin,telemetry}", "rpcadapters", "rpcadapters/{rpc,wire}", "transcode/*", "registry", "protos/..."}},
 	{"proxy/builtin", []string{"rpcadapters/rpc", "transcode/schema"}},
-	{"proxy/config", []string{"protos/...", "transcode/*"}},
+	{"proxy/config", []string{"protos/...", "transcode/*", "proxy/origin"}},
+	{"proxy/origin", nil},
+	{"proxy/expr", []string{"rpcadapters/rpc", "transcode/schema"}},
+	{"proxy/store", []string{"proxy/{plugin,telemetry}", "protos/..."}},
+	{"proxy/fetch", []string{"proxy/plugin", "rpcadapters/rpc"}},
 	{"proxy/upstream", []string{"proxy/balancer", "registry", "rpcadapters", "rpcadapters/rpc"}},
 	{"proxy/balancer", []string{"registry", "rpcadapters", "rpcadapters/rpc"}},
 	{"proxy/certs", nil},
 	{"proxy/telemetry", []string{"rpcadapters/rpc"}},
 	{"proxy/plugin", []string{"rpcadapters/rpc", "proxy/telemetry"}},
-	{"proxy/plugin/*", []string{"proxy/plugin", "proxy/telemetry", "rpcadapters/rpc", "protos/..."}},
+	{"proxy/plugin/plugintest", []string{"proxy/{plugin,telemetry,config,expr}", "rpcadapters/rpc", "transcode/schema", "protos/..."}},
+	{"proxy/plugin/*", []string{"proxy/{plugin,telemetry,expr,origin}", "rpcadapters/rpc", "transcode/schema", "protos/..."}},
 
 	{"rpcadapters/rpc", []string{"transcode/schema"}},
 	{"rpcadapters/wire", []string{"rpcadapters/rpc"}},
@@ -89,6 +94,8 @@ var homes = []struct {
 	{"github.com/jhump/protoreflect/...", []string{"transcode/source"}},
 	{"github.com/bufbuild/protocompile/...", []string{"transcode/source", "protos/generate"}},
 	{"github.com/go-zookeeper/...", []string{"registry/zookeeper"}},
+	{"cel.dev/...", []string{"proxy/expr"}},
+	{"github.com/redis/...", []string{"proxy/store"}},
 	{"github.com/spf13/...", []string{"cmd/..."}},
 	{"go.yaml.in/...", []string{"proxy/config"}},
 	{"github.com/grpc-ecosystem/grpc-gateway/v2/runtime", []string{"rpcadapters"}},                           // the status table
@@ -98,12 +105,12 @@ var homes = []struct {
 	{"google.golang.org/protobuf/types/dynamicpb", []string{"transcode/source"}},
 	{"google.golang.org/grpc/codes", []string{"..."}},
 	{"google.golang.org/grpc/...", []string{"cmd/...", "proxy/{admin,builtin}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
-	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry}", "rpcadapters/wire/websocket", "rpcadapters/adaptertest", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
+	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry,fetch}", "rpcadapters/wire/websocket", "rpcadapters/adaptertest", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
 	{"net/http/...", []string{"cmd/...", "proxy/{admin,telemetry}"}},
 	{"github.com/coder/websocket/...", []string{"cmd/...", "rpcadapters/wire/websocket"}},
 	{"unsafe", []string{"transcode/jsonwire", "protos/..."}},
 	{"log", nil}, // log/slog, handed in
-	{"testing/...", []string{"registry/registrytest", "rpcadapters/adaptertest"}},
+	{"testing/...", []string{"registry/registrytest", "rpcadapters/adaptertest", "proxy/plugin/plugintest"}},
 	{"github.com/google/go-cmp/...", []string{"registry/registrytest", "rpcadapters/adaptertest"}},
 	{"go.uber.org/goleak", []string{"registry/registrytest", "rpcadapters/adaptertest"}},
 }

@@ -33,7 +33,7 @@ func TestBrowser(t *testing.T) {
 	for _, c := range []struct{ name, tls string }{{"plain", ""}, {"TLS", "{cert_file: " + cert + ", key_file: " + key + "}"}} {
 		t.Run(c.name, func(t *testing.T) {
 			p := servePage(t, page)
-			g := startClientsGateway(t, c.tls, `cors: {origins: ["`+p.origin+`"]}
+			g := startClientsGateway(t, c.tls, `plugins: [{name: cors, config: {origins: ["`+p.origin+`"]}}]
 defaults: {rest: {websocket_origins: ["`+p.origin+`"]}}
 `)
 			p.start(t, g.set)

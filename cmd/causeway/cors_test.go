@@ -12,7 +12,7 @@ import (
 	"github.com/causeway-gateway/causeway/testdata/echo"
 )
 
-const corsConfig = `cors: {origins: ["https://app.example.com"], headers: [X-Requested-With]}
+const corsConfig = `plugins: [{name: cors, config: {origins: ["https://app.example.com"], headers: [X-Requested-With]}}]
 routes:
   - {name: fail, service: echo, methods: [demo.echo.v1.Echo/Fail], request_headers: [x-tenant]}
   - {name: wait, service: echo, methods: [demo.echo.v1.Echo/Wait], headers: [{name: x-canary, exact: "1"}]}
@@ -98,7 +98,7 @@ func TestCORSPreflight(t *testing.T) {
 func TestCORSAnswers(t *testing.T) {
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	const own, other = "https://app.example.com", "https://other.example.com"
-	const list, every, credentials = `cors: {origins: ["` + own + `"]}` + "\n", `cors: {origins: ["*"]}` + "\n", `cors: {origins: ["` + own + `"], credentials: true}` + "\n"
+	const list, every, credentials = `plugins: [{name: cors, config: {origins: ["` + own + `"]}}]` + "\n", `plugins: [{name: cors, config: {origins: ["*"]}}]` + "\n", `plugins: [{name: cors, config: {origins: ["` + own + `"], credentials: true}}]` + "\n"
 	const web, connect = "application/grpc-web+proto", "application/connect+proto"
 	const rest = "grpc-metadata-x-instance, grpc-metadata-x-raw-bin, grpc-trailer-x-cost, x-request-id"
 	empty := string(make([]byte, 5)) // a message without fields, framed
@@ -151,7 +151,7 @@ func TestCORSAnswers(t *testing.T) {
 
 // Answers in pieces are as those at once.
 func TestCORSStreams(t *testing.T) {
-	g := startChatGateway(t, startChat(t), `cors: {origins: ["https://app.example.com"]}`)
+	g := startChatGateway(t, startChat(t), `plugins: [{name: cors, config: {origins: ["https://app.example.com"]}}]`)
 	listen := string([]byte{0, 0, 0, 0, 3, 0x0a, 1, '2'}) // {"room": "2"}, framed
 	for _, tc := range []struct{ name, verb, path, accept, typ, body string }{
 		{"array", "GET", "/v1/rooms/2/messages", "application/json", "", ""},

@@ -95,7 +95,7 @@ func tryGateway(t testing.TB, dir, text string) (*gatewayTest, error) {
 	g.app, err = startApp(context.Background(), appOptions{
 		std:   std,
 		log:   slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelInfo})),
-		load:  func() (*config.Document, error) { return config.Load(g.file, pluginTypes(std)) },
+		load:  func() (*config.Document, error) { return config.Load(g.file, std.PluginTypes()) },
 		watch: true,
 	})
 	if err != nil {

@@ -83,14 +83,14 @@ func runGateway(cmd *cobra.Command, f runFlags) error {
 	}
 	o := appOptions{std: std, log: log, watch: true}
 	if f.config != "" {
-		o.load = func() (*config.Document, error) { return config.Load(f.config, pluginTypes(std)) }
+		o.load = func() (*config.Document, error) { return config.Load(f.config, std.PluginTypes()) }
 	} else {
 		dir, err := os.MkdirTemp("", "causeway-")
 		if err != nil {
 			return err
 		}
 		defer func() { _ = os.RemoveAll(dir) }() // a folder of temporary files
-		q, err := quick(f, dir, pluginTypes(std))
+		q, err := quick(f, dir, std.PluginTypes())
 		if err != nil {
 			return err
 		}
@@ -314,7 +314,7 @@ begins with: # yaml-language-server: $schema=causeway.schema.json`,
 			if err != nil {
 				return err
 			}
-			raw, err := config.JSONSchema(pluginTypes(std))
+			raw, err := config.JSONSchema(std.PluginTypes())
 			if err != nil {
 				return err
 			}
@@ -330,7 +330,7 @@ func checkConfig(ctx context.Context, file string) (*proxy.Snapshot, func(), err
 	if err != nil {
 		return nil, nil, err
 	}
-	doc, err := config.Load(file, pluginTypes(std))
+	doc, err := config.Load(file, std.PluginTypes())
 	if err != nil {
 		return nil, nil, err
 	}

@@ -6,9 +6,9 @@ import (
 
 	"github.com/causeway-gateway/causeway/proxy"
 	"github.com/causeway-gateway/causeway/proxy/balancer"
-	"github.com/causeway-gateway/causeway/proxy/config"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/plugin/accesslog"
+	"github.com/causeway-gateway/causeway/proxy/plugin/cors"
 	"github.com/causeway-gateway/causeway/proxy/plugin/metrics"
 	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/registry/static"
@@ -46,6 +46,7 @@ func standard() (*proxy.Standard, error) {
 		},
 		Plugins: []plugin.Kind{
 			accesslog.Kind,
+			cors.Kind,
 			metrics.Kind,
 		},
 		Balancer: balancer.RoundRobin,
@@ -57,13 +58,4 @@ func standard() (*proxy.Standard, error) {
 			return server.New(h, http1.New(http1.Limits{}, refused), http2.NewServer(http2.Limits{}), server.Options{TLS: tlsConfig, Log: log})
 		},
 	}, nil
-}
-
-// pluginTypes gives the configuration its plugins' messages.
-func pluginTypes(std *proxy.Standard) config.Types {
-	types := config.Types{}
-	for _, k := range std.Plugins {
-		types[k.Name] = k.Config().ProtoReflect().Descriptor()
-	}
-	return types
 }

@@ -20,7 +20,7 @@ import (
 // checker looks at the values of a configuration. Paths are those of the document, so that each fault finds its place.
 type checker struct {
 	doc     *Document
-	types   Types // nil: plugin names are not checked
+	types   Types // nil Plugins: their names are not checked
 	faults  Faults
 	schemas names
 	service names
@@ -42,6 +42,8 @@ func check(d *Document, c *configv1.Config, types Types) Faults {
 	k.schemas = collect(k, "schemas", c.GetSchemas())
 	k.service = collect(k, "services", c.GetServices())
 	collect(k, "routes", c.GetRoutes())
+	collect(k, "consumers", c.GetConsumers())
+	collect(k, "stores", c.GetStores())
 	for i, s := range c.GetSchemas() {
 		k.schema(item("schemas", i), s)
 	}
@@ -53,8 +55,20 @@ func check(d *Document, c *configv1.Config, types Types) Faults {
 	}
 	k.plugins("plugins", c.GetPlugins())
 	k.defaults("defaults", c.GetDefaults())
-	k.cors("cors", c.GetCors())
-	k.limit("limits.translation_bytes", c.GetLimits().GetTranslationBytes(), math.MaxInt64)
+	for i, u := range c.GetConsumers() {
+		k.consumer(item("consumers", i), u)
+	}
+	for i, s := range c.GetStores() {
+		k.store(item("stores", i), s)
+	}
+	k.networks("trusted_proxies", c.GetTrustedProxies())
+	k.networks("outbound.allow", c.GetOutbound().GetAllow())
+	k.telemetry("telemetry", c.GetTelemetry())
+	l := c.GetLimits()
+	k.limit("limits.translation_bytes", l.GetTranslationBytes(), math.MaxInt64)
+	k.limit("limits.connections", l.GetConnections(), math.MaxInt32)
+	k.limit("limits.streams", l.GetStreams(), math.MaxInt32)
+	k.limit("limits.memory_bytes", l.GetMemoryBytes(), math.MaxInt64)
 	return k.faults
 }
 
@@ -267,25 +281,4 @@ func (k *checker) file(path, value string) {
 	}
 }
 
-func (k *checker) plugins(path string, ps []*configv1.Plugin) {
-	for i, p := range ps {
-		at := item(path, i)
-		switch {
-		case k.failed(at) || k.failed(at+".name"):
-		case p.GetName() == "":
-			k.missing(at, "name", "name a plugin: "+list(k.types.names()))
-		case k.types != nil && k.types[p.GetName()] == nil:
-			near := schema.DidYouMean(p.GetName(), k.types.names())
-			if k.show(at+".name", "") == mask {
-				near = ""
-			}
-			fix := "name one of: " + list(k.types.names())
-			if len(k.types) == 0 {
-				fix = "remove it: this gateway has no plugins"
-			}
-			k.fault(at+".name", fix, "unknown plugin %s%s", k.show(at+".name", p.GetName()), near)
-		}
-	}
-}
-
-func (t Types) names() []string { return slices.Sorted(maps.Keys(t)) }
+func (t Messages) names() []string { return slices.Sorted(maps.Keys(t)) }

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
+	"github.com/causeway-gateway/causeway/proxy/origin"
 	"github.com/causeway-gateway/causeway/transcode/httprule"
 )
 
@@ -96,31 +97,10 @@ func (k *checker) origins(path string, origins []string) {
 			k.fault(at, "keep it once", "%s is listed twice", k.show(at, o))
 		}
 		seen[strings.ToLower(o)] = true
-		if fix := originFix(strings.ToLower(o)); fix != "" {
+		if fix := origin.Fix(strings.ToLower(o)); fix != "" {
 			k.fault(at, k.suggest(at, fix), `wanted an origin such as "https://app.example.com", found %s`, k.show(at, o))
 		}
 	}
-}
-
-// originFix says what to write instead of something that is no origin, or "".
-func originFix(o string) string {
-	scheme, host, ok := strings.Cut(o, "://")
-	switch {
-	case !ok:
-		return "write the scheme too: https://" + strings.TrimRight(o, "/")
-	case scheme == "ws" || scheme == "wss":
-		return "write the scheme of the page: http" + strings.TrimPrefix(scheme, "ws") + "://" + host
-	case scheme == "" || host == "":
-		return "write scheme, host, and the port if it is not the scheme's own"
-	case strings.ContainsAny(host, "/?#"):
-		host, _, _ = strings.Cut(host, "/")
-		return "write it without a path: " + scheme + "://" + host
-	case scheme == "https" && strings.HasSuffix(host, ":443"), scheme == "http" && strings.HasSuffix(host, ":80"):
-		return "leave out the port that is the scheme's own, as browsers do: " + o[:strings.LastIndexByte(o, ':')]
-	case strings.Contains(strings.TrimPrefix(host, "*."), "*") || strings.ContainsAny(host, " ,@"):
-		return `write "*." and a domain for every name below it: https://*.example.com`
-	}
-	return ""
 }
 
 func (k *checker) hosts(path string, hosts []string) {

@@ -101,6 +101,7 @@ func (k *checker) upstream(path string, s *configv1.Service) {
 	} else {
 		k.reference(path+".schema", "schema", s.GetSchema(), k.schemas)
 	}
+	k.plugins(path+".plugins", s.GetPlugins())
 	seen := map[string]bool{}
 	for i, name := range s.GetServes() {
 		at := item(path+".serves", i)

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
@@ -178,12 +179,12 @@ func (f *fields) read(key, value *yaml.Node) bool {
 func (f *fields) value(fd protoreflect.FieldDescriptor, key, value *yaml.Node) bool {
 	r := f.r
 	name := string(fd.Name())
-	if fd.Message() != nil && fd.Message().FullName() == "google.protobuf.Any" && f.m.Descriptor().FullName() == pluginName {
+	if fd.Message() != nil && fd.Message().FullName() == "google.protobuf.Any" && named(f.m.Descriptor()) {
 		f.anyKey, f.anyNode = key, value
 		return true
 	}
 	kid := f.at.kid(name)
-	secret := fd.FullName() == tokenField
+	secret := isSecret(fd)
 	switch {
 	case kid == nil:
 		kid = f.at.child(name, -1, valueSpan(r.file, key, value))
@@ -229,8 +230,11 @@ func (f *fields) value(fd protoreflect.FieldDescriptor, key, value *yaml.Node) b
 	return ok
 }
 
-// tokenField is secret however it is written.
-var tokenField = (*configv1.Admin)(nil).ProtoReflect().Descriptor().Fields().ByName("token").FullName()
+// isSecret tells whether a field's value is secret however it is written: it is marked debug_redact in its .proto file.
+func isSecret(fd protoreflect.FieldDescriptor) bool {
+	o, ok := fd.Options().(*descriptorpb.FieldOptions)
+	return ok && o.GetDebugRedact()
+}
 
 // unknown notes a key that the message does not have. What it was probably meant to be is not reported as missing.
 func (f *fields) unknown(key *yaml.Node) {
@@ -256,7 +260,7 @@ func (f *fields) unknown(key *yaml.Node) {
 	default:
 		fault.Fix = "remove the key; keys here are: " + list(names)
 	}
-	if fd := f.byName[near]; fd != nil && fd.FullName() == tokenField { // its value is a token, most likely
+	if fd := f.byName[near]; fd != nil && isSecret(fd) { // its value is the secret, most likely
 		rest := r.file.from(at.line, at.column)
 		fault.Source = strings.TrimSuffix(r.file.line(at.line), rest) + key.Value + ": " + mask
 	}
@@ -356,23 +360,38 @@ func (r *reader) mapField(n *yaml.Node, to protoreflect.Map, fd protoreflect.Fie
 	return good
 }
 
-var pluginName = (*configv1.Plugin)(nil).ProtoReflect().Descriptor().FullName()
+// The messages whose `config` is of a type that a name beside it stands for.
+var (
+	pluginName     = (*configv1.Plugin)(nil).ProtoReflect().Descriptor().FullName()
+	credentialName = (*configv1.Credential)(nil).ProtoReflect().Descriptor().FullName()
+)
 
-// pluginConfig reads a plugin's `config` as the message that the plugin's name stands for. An unknown name is reported
-// by the check of names.
+func named(md protoreflect.MessageDescriptor) bool {
+	return md.FullName() == pluginName || md.FullName() == credentialName
+}
+
+// pluginConfig reads the `config` of a plugin or a credential as the message that the plugin's name stands for. An unknown
+// name is reported by the check of names.
 func (r *reader) pluginConfig(key, n *yaml.Node, m protoreflect.Message, at *place) bool {
-	p, ok := m.Interface().(*configv1.Plugin)
-	if !ok || isNull(n) { // all its keys commented out
-		return ok
+	if isNull(n) { // all its keys commented out
+		return true
 	}
 	kid := at.child("config", -1, valueSpan(r.file, key, n))
-	md := r.types[p.GetName()]
+	var name string
+	var md protoreflect.MessageDescriptor
+	var to **anypb.Any
+	switch p := m.Interface().(type) {
+	case *configv1.Plugin:
+		name, md, to = p.GetName(), r.types.Plugins[p.GetName()], &p.Config
+	case *configv1.Credential:
+		name, md, to = p.GetPlugin(), r.types.Credentials[p.GetPlugin()], &p.Config
+	}
 	if md == nil {
 		return true
 	}
 	c, err := r.newMessage(md)
 	if err != nil {
-		r.fault(kid.where(), kid.path(), "the configuration of the plugin %s cannot be made: %v", p.GetName(), err)
+		r.fault(kid.where(), kid.path(), "the configuration of the plugin %s cannot be made: %v", name, err)
 		return false
 	}
 	if !r.message(n, c, kid) {
@@ -383,7 +402,7 @@ func (r *reader) pluginConfig(key, n *yaml.Node, m protoreflect.Message, at *pla
 		r.fault(kid.where(), kid.path(), "the configuration cannot be encoded: %v", err)
 		return false
 	}
-	p.Config = &anypb.Any{TypeUrl: "type.googleapis.com/" + string(md.FullName()), Value: b}
+	*to = &anypb.Any{TypeUrl: "type.googleapis.com/" + string(md.FullName()), Value: b}
 	return true
 }
 

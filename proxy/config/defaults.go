@@ -22,7 +22,11 @@ const (
 	defaultMaxMessage  = 4 << 20
 	defaultMaxBody     = 4 << 20
 	defaultTranslation = 256 << 20
-	defaultCORSAge     = 600 * time.Second
+	defaultStreams     = 100_000
+
+	defaultStoreTimeout = 20 * time.Millisecond
+	defaultOTLPInterval = 15 * time.Second
+	defaultOTLPTimeout  = 10 * time.Second
 
 	defaultMaxBytes    = 16 << 20
 	defaultMaxFiles    = 5_000
@@ -62,11 +66,21 @@ func (d *Document) finish() {
 		c.Limits = &configv1.Limits{}
 	}
 	setDefault(&c.GetLimits().TranslationBytes, defaultTranslation)
-	if cors := c.GetCors(); cors != nil {
-		setDefault(&cors.MaxAge, durationpb.New(defaultCORSAge))
-		for i, o := range cors.GetOrigins() {
-			cors.Origins[i] = strings.ToLower(o)
+	setDefault(&c.GetLimits().Streams, defaultStreams)
+	for _, s := range c.GetStores() {
+		if r := s.GetRedis(); r != nil {
+			setDefault(&r.Timeout, durationpb.New(defaultStoreTimeout))
+			d.resolveTLS(r.GetTls())
 		}
+	}
+	if o := c.GetTelemetry().GetOtlp(); o != nil {
+		setDefault(&o.Protocol, "grpc")
+		setDefault(&o.Interval, durationpb.New(defaultOTLPInterval))
+		setDefault(&o.Timeout, durationpb.New(defaultOTLPTimeout))
+		if len(o.GetSignals()) == 0 {
+			o.Signals = []string{"traces", "metrics"}
+		}
+		d.resolveTLS(o.GetTls())
 	}
 	all := c.GetDefaults()
 	setDefault(&all.MaxBody, defaultMaxBody)

@@ -21,8 +21,14 @@ import (
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
 )
 
-// Types gives the configuration message of each plugin by the plugin's name. The messages are those of generated Go.
-type Types map[string]protoreflect.MessageDescriptor
+// Types are the messages that the configuration leaves to plugins.
+type Types struct {
+	Plugins     Messages // their configurations
+	Credentials Messages // what consumers show to them
+}
+
+// Messages gives messages by the plugin's name. They are those of generated Go.
+type Messages map[string]protoreflect.MessageDescriptor
 
 // Document is a configuration and where its values stand. It is not changed once made, and safe for concurrent use.
 type Document struct {
@@ -121,7 +127,7 @@ func (d *Document) Fault(path, format string, args ...any) *Fault {
 }
 
 // Validate reports everything about the values that can be known without descriptors and without the network. Load and
-// Parse have done it. nil types: names of plugins are not looked at. The error is a Faults.
+// Parse have done it. Types without plugins: their names are not looked at. The error is a Faults.
 func (d *Document) Validate(types Types) error { return check(d, d.Config, types).sorted() }
 
 func prefixed(path, message string) string {

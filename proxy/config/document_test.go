@@ -116,7 +116,7 @@ fix: name one of: access_log, metrics`
 }
 
 func TestErrorsAreFound(t *testing.T) {
-	doc, err := config.Load(filepath.Join(t.TempDir(), "none.yaml"), nil)
+	doc, err := config.Load(filepath.Join(t.TempDir(), "none.yaml"), config.Types{})
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error %v; want fs.ErrNotExist in it", err)
 	}
@@ -142,7 +142,7 @@ func TestFilesToWatch(t *testing.T) {
 }
 
 func TestTooLarge(t *testing.T) {
-	_, err := config.Parse("x.yaml", bytes.Repeat([]byte("#"), 16<<20+1), nil)
+	_, err := config.Parse("x.yaml", bytes.Repeat([]byte("#"), 16<<20+1), config.Types{})
 	if err == nil || !strings.Contains(err.Error(), "larger than 16777216 bytes") {
 		t.Errorf("error %v", err)
 	}
@@ -154,7 +154,7 @@ func TestManyFaults(t *testing.T) {
 	for i := range 1000 {
 		fmt.Fprintf(&b, "key%d: 1\n", i)
 	}
-	_, err := config.Parse("x.yaml", []byte(b.String()), nil)
+	_, err := config.Parse("x.yaml", []byte(b.String()), config.Types{})
 	faults, ok := errors.AsType[config.Faults](err)
 	if !ok || len(faults) != 1001 { // and no listener
 		t.Fatalf("%d faults, want 1001", len(faults))
@@ -320,7 +320,7 @@ func TestLarge(t *testing.T) {
 	}
 	for _, test := range tests {
 		start := time.Now()
-		_, err := config.Parse("x.yaml", []byte(test.text), nil)
+		_, err := config.Parse("x.yaml", []byte(test.text), config.Types{})
 		faults, _ := errors.AsType[config.Faults](err)
 		if len(faults) != test.faults {
 			t.Errorf("%s: %d faults, want %d", test.name, len(faults), test.faults)
@@ -345,7 +345,7 @@ func BenchmarkParse(b *testing.B) {
 			src := []byte(s.String())
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := config.Parse("x.yaml", src, nil); err != nil {
+				if _, err := config.Parse("x.yaml", src, config.Types{}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -19,10 +19,10 @@ import (
 )
 
 func plugins() config.Types {
-	return config.Types{
+	return config.Types{Plugins: config.Messages{
 		"access_log": (*accesslogv1.AccessLog)(nil).ProtoReflect().Descriptor(),
 		"metrics":    (*metricsv1.Metrics)(nil).ProtoReflect().Descriptor(),
-	}
+	}}
 }
 
 // unpack writes a case's files into a folder that becomes the current one, sets its environment, and returns what is to

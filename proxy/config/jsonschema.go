@@ -61,8 +61,14 @@ func (b *schemaBuilder) define(md protoreflect.MessageDescriptor) {
 			rules = append(rules, oneofRule(od, md.ParentFile().Package() == "causeway.config.v1"))
 		}
 	}
-	if md.FullName() == pluginName {
-		rules = append(rules, b.pluginRules()...)
+	switch md.FullName() {
+	case pluginName:
+		rules = append(rules, object{"oneOf": []any{object{"required": []string{"name"}}, object{"anyOf": []any{
+			object{"required": []string{"any_of"}}, object{"required": []string{"anyOf"}}}}}})
+		rules = append(rules, b.namedRules("name", b.types.Plugins)...)
+	case credentialName:
+		rules = append(rules, object{"required": []string{"plugin"}})
+		rules = append(rules, b.namedRules("plugin", b.types.Credentials)...)
 	}
 	if len(rules) > 0 {
 		def["allOf"] = rules
@@ -86,19 +92,19 @@ func oneofRule(od protoreflect.OneofDescriptor, required bool) object {
 	return object{"oneOf": each}
 }
 
-// pluginRules give `config` the shape that the plugin's name asks for.
-func (b *schemaBuilder) pluginRules() []any {
-	names := b.types.names()
-	rules := []any{object{"required": []string{"name"}}}
+// namedRules give `config` the shape that the plugin's name, under key, asks for.
+func (b *schemaBuilder) namedRules(key string, types Messages) []any {
+	names := types.names()
+	var rules []any
 	if len(names) > 0 {
 		known := append([]string(nil), names...)
-		rules = append(rules, object{"properties": object{"name": object{"anyOf": []any{object{"enum": known}, placeholder}}}})
+		rules = append(rules, object{"properties": object{key: object{"anyOf": []any{object{"enum": known}, placeholder}}}})
 	}
 	for _, name := range names {
-		md := b.types[name]
+		md := types[name]
 		b.define(md)
 		rules = append(rules, object{
-			"if":   object{"properties": object{"name": object{"const": name}}, "required": []string{"name"}},
+			"if":   object{"properties": object{key: object{"const": name}}, "required": []string{key}},
 			"then": object{"properties": object{"config": object{"anyOf": []any{object{"type": "null"}, object{"$ref": reference(md)}}}}},
 		})
 	}
@@ -165,7 +171,7 @@ func (b *schemaBuilder) message(md protoreflect.MessageDescriptor) object {
 		return object{"type": "array"}
 	case "google.protobuf.Value":
 		return object{}
-	case "google.protobuf.Any": // a plugin's: see pluginRules
+	case "google.protobuf.Any": // a plugin's: see namedRules
 		return object{"type": []string{"object", "null"}}
 	case "google.protobuf.DoubleValue", "google.protobuf.FloatValue", "google.protobuf.Int64Value",
 		"google.protobuf.UInt64Value", "google.protobuf.Int32Value", "google.protobuf.UInt32Value",

@@ -22,9 +22,6 @@ const minimal = `a minimal document is
 
 // read fills the document from its fragments.
 func (d *Document) read(fragments []fragment, types Types) error {
-	if types == nil {
-		types = Types{}
-	}
 	r := &reader{doc: d, types: types, newMessage: linkedMessage}
 	c := &configv1.Config{}
 	syntax, empty := false, true

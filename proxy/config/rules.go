@@ -29,7 +29,7 @@ func LoadRules(path string) (*Rules, error) {
 
 func parseRules(path string, text []byte) (*Rules, error) {
 	doc := &Document{root: &place{index: -1}}
-	r := &reader{doc: doc, types: Types{}, newMessage: linkedMessage, file: newSource(path, string(text))}
+	r := &reader{doc: doc, newMessage: linkedMessage, file: newSource(path, string(text))}
 	node, fault := parseYAML(r.file)
 	if fault != nil {
 		return nil, Faults{fault}

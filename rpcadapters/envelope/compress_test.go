@@ -110,7 +110,7 @@ func oracle(t testing.TB, c rpc.Compression, b []byte) io.Reader {
 	case Deflate:
 		r, err = stdzlib.NewReader(bytes.NewReader(b))
 	case Zstd:
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(64<<20)) // sizes that frames only state
 		if err != nil {
 			t.Fatal(err)
 		}

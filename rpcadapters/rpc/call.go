@@ -26,10 +26,14 @@ type Call struct {
 	Protocol string // the inbound protocol: "rest", "grpc", ...
 	Route    string // name of the route that took the call; "" when none did
 	Service  string // name of the service that the route leads to
-	Consumer string // who calls, set by an authenticating plugin
 	ID       string // the request id, on every answer as X-Request-Id
 	Peer     netip.AddrPort
-	HTTP     *HTTP    // nil in a call that came by a protocol not borne by HTTP
+	Client   netip.Addr // who calls as far as is proven: the peer, or whom a trusted proxy names; see Address
+	Consumer *Consumer // who calls, set by an authenticating plugin; nil: nobody known
+	Claims   Claims    // what a verified token says of its bearer, set by an authenticating plugin
+	Trace    Trace     // its place in a trace, set by a tracing plugin
+	HTTP     *HTTP     // nil in a call that came by a protocol not borne by HTTP
+	Params   Params    // what the HTTP rule captured of the path; nil where none matched
 	Header   Metadata // the caller's metadata, already filtered: hop-by-hop, framing and protocol headers never enter
 	Body     Body     // the request of a unary call
 	Stream   Stream   // streaming methods only
@@ -37,6 +41,54 @@ type Call struct {
 	Times    Times
 	Node     string // address of the instance that answered, for logs; never shown to callers
 	Attempts int    // how many times an upstream was tried
+
+	// Entered has a bit for each conditional plugin of the chain that took the call on; the gateway's own.
+	Entered uint64
+	// After is where the call goes on behind its consumer's plugins; the gateway's own.
+	After Handler
+}
+
+// Consumer is somebody known by name, as the configuration has it. Shared by calls and read-only.
+type Consumer struct {
+	Name   string
+	Groups []string
+	Labels map[string]string
+
+	GroupList string // Groups with commas between, as headers have them
+}
+
+// ConsumerName is the name of the call's consumer, "" where there is none.
+func (c *Call) ConsumerName() string {
+	if c.Consumer == nil {
+		return ""
+	}
+	return c.Consumer.Name
+}
+
+// Claims are the claims of a token as JSON has them: string, float64, bool, nil, []any, map[string]any. They may be shared
+// by all calls with that token: read-only.
+type Claims map[string]any
+
+// Params gives the variables of a path.
+type Params interface {
+	// Param returns what the template's variable of this name ("shelf.id") captured, decoded.
+	Param(name string) (value string, ok bool)
+}
+
+// Trace is a call's place in a distributed trace (https://www.w3.org/TR/trace-context/). The zero Trace is none.
+type Trace struct {
+	ID      [16]byte
+	Span    [8]byte // the gateway's own span of this call
+	Parent  [8]byte // the caller's
+	Sampled bool
+}
+
+// Address is the address that counts as the caller's, without zone and not mapped.
+func (c *Call) Address() netip.Addr {
+	if c.Client.IsValid() {
+		return c.Client
+	}
+	return c.Peer.Addr().Unmap().WithZone("")
 }
 
 // Times are the moments of a call, all monotonic.
@@ -56,7 +108,7 @@ func (c *Call) Clone() *Call {
 		h.Header = slices.Clone(c.HTTP.Header)
 		n.HTTP = &h
 	}
-	n.Body, n.Stream = nil, nil
+	n.Body, n.Stream, n.Params, n.After = nil, nil, nil, nil
 	n.Reply = Reply{Header: slices.Clone(c.Reply.Header), Trailer: slices.Clone(c.Reply.Trailer)}
 	return &n
 }

@@ -17,6 +17,7 @@ type Exchange struct {
 	HTTP          rpc.HTTP
 	Proto         string // "HTTP/1.1", "HTTP/2.0"
 	Peer          netip.AddrPort
+	Client        netip.Addr // whom a trusted proxy names as the caller, set by the edge; zero: nobody
 	ContentLength int64 // -1: not stated
 	Start         time.Time
 	Deadline      time.Time // of the call, see SetDeadline; zero: none

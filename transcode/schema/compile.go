@@ -101,6 +101,7 @@ func (c *compiler) message(md protoreflect.MessageDescriptor) *Message {
 			f.Oneof = oneofs[od.FullName()]
 			m.Oneofs[f.Oneof].Fields = append(m.Oneofs[f.Oneof].Fields, f)
 		}
+		f.Plain = f.Cardinality == Singular && f.Message == nil && f.Oneof < 0
 		m.Fields = append(m.Fields, f)
 		if f.Required {
 			m.Required = append(m.Required, f)

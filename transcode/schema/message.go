@@ -59,6 +59,7 @@ type Field struct {
 	Packed            bool // a repeated field that is written packed
 	Presence          bool // singular with explicit presence: set and zero differ from unset
 	Required          bool
+	Plain             bool // singular, of a scalar kind, in no oneof
 	UTF8              bool // a string that must be valid UTF-8 on the wire
 	Index             int  // position in Message.Fields
 	Oneof             int  // index in Message.Oneofs, or -1
@@ -120,6 +121,23 @@ func (p Path) String() string {
 		b.WriteString(f.Name)
 	}
 	return b.String()
+}
+
+// Is tells whether name is the path's String.
+func (p Path) Is(name string) bool {
+	for i, f := range p {
+		if i > 0 {
+			if name == "" || name[0] != '.' {
+				return false
+			}
+			name = name[1:]
+		}
+		var ok bool
+		if name, ok = strings.CutPrefix(name, f.Name); !ok {
+			return false
+		}
+	}
+	return name == ""
 }
 
 // Path resolves dotted field names (declared or JSON names) from m down. The error names the part that does not

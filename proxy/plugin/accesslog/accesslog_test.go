@@ -47,7 +47,7 @@ func getOrder(t testing.TB) *schema.Method {
 func okCall(t testing.TB) (*rpc.Call, rpc.Sent) {
 	t.Helper()
 	c := &rpc.Call{
-		Method: getOrder(t), Protocol: "rest", Route: "orders", Service: "orders-backend", Consumer: "shop", ID: "01J8",
+		Method: getOrder(t), Protocol: "rest", Route: "orders", Service: "orders-backend", Consumer: &rpc.Consumer{Name: "shop"}, ID: "01J8",
 		Peer: netip.MustParseAddrPort("[::ffff:192.0.2.7]:4711"),
 		HTTP: &rpc.HTTP{
 			Method: "GET", Scheme: "https", Host: "api.example.com", Path: "/v1/orders/7", Query: "token=secret",
@@ -179,7 +179,7 @@ func FuzzLine(f *testing.F) {
 		strings.Repeat("\xff", 342), int64(1e15), 599)
 	f.Fuzz(func(t *testing.T, id, host, path, agent, fault string, n int64, status int) {
 		c := &rpc.Call{
-			ID: id, Protocol: "rest", Route: id + host, Service: path + id, Consumer: agent + host, Node: fault,
+			ID: id, Protocol: "rest", Route: id + host, Service: path + id, Consumer: &rpc.Consumer{Name: agent + host}, Node: fault,
 			Method: &schema.Method{Name: "/" + path},
 			HTTP:   &rpc.HTTP{Method: agent, Host: host, Path: path, Header: rpc.Metadata{{Key: "user-agent", Value: agent}}},
 			Times:  rpc.Times{Start: start, Upstream: time.Duration(n)}, Attempts: status,

@@ -37,7 +37,7 @@ func appendLine(b []byte, c *rpc.Call, sent *rpc.Sent) []byte {
 		b = appendText(b, "rpc_method", trimSlash(c.Method.Name))
 	}
 	b = appendText(b, "node", c.Node)
-	b = appendText(b, "consumer", c.Consumer)
+	b = appendText(b, "consumer", c.ConsumerName())
 	b = appendText(b, "user_agent", userAgent(c))
 	b = appendInt(b, "bytes_in", sent.BytesIn)
 	b = appendInt(b, "bytes_out", sent.BytesOut)

@@ -170,7 +170,7 @@ func TestRequestsMakeNoSeries(t *testing.T) {
 		if i%2 == 0 {
 			c = call("orders", "Get")
 		}
-		c.ID, c.Consumer = random, ""
+		c.ID, c.Consumer = random, nil
 		c.HTTP.Method, c.HTTP.Host, c.HTTP.Path, c.HTTP.Query = random, random, random, random
 		c.HTTP.Header = rpc.Metadata{{Key: "user-agent", Value: random}, {Key: random, Value: random}}
 		c.Header = c.HTTP.Header

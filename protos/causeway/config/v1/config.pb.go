@@ -201,7 +201,8 @@ type Config struct {
 	// What calls are taken and where they go. A method that no route selects is served at the schema's own bindings, on
 	// every host, by the service that serves it; a method that some route selects is served by its routes only.
 	Routes []*Route `protobuf:"bytes,5,rep,name=routes,proto3" json:"routes,omitempty"`
-	// Plugins that every call passes, outermost first.
+	// Plugins that every call passes, outermost first. Those of the service come after them, then those of the route, then
+	// those of the consumer who calls.
 	Plugins []*Plugin `protobuf:"bytes,6,rep,name=plugins,proto3" json:"plugins,omitempty"`
 	// What holds for routes that do not say it themselves, and for methods that no route selects.
 	Defaults *Defaults `protobuf:"bytes,7,opt,name=defaults,proto3" json:"defaults,omitempty"`
@@ -209,8 +210,18 @@ type Config struct {
 	Limits *Limits `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
 	// gRPC server reflection of what is served, for grpcurl, Postman and the like. Default: on.
 	Reflection *bool `protobuf:"varint,9,opt,name=reflection,proto3,oneof" json:"reflection,omitempty"`
-	// Pages of other origins whose scripts may call. Default: none.
-	Cors          *CORS `protobuf:"bytes,10,opt,name=cors,proto3" json:"cors,omitempty"`
+	// Who calls: the credentials that plugins of authentication know, with groups, labels and plugins.
+	Consumers []*Consumer `protobuf:"bytes,10,rep,name=consumers,proto3" json:"consumers,omitempty"`
+	// Databases that gateways share: counters of limits, nonces.
+	Stores []*Store `protobuf:"bytes,11,rep,name=stores,proto3" json:"stores,omitempty"`
+	// The networks ("10.0.0.0/8", "fd00::/8", or single addresses) of proxies whose X-Forwarded-For is believed. The
+	// client's address is then the last one in it that is not of these networks. Default: none, and the client is who
+	// connected.
+	TrustedProxies []string `protobuf:"bytes,12,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`
+	// What the gateway may call by HTTP for itself: key sets, authorisation servers.
+	Outbound *Outbound `protobuf:"bytes,13,opt,name=outbound,proto3" json:"outbound,omitempty"`
+	// Where traces, metrics and logs are sent.
+	Telemetry     *Telemetry `protobuf:"bytes,14,opt,name=telemetry,proto3" json:"telemetry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -308,44 +319,72 @@ func (x *Config) GetReflection() bool {
 	return false
 }
 
-func (x *Config) GetCors() *CORS {
+func (x *Config) GetConsumers() []*Consumer {
 	if x != nil {
-		return x.Cors
+		return x.Consumers
 	}
 	return nil
 }
 
-// CORS is leave for scripts of pages on other origins to call and to read the answers (https://fetch.spec.whatwg.org/). It
-// holds for all protocols but WebSocket, which has `rest.websocket_origins`.
-type CORS struct {
+func (x *Config) GetStores() []*Store {
+	if x != nil {
+		return x.Stores
+	}
+	return nil
+}
+
+func (x *Config) GetTrustedProxies() []string {
+	if x != nil {
+		return x.TrustedProxies
+	}
+	return nil
+}
+
+func (x *Config) GetOutbound() *Outbound {
+	if x != nil {
+		return x.Outbound
+	}
+	return nil
+}
+
+func (x *Config) GetTelemetry() *Telemetry {
+	if x != nil {
+		return x.Telemetry
+	}
+	return nil
+}
+
+// Consumer is somebody who calls, known by name.
+type Consumer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The origins, each as browsers send it: "https://app.example.com", with the port if it is not the scheme's own. "*" is
-	// every page there is, and excludes `credentials`. At least one.
-	Origins []string `protobuf:"bytes,1,rep,name=origins,proto3" json:"origins,omitempty"`
-	// Request headers that scripts may send beside those of the protocols and those that become metadata.
-	Headers []string `protobuf:"bytes,2,rep,name=headers,proto3" json:"headers,omitempty"`
-	// Whether calls may carry cookies and client certificates, as the user's browser has them. Default: no.
-	Credentials bool `protobuf:"varint,3,opt,name=credentials,proto3" json:"credentials,omitempty"`
-	// How long a browser may keep what it was allowed. Default 600s, at most 24h.
-	MaxAge        *durationpb.Duration `protobuf:"bytes,4,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	// The name. Unique.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Groups it belongs to, for access lists and conditions.
+	Groups []string `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Anything else about it, for conditions and templates.
+	Labels map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What it shows to be known by, for each plugin of authentication.
+	Credentials []*Credential `protobuf:"bytes,4,rep,name=credentials,proto3" json:"credentials,omitempty"`
+	// Plugins that its calls pass after all others, once it is known.
+	Plugins       []*Plugin `protobuf:"bytes,5,rep,name=plugins,proto3" json:"plugins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *CORS) Reset() {
-	*x = CORS{}
+func (x *Consumer) Reset() {
+	*x = Consumer{}
 	mi := &file_causeway_config_v1_config_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *CORS) String() string {
+func (x *Consumer) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*CORS) ProtoMessage() {}
+func (*Consumer) ProtoMessage() {}
 
-func (x *CORS) ProtoReflect() protoreflect.Message {
+func (x *Consumer) ProtoReflect() protoreflect.Message {
 	mi := &file_causeway_config_v1_config_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -357,35 +396,466 @@ func (x *CORS) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use CORS.ProtoReflect.Descriptor instead.
-func (*CORS) Descriptor() ([]byte, []int) {
+// Deprecated: Use Consumer.ProtoReflect.Descriptor instead.
+func (*Consumer) Descriptor() ([]byte, []int) {
 	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *CORS) GetOrigins() []string {
+func (x *Consumer) GetName() string {
 	if x != nil {
-		return x.Origins
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Consumer) GetGroups() []string {
+	if x != nil {
+		return x.Groups
 	}
 	return nil
 }
 
-func (x *CORS) GetHeaders() []string {
+func (x *Consumer) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Consumer) GetCredentials() []*Credential {
+	if x != nil {
+		return x.Credentials
+	}
+	return nil
+}
+
+func (x *Consumer) GetPlugins() []*Plugin {
+	if x != nil {
+		return x.Plugins
+	}
+	return nil
+}
+
+// Credential is what a consumer shows to one plugin of authentication.
+type Credential struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The plugin's name: "key_auth".
+	Plugin string `protobuf:"bytes,1,opt,name=plugin,proto3" json:"plugin,omitempty"`
+	// The credential: the keys of the plugin's own message, without @type.
+	Config        *anypb.Any `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Credential) Reset() {
+	*x = Credential{}
+	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Credential) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Credential) ProtoMessage() {}
+
+func (x *Credential) ProtoReflect() protoreflect.Message {
+	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Credential.ProtoReflect.Descriptor instead.
+func (*Credential) Descriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Credential) GetPlugin() string {
+	if x != nil {
+		return x.Plugin
+	}
+	return ""
+}
+
+func (x *Credential) GetConfig() *anypb.Any {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+// Store is a database that gateways share.
+type Store struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What plugins call it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What it is. Exactly one.
+	//
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*Store_Redis
+	Kind          isStore_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Store) Reset() {
+	*x = Store{}
+	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Store) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Store) ProtoMessage() {}
+
+func (x *Store) ProtoReflect() protoreflect.Message {
+	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Store.ProtoReflect.Descriptor instead.
+func (*Store) Descriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Store) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Store) GetKind() isStore_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *Store) GetRedis() *Redis {
+	if x != nil {
+		if x, ok := x.Kind.(*Store_Redis); ok {
+			return x.Redis
+		}
+	}
+	return nil
+}
+
+type isStore_Kind interface {
+	isStore_Kind()
+}
+
+type Store_Redis struct {
+	Redis *Redis `protobuf:"bytes,2,opt,name=redis,proto3,oneof"`
+}
+
+func (*Store_Redis) isStore_Kind() {}
+
+// Redis is a Redis server, a cluster, or what speaks its protocol. Version 6 or later.
+type Redis struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// host:port. Several: a cluster.
+	Addresses []string `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Username  string   `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"`
+	Password  string   `protobuf:"bytes,3,opt,name=password,proto3" json:"password,omitempty"`
+	Database  int32    `protobuf:"varint,4,opt,name=database,proto3" json:"database,omitempty"`
+	// With it connections are TLS.
+	Tls *ClientTLS `protobuf:"bytes,5,opt,name=tls,proto3" json:"tls,omitempty"`
+	// How long a command may take before the store counts as gone. Default 0.02s.
+	Timeout       *durationpb.Duration `protobuf:"bytes,6,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Redis) Reset() {
+	*x = Redis{}
+	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Redis) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Redis) ProtoMessage() {}
+
+func (x *Redis) ProtoReflect() protoreflect.Message {
+	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Redis.ProtoReflect.Descriptor instead.
+func (*Redis) Descriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Redis) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *Redis) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *Redis) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *Redis) GetDatabase() int32 {
+	if x != nil {
+		return x.Database
+	}
+	return 0
+}
+
+func (x *Redis) GetTls() *ClientTLS {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *Redis) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+// Outbound bounds what the gateway calls by HTTP for itself.
+type Outbound struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Networks ("10.0.0.0/8") or single addresses that it may call beside public ones. Loopback, private, link-local and
+	// other special addresses are refused unless they stand here.
+	Allow         []string `protobuf:"bytes,1,rep,name=allow,proto3" json:"allow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outbound) Reset() {
+	*x = Outbound{}
+	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outbound) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outbound) ProtoMessage() {}
+
+func (x *Outbound) ProtoReflect() protoreflect.Message {
+	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outbound.ProtoReflect.Descriptor instead.
+func (*Outbound) Descriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Outbound) GetAllow() []string {
+	if x != nil {
+		return x.Allow
+	}
+	return nil
+}
+
+// Telemetry is where traces, metrics and logs are sent.
+type Telemetry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource attributes of all that is sent, beside service.name ("causeway") and service.version.
+	Resource map[string]string `protobuf:"bytes,1,rep,name=resource,proto3" json:"resource,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// An OpenTelemetry collector.
+	Otlp          *OTLP `protobuf:"bytes,2,opt,name=otlp,proto3" json:"otlp,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Telemetry) Reset() {
+	*x = Telemetry{}
+	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Telemetry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Telemetry) ProtoMessage() {}
+
+func (x *Telemetry) ProtoReflect() protoreflect.Message {
+	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
+func (*Telemetry) Descriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Telemetry) GetResource() map[string]string {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
+}
+
+func (x *Telemetry) GetOtlp() *OTLP {
+	if x != nil {
+		return x.Otlp
+	}
+	return nil
+}
+
+// OTLP is an OpenTelemetry collector (https://opentelemetry.io/docs/specs/otlp/). One that does not answer costs calls
+// nothing: what does not fit the queue is dropped and counted.
+type OTLP struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its address: host:port for grpc, an URL without path for http.
+	Endpoint string `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// "grpc" (the default) or "http".
+	Protocol string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// Headers of every request.
+	Headers map[string]string `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// With it the connection is TLS.
+	Tls *ClientTLS `protobuf:"bytes,4,opt,name=tls,proto3" json:"tls,omitempty"`
+	// What is sent: "traces", "metrics", "logs". Default: traces and metrics.
+	Signals []string `protobuf:"bytes,5,rep,name=signals,proto3" json:"signals,omitempty"`
+	// How often metrics are sent. Default 15s.
+	Interval *durationpb.Duration `protobuf:"bytes,6,opt,name=interval,proto3" json:"interval,omitempty"`
+	// How long one request may take. Default 10s.
+	Timeout       *durationpb.Duration `protobuf:"bytes,7,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OTLP) Reset() {
+	*x = OTLP{}
+	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OTLP) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OTLP) ProtoMessage() {}
+
+func (x *OTLP) ProtoReflect() protoreflect.Message {
+	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OTLP.ProtoReflect.Descriptor instead.
+func (*OTLP) Descriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *OTLP) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *OTLP) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *OTLP) GetHeaders() map[string]string {
 	if x != nil {
 		return x.Headers
 	}
 	return nil
 }
 
-func (x *CORS) GetCredentials() bool {
+func (x *OTLP) GetTls() *ClientTLS {
 	if x != nil {
-		return x.Credentials
+		return x.Tls
 	}
-	return false
+	return nil
 }
 
-func (x *CORS) GetMaxAge() *durationpb.Duration {
+func (x *OTLP) GetSignals() []string {
 	if x != nil {
-		return x.MaxAge
+		return x.Signals
+	}
+	return nil
+}
+
+func (x *OTLP) GetInterval() *durationpb.Duration {
+	if x != nil {
+		return x.Interval
+	}
+	return nil
+}
+
+func (x *OTLP) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
 	}
 	return nil
 }
@@ -413,7 +883,7 @@ type Defaults struct {
 
 func (x *Defaults) Reset() {
 	*x = Defaults{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +895,7 @@ func (x *Defaults) String() string {
 func (*Defaults) ProtoMessage() {}
 
 func (x *Defaults) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +908,7 @@ func (x *Defaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Defaults.ProtoReflect.Descriptor instead.
 func (*Defaults) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Defaults) GetTimeout() *durationpb.Duration {
@@ -503,7 +973,7 @@ type StreamOptions struct {
 
 func (x *StreamOptions) Reset() {
 	*x = StreamOptions{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -515,7 +985,7 @@ func (x *StreamOptions) String() string {
 func (*StreamOptions) ProtoMessage() {}
 
 func (x *StreamOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -528,7 +998,7 @@ func (x *StreamOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamOptions.ProtoReflect.Descriptor instead.
 func (*StreamOptions) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StreamOptions) GetIdleTimeout() *durationpb.Duration {
@@ -551,13 +1021,20 @@ type Limits struct {
 	// Bytes of the bodies and messages that are being received and translated at one moment. A call that would go beyond is
 	// refused with 503. Default 268435456.
 	TranslationBytes int64 `protobuf:"varint,1,opt,name=translation_bytes,json=translationBytes,proto3" json:"translation_bytes,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Connections of callers. More are closed at once. Default: half of the files that the process may open, at most 100000.
+	Connections int64 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"`
+	// Calls that are streams, at one moment. Another is refused with 503. Default 100000.
+	Streams int64 `protobuf:"varint,3,opt,name=streams,proto3" json:"streams,omitempty"`
+	// Bytes of memory that the process may use. At 85 % idle connections are closed, at 92 % no connection is kept, at 95 % calls are
+	// refused with 503. Default: what its control group allows; without one there is no limit.
+	MemoryBytes   int64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +1046,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,12 +1059,33 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Limits) GetTranslationBytes() int64 {
 	if x != nil {
 		return x.TranslationBytes
+	}
+	return 0
+}
+
+func (x *Limits) GetConnections() int64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *Limits) GetStreams() int64 {
+	if x != nil {
+		return x.Streams
+	}
+	return 0
+}
+
+func (x *Limits) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
 	}
 	return 0
 }
@@ -605,7 +1103,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +1115,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +1128,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Listener) GetAddress() string {
@@ -662,7 +1160,7 @@ type ServerTLS struct {
 
 func (x *ServerTLS) Reset() {
 	*x = ServerTLS{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +1172,7 @@ func (x *ServerTLS) String() string {
 func (*ServerTLS) ProtoMessage() {}
 
 func (x *ServerTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +1185,7 @@ func (x *ServerTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerTLS.ProtoReflect.Descriptor instead.
 func (*ServerTLS) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ServerTLS) GetCertFile() string {
@@ -727,7 +1225,7 @@ type Admin struct {
 
 func (x *Admin) Reset() {
 	*x = Admin{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +1237,7 @@ func (x *Admin) String() string {
 func (*Admin) ProtoMessage() {}
 
 func (x *Admin) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +1250,7 @@ func (x *Admin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admin.ProtoReflect.Descriptor instead.
 func (*Admin) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Admin) GetAddress() string {
@@ -803,7 +1301,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +1313,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +1326,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Schema) GetName() string {
@@ -941,7 +1439,7 @@ type ProtoSource struct {
 
 func (x *ProtoSource) Reset() {
 	*x = ProtoSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1451,7 @@ func (x *ProtoSource) String() string {
 func (*ProtoSource) ProtoMessage() {}
 
 func (x *ProtoSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1464,7 @@ func (x *ProtoSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtoSource.ProtoReflect.Descriptor instead.
 func (*ProtoSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ProtoSource) GetPaths() []string {
@@ -996,7 +1494,7 @@ type ReflectionSource struct {
 
 func (x *ReflectionSource) Reset() {
 	*x = ReflectionSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1506,7 @@ func (x *ReflectionSource) String() string {
 func (*ReflectionSource) ProtoMessage() {}
 
 func (x *ReflectionSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1519,7 @@ func (x *ReflectionSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReflectionSource.ProtoReflect.Descriptor instead.
 func (*ReflectionSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReflectionSource) GetAddress() string {
@@ -1047,7 +1545,7 @@ type PushedSource struct {
 
 func (x *PushedSource) Reset() {
 	*x = PushedSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1557,7 @@ func (x *PushedSource) String() string {
 func (*PushedSource) ProtoMessage() {}
 
 func (x *PushedSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1570,7 @@ func (x *PushedSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushedSource.ProtoReflect.Descriptor instead.
 func (*PushedSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 // SchemaLimits bound what a schema may hold; 0 takes the default.
@@ -1094,7 +1592,7 @@ type SchemaLimits struct {
 
 func (x *SchemaLimits) Reset() {
 	*x = SchemaLimits{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1106,7 +1604,7 @@ func (x *SchemaLimits) String() string {
 func (*SchemaLimits) ProtoMessage() {}
 
 func (x *SchemaLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1119,7 +1617,7 @@ func (x *SchemaLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaLimits.ProtoReflect.Descriptor instead.
 func (*SchemaLimits) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SchemaLimits) GetMaxBytes() int64 {
@@ -1175,14 +1673,16 @@ type Service struct {
 	// How long making a connection may take. Default 3s.
 	DialTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=dial_timeout,json=dialTimeout,proto3" json:"dial_timeout,omitempty"`
 	// Bytes of one answer. Default 4194304.
-	MaxMessage    int64 `protobuf:"varint,8,opt,name=max_message,json=maxMessage,proto3" json:"max_message,omitempty"`
+	MaxMessage int64 `protobuf:"varint,8,opt,name=max_message,json=maxMessage,proto3" json:"max_message,omitempty"`
+	// Plugins that calls to it pass, after the global ones and before those of the route.
+	Plugins       []*Plugin `protobuf:"bytes,9,rep,name=plugins,proto3" json:"plugins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1694,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1707,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Service) GetName() string {
@@ -1266,6 +1766,13 @@ func (x *Service) GetMaxMessage() int64 {
 	return 0
 }
 
+func (x *Service) GetPlugins() []*Plugin {
+	if x != nil {
+		return x.Plugins
+	}
+	return nil
+}
+
 // Endpoint is one instance of a service.
 type Endpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1277,7 +1784,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1289,7 +1796,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1302,7 +1809,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -1329,7 +1836,7 @@ type ClientTLS struct {
 
 func (x *ClientTLS) Reset() {
 	*x = ClientTLS{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1848,7 @@ func (x *ClientTLS) String() string {
 func (*ClientTLS) ProtoMessage() {}
 
 func (x *ClientTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1861,7 @@ func (x *ClientTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientTLS.ProtoReflect.Descriptor instead.
 func (*ClientTLS) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ClientTLS) GetCaFile() string {
@@ -1404,7 +1911,7 @@ type Route struct {
 	Priority int32 `protobuf:"varint,6,opt,name=priority,proto3" json:"priority,omitempty"`
 	// Name of the service it leads to.
 	Service string `protobuf:"bytes,7,opt,name=service,proto3" json:"service,omitempty"`
-	// Plugins that its calls pass after the global ones, outermost first.
+	// Plugins that its calls pass after the global ones and those of the service, outermost first.
 	Plugins []*Plugin `protobuf:"bytes,8,rep,name=plugins,proto3" json:"plugins,omitempty"`
 	// How long a unary call may take. Default 15s; 0s: no limit but the caller's own. A caller may ask for less.
 	Timeout *durationpb.Duration `protobuf:"bytes,9,opt,name=timeout,proto3" json:"timeout,omitempty"`
@@ -1427,7 +1934,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1946,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1959,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Route) GetName() string {
@@ -1582,7 +2089,7 @@ type RESTOptions struct {
 
 func (x *RESTOptions) Reset() {
 	*x = RESTOptions{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +2101,7 @@ func (x *RESTOptions) String() string {
 func (*RESTOptions) ProtoMessage() {}
 
 func (x *RESTOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +2114,7 @@ func (x *RESTOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RESTOptions.ProtoReflect.Descriptor instead.
 func (*RESTOptions) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RESTOptions) GetPathConflict() PathConflict {
@@ -1673,7 +2180,7 @@ type HTTPRule struct {
 
 func (x *HTTPRule) Reset() {
 	*x = HTTPRule{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +2192,7 @@ func (x *HTTPRule) String() string {
 func (*HTTPRule) ProtoMessage() {}
 
 func (x *HTTPRule) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +2205,7 @@ func (x *HTTPRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRule.ProtoReflect.Descriptor instead.
 func (*HTTPRule) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HTTPRule) GetMethod() string {
@@ -1843,7 +2350,7 @@ type CustomPattern struct {
 
 func (x *CustomPattern) Reset() {
 	*x = CustomPattern{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +2362,7 @@ func (x *CustomPattern) String() string {
 func (*CustomPattern) ProtoMessage() {}
 
 func (x *CustomPattern) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +2375,7 @@ func (x *CustomPattern) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CustomPattern.ProtoReflect.Descriptor instead.
 func (*CustomPattern) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CustomPattern) GetKind() string {
@@ -1905,7 +2412,7 @@ type HeaderCondition struct {
 
 func (x *HeaderCondition) Reset() {
 	*x = HeaderCondition{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1917,7 +2424,7 @@ func (x *HeaderCondition) String() string {
 func (*HeaderCondition) ProtoMessage() {}
 
 func (x *HeaderCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1930,7 +2437,7 @@ func (x *HeaderCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderCondition.ProtoReflect.Descriptor instead.
 func (*HeaderCondition) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HeaderCondition) GetName() string {
@@ -2032,7 +2539,7 @@ type JSONOptions struct {
 
 func (x *JSONOptions) Reset() {
 	*x = JSONOptions{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2044,7 +2551,7 @@ func (x *JSONOptions) String() string {
 func (*JSONOptions) ProtoMessage() {}
 
 func (x *JSONOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2057,7 +2564,7 @@ func (x *JSONOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JSONOptions.ProtoReflect.Descriptor instead.
 func (*JSONOptions) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JSONOptions) GetEmitUnpopulated() bool {
@@ -2101,14 +2608,19 @@ type Plugin struct {
 	// Its name, as in the list of plugins: "access_log".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Its configuration: the keys of the plugin's own message, without @type.
-	Config        *anypb.Any `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	Config *anypb.Any `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	// An expression (CEL, https://cel.dev) over the call: where it is not true, the call goes past the plugin. One that fails
+	// refuses the call.
+	When string `protobuf:"bytes,3,opt,name=when,proto3" json:"when,omitempty"`
+	// Instead of `name`: plugins of authentication of which one has to accept the call. They are asked in order.
+	AnyOf         []*Plugin `protobuf:"bytes,4,rep,name=any_of,json=anyOf,proto3" json:"any_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Plugin) Reset() {
 	*x = Plugin{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[22]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2632,7 @@ func (x *Plugin) String() string {
 func (*Plugin) ProtoMessage() {}
 
 func (x *Plugin) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[22]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2645,7 @@ func (x *Plugin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plugin.ProtoReflect.Descriptor instead.
 func (*Plugin) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Plugin) GetName() string {
@@ -2150,11 +2662,25 @@ func (x *Plugin) GetConfig() *anypb.Any {
 	return nil
 }
 
+func (x *Plugin) GetWhen() string {
+	if x != nil {
+		return x.When
+	}
+	return ""
+}
+
+func (x *Plugin) GetAnyOf() []*Plugin {
+	if x != nil {
+		return x.AnyOf
+	}
+	return nil
+}
+
 var File_causeway_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1fcauseway/config/v1/config.proto\x12\x12causeway.config.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\"\x97\x04\n" +
+	"\x1fcauseway/config/v1/config.proto\x12\x12causeway.config.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\"\xf8\x05\n" +
 	"\x06Config\x124\n" +
 	"\x06listen\x18\x01 \x03(\v2\x1c.causeway.config.v1.ListenerR\x06listen\x12/\n" +
 	"\x05admin\x18\x02 \x01(\v2\x19.causeway.config.v1.AdminR\x05admin\x124\n" +
@@ -2166,15 +2692,57 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\x06limits\x18\b \x01(\v2\x1a.causeway.config.v1.LimitsR\x06limits\x12#\n" +
 	"\n" +
 	"reflection\x18\t \x01(\bH\x00R\n" +
-	"reflection\x88\x01\x01\x12,\n" +
-	"\x04cors\x18\n" +
-	" \x01(\v2\x18.causeway.config.v1.CORSR\x04corsB\r\n" +
-	"\v_reflection\"\x90\x01\n" +
-	"\x04CORS\x12\x18\n" +
-	"\aorigins\x18\x01 \x03(\tR\aorigins\x12\x18\n" +
-	"\aheaders\x18\x02 \x03(\tR\aheaders\x12 \n" +
-	"\vcredentials\x18\x03 \x01(\bR\vcredentials\x122\n" +
-	"\amax_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"\xd3\x02\n" +
+	"reflection\x88\x01\x01\x12:\n" +
+	"\tconsumers\x18\n" +
+	" \x03(\v2\x1c.causeway.config.v1.ConsumerR\tconsumers\x121\n" +
+	"\x06stores\x18\v \x03(\v2\x19.causeway.config.v1.StoreR\x06stores\x12'\n" +
+	"\x0ftrusted_proxies\x18\f \x03(\tR\x0etrustedProxies\x128\n" +
+	"\boutbound\x18\r \x01(\v2\x1c.causeway.config.v1.OutboundR\boutbound\x12;\n" +
+	"\ttelemetry\x18\x0e \x01(\v2\x1d.causeway.config.v1.TelemetryR\ttelemetryB\r\n" +
+	"\v_reflection\"\xab\x02\n" +
+	"\bConsumer\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06groups\x18\x02 \x03(\tR\x06groups\x12@\n" +
+	"\x06labels\x18\x03 \x03(\v2(.causeway.config.v1.Consumer.LabelsEntryR\x06labels\x12@\n" +
+	"\vcredentials\x18\x04 \x03(\v2\x1e.causeway.config.v1.CredentialR\vcredentials\x124\n" +
+	"\aplugins\x18\x05 \x03(\v2\x1a.causeway.config.v1.PluginR\aplugins\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"R\n" +
+	"\n" +
+	"Credential\x12\x16\n" +
+	"\x06plugin\x18\x01 \x01(\tR\x06plugin\x12,\n" +
+	"\x06config\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\x06config\"V\n" +
+	"\x05Store\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
+	"\x05redis\x18\x02 \x01(\v2\x19.causeway.config.v1.RedisH\x00R\x05redisB\x06\n" +
+	"\x04kind\"\xe4\x01\n" +
+	"\x05Redis\x12\x1c\n" +
+	"\taddresses\x18\x01 \x03(\tR\taddresses\x12\x1a\n" +
+	"\busername\x18\x02 \x01(\tR\busername\x12\x1f\n" +
+	"\bpassword\x18\x03 \x01(\tB\x03\x80\x01\x01R\bpassword\x12\x1a\n" +
+	"\bdatabase\x18\x04 \x01(\x05R\bdatabase\x12/\n" +
+	"\x03tls\x18\x05 \x01(\v2\x1d.causeway.config.v1.ClientTLSR\x03tls\x123\n" +
+	"\atimeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\atimeout\" \n" +
+	"\bOutbound\x12\x14\n" +
+	"\x05allow\x18\x01 \x03(\tR\x05allow\"\xbf\x01\n" +
+	"\tTelemetry\x12G\n" +
+	"\bresource\x18\x01 \x03(\v2+.causeway.config.v1.Telemetry.ResourceEntryR\bresource\x12,\n" +
+	"\x04otlp\x18\x02 \x01(\v2\x18.causeway.config.v1.OTLPR\x04otlp\x1a;\n" +
+	"\rResourceEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf7\x02\n" +
+	"\x04OTLP\x12\x1a\n" +
+	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12D\n" +
+	"\aheaders\x18\x03 \x03(\v2%.causeway.config.v1.OTLP.HeadersEntryB\x03\x80\x01\x01R\aheaders\x12/\n" +
+	"\x03tls\x18\x04 \x01(\v2\x1d.causeway.config.v1.ClientTLSR\x03tls\x12\x18\n" +
+	"\asignals\x18\x05 \x03(\tR\asignals\x125\n" +
+	"\binterval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\binterval\x123\n" +
+	"\atimeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\atimeout\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd3\x02\n" +
 	"\bDefaults\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x19\n" +
 	"\bmax_body\x18\x02 \x01(\x03R\amaxBody\x123\n" +
@@ -2185,19 +2753,22 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\x06stream\x18\a \x01(\v2!.causeway.config.v1.StreamOptionsR\x06stream\"\x81\x01\n" +
 	"\rStreamOptions\x12<\n" +
 	"\fidle_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\vidleTimeout\x122\n" +
-	"\amax_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"5\n" +
+	"\amax_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"\x94\x01\n" +
 	"\x06Limits\x12+\n" +
-	"\x11translation_bytes\x18\x01 \x01(\x03R\x10translationBytes\"U\n" +
+	"\x11translation_bytes\x18\x01 \x01(\x03R\x10translationBytes\x12 \n" +
+	"\vconnections\x18\x02 \x01(\x03R\vconnections\x12\x18\n" +
+	"\astreams\x18\x03 \x01(\x03R\astreams\x12!\n" +
+	"\fmemory_bytes\x18\x04 \x01(\x03R\vmemoryBytes\"U\n" +
 	"\bListener\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12/\n" +
 	"\x03tls\x18\x02 \x01(\v2\x1d.causeway.config.v1.ServerTLSR\x03tls\"i\n" +
 	"\tServerTLS\x12\x1b\n" +
 	"\tcert_file\x18\x01 \x01(\tR\bcertFile\x12\x19\n" +
 	"\bkey_file\x18\x02 \x01(\tR\akeyFile\x12$\n" +
-	"\x0eclient_ca_file\x18\x03 \x01(\tR\fclientCaFile\"R\n" +
+	"\x0eclient_ca_file\x18\x03 \x01(\tR\fclientCaFile\"W\n" +
 	"\x05Admin\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
-	"\x05token\x18\x02 \x01(\tR\x05token\x12\x19\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x19\n" +
+	"\x05token\x18\x02 \x01(\tB\x03\x80\x01\x01R\x05token\x12\x19\n" +
 	"\bdata_dir\x18\x03 \x01(\tR\adataDir\"\xe5\x02\n" +
 	"\x06Schema\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
@@ -2225,7 +2796,7 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"max_fields\x18\x04 \x01(\x05R\tmaxFields\x12\x1f\n" +
 	"\vmax_nesting\x18\x05 \x01(\x05R\n" +
-	"maxNesting\"\xb3\x02\n" +
+	"maxNesting\"\xe9\x02\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\tendpoints\x18\x02 \x03(\v2\x1c.causeway.config.v1.EndpointR\tendpoints\x12\x18\n" +
@@ -2235,7 +2806,8 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\x03tls\x18\x06 \x01(\v2\x1d.causeway.config.v1.ClientTLSR\x03tls\x12<\n" +
 	"\fdial_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\vdialTimeout\x12\x1f\n" +
 	"\vmax_message\x18\b \x01(\x03R\n" +
-	"maxMessage\"$\n" +
+	"maxMessage\x124\n" +
+	"\aplugins\x18\t \x03(\v2\x1a.causeway.config.v1.PluginR\aplugins\"$\n" +
 	"\bEndpoint\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\"}\n" +
 	"\tClientTLS\x12\x17\n" +
@@ -2296,10 +2868,12 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"protoNames\x12!\n" +
 	"\fenum_numbers\x18\x03 \x01(\bR\venumNumbers\x12#\n" +
 	"\rint64_numbers\x18\x04 \x01(\bR\fint64Numbers\x12%\n" +
-	"\x0eignore_unknown\x18\x05 \x01(\bR\rignoreUnknown\"J\n" +
+	"\x0eignore_unknown\x18\x05 \x01(\bR\rignoreUnknown\"\x91\x01\n" +
 	"\x06Plugin\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
-	"\x06config\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\x06config*c\n" +
+	"\x06config\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\x06config\x12\x12\n" +
+	"\x04when\x18\x03 \x01(\tR\x04when\x121\n" +
+	"\x06any_of\x18\x04 \x03(\v2\x1a.causeway.config.v1.PluginR\x05anyOf*c\n" +
 	"\fPathConflict\x12\x1d\n" +
 	"\x19PATH_CONFLICT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PATH_CONFLICT_REFUSE\x10\x01\x12\x1a\n" +
@@ -2326,81 +2900,107 @@ func file_causeway_config_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_causeway_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_causeway_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_causeway_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_causeway_config_v1_config_proto_goTypes = []any{
 	(PathConflict)(0),           // 0: causeway.config.v1.PathConflict
 	(UnknownQuery)(0),           // 1: causeway.config.v1.UnknownQuery
 	(Compatibility)(0),          // 2: causeway.config.v1.Compatibility
 	(*Config)(nil),              // 3: causeway.config.v1.Config
-	(*CORS)(nil),                // 4: causeway.config.v1.CORS
-	(*Defaults)(nil),            // 5: causeway.config.v1.Defaults
-	(*StreamOptions)(nil),       // 6: causeway.config.v1.StreamOptions
-	(*Limits)(nil),              // 7: causeway.config.v1.Limits
-	(*Listener)(nil),            // 8: causeway.config.v1.Listener
-	(*ServerTLS)(nil),           // 9: causeway.config.v1.ServerTLS
-	(*Admin)(nil),               // 10: causeway.config.v1.Admin
-	(*Schema)(nil),              // 11: causeway.config.v1.Schema
-	(*ProtoSource)(nil),         // 12: causeway.config.v1.ProtoSource
-	(*ReflectionSource)(nil),    // 13: causeway.config.v1.ReflectionSource
-	(*PushedSource)(nil),        // 14: causeway.config.v1.PushedSource
-	(*SchemaLimits)(nil),        // 15: causeway.config.v1.SchemaLimits
-	(*Service)(nil),             // 16: causeway.config.v1.Service
-	(*Endpoint)(nil),            // 17: causeway.config.v1.Endpoint
-	(*ClientTLS)(nil),           // 18: causeway.config.v1.ClientTLS
-	(*Route)(nil),               // 19: causeway.config.v1.Route
-	(*RESTOptions)(nil),         // 20: causeway.config.v1.RESTOptions
-	(*HTTPRule)(nil),            // 21: causeway.config.v1.HTTPRule
-	(*CustomPattern)(nil),       // 22: causeway.config.v1.CustomPattern
-	(*HeaderCondition)(nil),     // 23: causeway.config.v1.HeaderCondition
-	(*JSONOptions)(nil),         // 24: causeway.config.v1.JSONOptions
-	(*Plugin)(nil),              // 25: causeway.config.v1.Plugin
-	(*durationpb.Duration)(nil), // 26: google.protobuf.Duration
-	(*anypb.Any)(nil),           // 27: google.protobuf.Any
+	(*Consumer)(nil),            // 4: causeway.config.v1.Consumer
+	(*Credential)(nil),          // 5: causeway.config.v1.Credential
+	(*Store)(nil),               // 6: causeway.config.v1.Store
+	(*Redis)(nil),               // 7: causeway.config.v1.Redis
+	(*Outbound)(nil),            // 8: causeway.config.v1.Outbound
+	(*Telemetry)(nil),           // 9: causeway.config.v1.Telemetry
+	(*OTLP)(nil),                // 10: causeway.config.v1.OTLP
+	(*Defaults)(nil),            // 11: causeway.config.v1.Defaults
+	(*StreamOptions)(nil),       // 12: causeway.config.v1.StreamOptions
+	(*Limits)(nil),              // 13: causeway.config.v1.Limits
+	(*Listener)(nil),            // 14: causeway.config.v1.Listener
+	(*ServerTLS)(nil),           // 15: causeway.config.v1.ServerTLS
+	(*Admin)(nil),               // 16: causeway.config.v1.Admin
+	(*Schema)(nil),              // 17: causeway.config.v1.Schema
+	(*ProtoSource)(nil),         // 18: causeway.config.v1.ProtoSource
+	(*ReflectionSource)(nil),    // 19: causeway.config.v1.ReflectionSource
+	(*PushedSource)(nil),        // 20: causeway.config.v1.PushedSource
+	(*SchemaLimits)(nil),        // 21: causeway.config.v1.SchemaLimits
+	(*Service)(nil),             // 22: causeway.config.v1.Service
+	(*Endpoint)(nil),            // 23: causeway.config.v1.Endpoint
+	(*ClientTLS)(nil),           // 24: causeway.config.v1.ClientTLS
+	(*Route)(nil),               // 25: causeway.config.v1.Route
+	(*RESTOptions)(nil),         // 26: causeway.config.v1.RESTOptions
+	(*HTTPRule)(nil),            // 27: causeway.config.v1.HTTPRule
+	(*CustomPattern)(nil),       // 28: causeway.config.v1.CustomPattern
+	(*HeaderCondition)(nil),     // 29: causeway.config.v1.HeaderCondition
+	(*JSONOptions)(nil),         // 30: causeway.config.v1.JSONOptions
+	(*Plugin)(nil),              // 31: causeway.config.v1.Plugin
+	nil,                         // 32: causeway.config.v1.Consumer.LabelsEntry
+	nil,                         // 33: causeway.config.v1.Telemetry.ResourceEntry
+	nil,                         // 34: causeway.config.v1.OTLP.HeadersEntry
+	(*anypb.Any)(nil),           // 35: google.protobuf.Any
+	(*durationpb.Duration)(nil), // 36: google.protobuf.Duration
 }
 var file_causeway_config_v1_config_proto_depIdxs = []int32{
-	8,  // 0: causeway.config.v1.Config.listen:type_name -> causeway.config.v1.Listener
-	10, // 1: causeway.config.v1.Config.admin:type_name -> causeway.config.v1.Admin
-	11, // 2: causeway.config.v1.Config.schemas:type_name -> causeway.config.v1.Schema
-	16, // 3: causeway.config.v1.Config.services:type_name -> causeway.config.v1.Service
-	19, // 4: causeway.config.v1.Config.routes:type_name -> causeway.config.v1.Route
-	25, // 5: causeway.config.v1.Config.plugins:type_name -> causeway.config.v1.Plugin
-	5,  // 6: causeway.config.v1.Config.defaults:type_name -> causeway.config.v1.Defaults
-	7,  // 7: causeway.config.v1.Config.limits:type_name -> causeway.config.v1.Limits
-	4,  // 8: causeway.config.v1.Config.cors:type_name -> causeway.config.v1.CORS
-	26, // 9: causeway.config.v1.CORS.max_age:type_name -> google.protobuf.Duration
-	26, // 10: causeway.config.v1.Defaults.timeout:type_name -> google.protobuf.Duration
-	24, // 11: causeway.config.v1.Defaults.json:type_name -> causeway.config.v1.JSONOptions
-	20, // 12: causeway.config.v1.Defaults.rest:type_name -> causeway.config.v1.RESTOptions
-	6,  // 13: causeway.config.v1.Defaults.stream:type_name -> causeway.config.v1.StreamOptions
-	26, // 14: causeway.config.v1.StreamOptions.idle_timeout:type_name -> google.protobuf.Duration
-	26, // 15: causeway.config.v1.StreamOptions.max_age:type_name -> google.protobuf.Duration
-	9,  // 16: causeway.config.v1.Listener.tls:type_name -> causeway.config.v1.ServerTLS
-	12, // 17: causeway.config.v1.Schema.proto:type_name -> causeway.config.v1.ProtoSource
-	13, // 18: causeway.config.v1.Schema.reflection:type_name -> causeway.config.v1.ReflectionSource
-	14, // 19: causeway.config.v1.Schema.pushed:type_name -> causeway.config.v1.PushedSource
-	15, // 20: causeway.config.v1.Schema.limits:type_name -> causeway.config.v1.SchemaLimits
-	18, // 21: causeway.config.v1.ReflectionSource.tls:type_name -> causeway.config.v1.ClientTLS
-	17, // 22: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
-	18, // 23: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
-	26, // 24: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
-	21, // 25: causeway.config.v1.Route.http:type_name -> causeway.config.v1.HTTPRule
-	23, // 26: causeway.config.v1.Route.headers:type_name -> causeway.config.v1.HeaderCondition
-	25, // 27: causeway.config.v1.Route.plugins:type_name -> causeway.config.v1.Plugin
-	26, // 28: causeway.config.v1.Route.timeout:type_name -> google.protobuf.Duration
-	6,  // 29: causeway.config.v1.Route.stream:type_name -> causeway.config.v1.StreamOptions
-	24, // 30: causeway.config.v1.Route.json:type_name -> causeway.config.v1.JSONOptions
-	20, // 31: causeway.config.v1.Route.rest:type_name -> causeway.config.v1.RESTOptions
-	0,  // 32: causeway.config.v1.RESTOptions.path_conflict:type_name -> causeway.config.v1.PathConflict
-	1,  // 33: causeway.config.v1.RESTOptions.unknown_query:type_name -> causeway.config.v1.UnknownQuery
-	2,  // 34: causeway.config.v1.RESTOptions.compatibility:type_name -> causeway.config.v1.Compatibility
-	22, // 35: causeway.config.v1.HTTPRule.custom:type_name -> causeway.config.v1.CustomPattern
-	21, // 36: causeway.config.v1.HTTPRule.additional_bindings:type_name -> causeway.config.v1.HTTPRule
-	27, // 37: causeway.config.v1.Plugin.config:type_name -> google.protobuf.Any
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	14, // 0: causeway.config.v1.Config.listen:type_name -> causeway.config.v1.Listener
+	16, // 1: causeway.config.v1.Config.admin:type_name -> causeway.config.v1.Admin
+	17, // 2: causeway.config.v1.Config.schemas:type_name -> causeway.config.v1.Schema
+	22, // 3: causeway.config.v1.Config.services:type_name -> causeway.config.v1.Service
+	25, // 4: causeway.config.v1.Config.routes:type_name -> causeway.config.v1.Route
+	31, // 5: causeway.config.v1.Config.plugins:type_name -> causeway.config.v1.Plugin
+	11, // 6: causeway.config.v1.Config.defaults:type_name -> causeway.config.v1.Defaults
+	13, // 7: causeway.config.v1.Config.limits:type_name -> causeway.config.v1.Limits
+	4,  // 8: causeway.config.v1.Config.consumers:type_name -> causeway.config.v1.Consumer
+	6,  // 9: causeway.config.v1.Config.stores:type_name -> causeway.config.v1.Store
+	8,  // 10: causeway.config.v1.Config.outbound:type_name -> causeway.config.v1.Outbound
+	9,  // 11: causeway.config.v1.Config.telemetry:type_name -> causeway.config.v1.Telemetry
+	32, // 12: causeway.config.v1.Consumer.labels:type_name -> causeway.config.v1.Consumer.LabelsEntry
+	5,  // 13: causeway.config.v1.Consumer.credentials:type_name -> causeway.config.v1.Credential
+	31, // 14: causeway.config.v1.Consumer.plugins:type_name -> causeway.config.v1.Plugin
+	35, // 15: causeway.config.v1.Credential.config:type_name -> google.protobuf.Any
+	7,  // 16: causeway.config.v1.Store.redis:type_name -> causeway.config.v1.Redis
+	24, // 17: causeway.config.v1.Redis.tls:type_name -> causeway.config.v1.ClientTLS
+	36, // 18: causeway.config.v1.Redis.timeout:type_name -> google.protobuf.Duration
+	33, // 19: causeway.config.v1.Telemetry.resource:type_name -> causeway.config.v1.Telemetry.ResourceEntry
+	10, // 20: causeway.config.v1.Telemetry.otlp:type_name -> causeway.config.v1.OTLP
+	34, // 21: causeway.config.v1.OTLP.headers:type_name -> causeway.config.v1.OTLP.HeadersEntry
+	24, // 22: causeway.config.v1.OTLP.tls:type_name -> causeway.config.v1.ClientTLS
+	36, // 23: causeway.config.v1.OTLP.interval:type_name -> google.protobuf.Duration
+	36, // 24: causeway.config.v1.OTLP.timeout:type_name -> google.protobuf.Duration
+	36, // 25: causeway.config.v1.Defaults.timeout:type_name -> google.protobuf.Duration
+	30, // 26: causeway.config.v1.Defaults.json:type_name -> causeway.config.v1.JSONOptions
+	26, // 27: causeway.config.v1.Defaults.rest:type_name -> causeway.config.v1.RESTOptions
+	12, // 28: causeway.config.v1.Defaults.stream:type_name -> causeway.config.v1.StreamOptions
+	36, // 29: causeway.config.v1.StreamOptions.idle_timeout:type_name -> google.protobuf.Duration
+	36, // 30: causeway.config.v1.StreamOptions.max_age:type_name -> google.protobuf.Duration
+	15, // 31: causeway.config.v1.Listener.tls:type_name -> causeway.config.v1.ServerTLS
+	18, // 32: causeway.config.v1.Schema.proto:type_name -> causeway.config.v1.ProtoSource
+	19, // 33: causeway.config.v1.Schema.reflection:type_name -> causeway.config.v1.ReflectionSource
+	20, // 34: causeway.config.v1.Schema.pushed:type_name -> causeway.config.v1.PushedSource
+	21, // 35: causeway.config.v1.Schema.limits:type_name -> causeway.config.v1.SchemaLimits
+	24, // 36: causeway.config.v1.ReflectionSource.tls:type_name -> causeway.config.v1.ClientTLS
+	23, // 37: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
+	24, // 38: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
+	36, // 39: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
+	31, // 40: causeway.config.v1.Service.plugins:type_name -> causeway.config.v1.Plugin
+	27, // 41: causeway.config.v1.Route.http:type_name -> causeway.config.v1.HTTPRule
+	29, // 42: causeway.config.v1.Route.headers:type_name -> causeway.config.v1.HeaderCondition
+	31, // 43: causeway.config.v1.Route.plugins:type_name -> causeway.config.v1.Plugin
+	36, // 44: causeway.config.v1.Route.timeout:type_name -> google.protobuf.Duration
+	12, // 45: causeway.config.v1.Route.stream:type_name -> causeway.config.v1.StreamOptions
+	30, // 46: causeway.config.v1.Route.json:type_name -> causeway.config.v1.JSONOptions
+	26, // 47: causeway.config.v1.Route.rest:type_name -> causeway.config.v1.RESTOptions
+	0,  // 48: causeway.config.v1.RESTOptions.path_conflict:type_name -> causeway.config.v1.PathConflict
+	1,  // 49: causeway.config.v1.RESTOptions.unknown_query:type_name -> causeway.config.v1.UnknownQuery
+	2,  // 50: causeway.config.v1.RESTOptions.compatibility:type_name -> causeway.config.v1.Compatibility
+	28, // 51: causeway.config.v1.HTTPRule.custom:type_name -> causeway.config.v1.CustomPattern
+	27, // 52: causeway.config.v1.HTTPRule.additional_bindings:type_name -> causeway.config.v1.HTTPRule
+	35, // 53: causeway.config.v1.Plugin.config:type_name -> google.protobuf.Any
+	31, // 54: causeway.config.v1.Plugin.any_of:type_name -> causeway.config.v1.Plugin
+	55, // [55:55] is the sub-list for method output_type
+	55, // [55:55] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_causeway_config_v1_config_proto_init() }
@@ -2409,13 +3009,16 @@ func file_causeway_config_v1_config_proto_init() {
 		return
 	}
 	file_causeway_config_v1_config_proto_msgTypes[0].OneofWrappers = []any{}
-	file_causeway_config_v1_config_proto_msgTypes[8].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[3].OneofWrappers = []any{
+		(*Store_Redis)(nil),
+	}
+	file_causeway_config_v1_config_proto_msgTypes[14].OneofWrappers = []any{
 		(*Schema_DescriptorSet)(nil),
 		(*Schema_Proto)(nil),
 		(*Schema_Reflection)(nil),
 		(*Schema_Pushed)(nil),
 	}
-	file_causeway_config_v1_config_proto_msgTypes[18].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[24].OneofWrappers = []any{
 		(*HTTPRule_Get)(nil),
 		(*HTTPRule_Put)(nil),
 		(*HTTPRule_Post)(nil),
@@ -2423,7 +3026,7 @@ func file_causeway_config_v1_config_proto_init() {
 		(*HTTPRule_Patch)(nil),
 		(*HTTPRule_Custom)(nil),
 	}
-	file_causeway_config_v1_config_proto_msgTypes[20].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[26].OneofWrappers = []any{
 		(*HeaderCondition_Exact)(nil),
 		(*HeaderCondition_Prefix)(nil),
 		(*HeaderCondition_Regex)(nil),
@@ -2435,7 +3038,7 @@ func file_causeway_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_causeway_config_v1_config_proto_rawDesc), len(file_causeway_config_v1_config_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   23,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,107 @@
+// Package expr evaluates expressions over calls: the Common Expression Language (https://cel.dev), compiled when a
+// configuration is loaded, with a bound on what one evaluation may cost. It is the only home of cel-go.
+package expr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+)
+
+// Program is a compiled expression. It may be used by many goroutines at once.
+type Program struct {
+	text   string
+	run    cel.Program
+	answer bool
+}
+
+// String is the expression as it was written.
+func (p *Program) String() string { return p.text }
+
+// AfterAnswer tells whether the expression asks for the answer, which is known at the end of a call only.
+func (p *Program) AfterAnswer() bool { return p.answer }
+
+// maxText bounds an expression, in bytes; maxCost what an evaluation may cost, in cel-go's units (about one per step).
+const (
+	maxText = 4096
+	maxCost = 10_000
+)
+
+// Bool compiles an expression that is true or false. The error names what is wrong with it, and where.
+func Bool(text string) (*Program, error) { return compile(text, cel.BoolType) }
+
+// Text compiles an expression whose value is text, a number or a truth value; Text writes it.
+func Text(text string) (*Program, error) { return compile(text, nil) }
+
+func compile(text string, want *cel.Type) (*Program, error) {
+	if len(text) > maxText {
+		return nil, fmt.Errorf("the expression has %d bytes, at most %d are taken", len(text), maxText)
+	}
+	env, err := environment()
+	if err != nil {
+		return nil, err
+	}
+	ast, issues := env.Compile(text)
+	if err := issues.Err(); err != nil {
+		return nil, fault(text, issues)
+	}
+	out := ast.OutputType()
+	if want != nil && !out.IsExactType(want) && !out.IsExactType(cel.DynType) {
+		return nil, fmt.Errorf("wanted an expression that is %s, found one that is %s", want, out)
+	}
+	run, err := env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.InterruptCheckFrequency(100))
+	if err != nil {
+		return nil, err
+	}
+	return &Program{text: text, run: run, answer: asks(ast, "answer.")}, nil
+}
+
+// environment is the one that all expressions are compiled in.
+var environment = sync.OnceValues(func() (*cel.Env, error) { return cel.NewEnv(variables()...) })
+
+var errNotBool = errors.New("the expression is not true or false")
+
+// Bool evaluates the expression over a call; sent is nil before its end.
+func (p *Program) Bool(ctx context.Context, c *rpc.Call, sent *rpc.Sent) (bool, error) {
+	v, err := p.eval(ctx, c, sent)
+	if err != nil {
+		return false, err
+	}
+	b, ok := v.(types.Bool)
+	if !ok {
+		return false, errNotBool
+	}
+	return bool(b), nil
+}
+
+// Text evaluates the expression over a call; sent is nil before its end.
+func (p *Program) Text(ctx context.Context, c *rpc.Call, sent *rpc.Sent) (string, error) {
+	v, err := p.eval(ctx, c, sent)
+	if err != nil {
+		return "", err
+	}
+	s, ok := v.ConvertToType(types.StringType).(types.String)
+	if !ok {
+		return "", fmt.Errorf("the expression's value is %s, which is no text", v.Type().TypeName())
+	}
+	return string(s), nil
+}
+
+func (p *Program) eval(ctx context.Context, c *rpc.Call, sent *rpc.Sent) (ref.Val, error) {
+	a := activations.Get().(*activation)
+	a.ctx, a.call, a.sent = ctx, c, sent
+	v, _, err := p.run.ContextEval(ctx, a)
+	*a = activation{}
+	activations.Put(a)
+	if err != nil {
+		return nil, fmt.Errorf("expression %q: %w", p.text, err)
+	}
+	return v, nil
+}

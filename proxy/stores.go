@@ -1,0 +1,120 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
+	"github.com/causeway-gateway/causeway/proxy/balancer"
+	"github.com/causeway-gateway/causeway/proxy/certs"
+	"github.com/causeway-gateway/causeway/proxy/config"
+	"github.com/causeway-gateway/causeway/proxy/plugin"
+	"github.com/causeway-gateway/causeway/proxy/upstream"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
+)
+
+// openStore is a store with what it was opened for.
+type openStore struct {
+	Store
+	digest string
+}
+
+// stores opens the stores, or takes over those that are unchanged.
+func (b *builder) stores() {
+	for i, conf := range b.doc.Config.GetStores() {
+		at := fmt.Sprintf("stores[%d].redis", i)
+		raw, _ := proto.MarshalOptions{Deterministic: true}.Marshal(conf.GetRedis()) // strings that were read as UTF-8
+		digest := string(raw) + certs.Fingerprint(conf.GetRedis().GetTls().GetCaFile())
+		if b.prev != nil {
+			if old := b.prev.stores[conf.GetName()]; old != nil && old.digest == digest {
+				b.snap.stores[conf.GetName()] = old
+				continue
+			}
+		}
+		if b.std.Redis == nil {
+			b.fault(at, "this gateway has no Redis")
+			continue
+		}
+		st, err := b.openRedis(conf.GetRedis())
+		if err != nil {
+			b.fault(at, "store %q: %s", conf.GetName(), err)
+			continue
+		}
+		b.made = append(b.made, func() { _ = st.Close() }) // the snapshot is refused for a reason that is told
+		b.snap.stores[conf.GetName()] = &openStore{st, digest}
+	}
+}
+
+func (b *builder) openRedis(conf *configv1.Redis) (Store, error) {
+	address := ""
+	if len(conf.GetAddresses()) > 0 {
+		address = conf.GetAddresses()[0]
+	}
+	tlsConfig, err := clientTLS(conf.GetTls(), address, b.log)
+	if err != nil {
+		return nil, err
+	}
+	return b.std.Redis(conf, tlsConfig, b.log)
+}
+
+// store implements plugin.Env.Store.
+func (s *Snapshot) store(name string) (plugin.Store, error) {
+	if st := s.stores[name]; st != nil {
+		return st, nil
+	}
+	return nil, fmt.Errorf("there is no store %q%s: add it under `stores`", name, schema.DidYouMean(name, slices.Sorted(maps.Keys(s.stores))))
+}
+
+// fetcher gives plugins what makes HTTP requests.
+func (b *builder) fetcher() {
+	var allow []netip.Prefix
+	for _, n := range b.doc.Config.GetOutbound().GetAllow() {
+		if p, err := config.Network(n); err == nil { // it was checked
+			allow = append(allow, p)
+		}
+	}
+	if b.std.Fetch != nil {
+		b.env.Fetch = b.std.Fetch(allow)
+	}
+}
+
+// called is a service that a plugin calls. It finds the service anew for each call: the plugin may outlive its snapshot.
+type called struct {
+	gateway *Gateway
+	name    string
+}
+
+// Unary implements plugin.Service.
+func (s *called) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, out *rpc.Reply) error {
+	snap := s.gateway.snap.Load()
+	if snap == nil || snap.services[s.name] == nil {
+		return rpc.Refuse(codes.Unavailable, "NO_INSTANCE", "no instance of the service is available")
+	}
+	node, err := pick(snap.services[s.name].up, balancer.Info{Attempt: c.Attempts})
+	if err != nil {
+		return err
+	}
+	defer node.Done()
+	return node.Transport.Unary(ctx, c, req, out)
+}
+
+// alternative is a service that a plugin may send a route's calls to.
+type alternative struct {
+	name string
+	up   *upstream.Service
+}
+
+// nobody ends the chain of requests without a route, which nothing enters.
+type nobody struct{}
+
+// Handle implements rpc.Handler.
+func (nobody) Handle(context.Context, *rpc.Call) error {
+	return rpc.Refuse(codes.Unimplemented, "ROUTE_NOT_FOUND", "no route takes the call")
+}
