@@ -299,6 +299,9 @@ func (b *builder) newChain(r *route, members []*member, h rpc.Handler) {
 			}
 		}
 	}
+	if b.snap.consumerPlugins {
+		r.chain = append(r.chain, "those of the consumer")
+	}
 	r.handler = &guard{next: h, panics: b.panics, log: b.log}
 	b.snap.routes = append(b.snap.routes, r)
 }

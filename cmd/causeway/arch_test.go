@@ -61,8 +61,11 @@ var imports = []row{
 
 	{"registry", nil},
 	{"registry/*", []string{"registry"}},
+	{"registry/zookeeper/devserver", nil},
 
 	{"transcode/schema", nil},
+	{"transcode/source", []string{"transcode/{schema,tarsidl}", "protos/..."}},
+	{"transcode/{tarsidl,tarswire}", []string{"transcode/schema", "protos/causeway/tars/..."}},
 	{"transcode/*", []string{"transcode/schema"}},
 
 	{"protos/...", []string{"protos/..."}},
@@ -268,7 +271,7 @@ func TestArchTableRefuses(t *testing.T) {
 			[]string{"net/http", "google.golang.org/grpc/status", "go.opentelemetry.io/otel", "log/slog", "log"},
 			nil, nil,
 			[]string{
-				"proxy/upstream may not import net/http: its place is cmd/..., proxy/{admin,telemetry}, rpcadapters/wire/websocket, rpcadapters/adaptertest, rpcadapters, transcode/httprule",
+				"proxy/upstream may not import net/http: its place is cmd/..., proxy/{admin,telemetry,fetch}, rpcadapters/wire/websocket, rpcadapters/adaptertest, rpcadapters, transcode/httprule",
 				"proxy/upstream may not import google.golang.org/grpc/status: its place is cmd/..., proxy/{admin,builtin}, rpcadapters/grpc, transcode/source, protos/...",
 				"proxy/upstream may not import go.opentelemetry.io/otel: its place is proxy/telemetry",
 				"proxy/upstream may not import log: its place is in tests only",
