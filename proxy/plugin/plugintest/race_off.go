@@ -1,0 +1,6 @@
+//go:build !race
+
+package plugintest
+
+// raced: the race detector changes what allocates.
+const raced = false
