@@ -126,6 +126,14 @@ func TestElements(t *testing.T) {
 	if _, err := jsonwire.AppendWire(nil, list("rInt32", "7", 3), scalars, &jsonwire.Options{MaxElements: 3}); err == nil {
 		t.Error("MaxElements is not kept")
 	}
+	plain := []byte(text(1, "n") + number(2, 5) + number(3, 1))
+	request := w.message(t, "test.three.Request")
+	if _, err := jsonwire.AppendJSON(nil, plain, request, &jsonwire.Options{MaxElements: 3}); err != nil {
+		t.Error(err)
+	}
+	if _, err := jsonwire.AppendJSON(nil, plain, request, &jsonwire.Options{MaxElements: 2}); err == nil {
+		t.Error("MaxElements is not kept in plain fields")
+	}
 	if _, err := jsonwire.AppendWire(nil, []byte(`{"left":{}}`), tree, &jsonwire.Options{MaxDepth: 1}); err == nil {
 		t.Error("MaxDepth is not kept")
 	}

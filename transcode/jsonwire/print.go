@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"math"
 	"slices"
-	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -21,7 +20,7 @@ func (p *printer) message(m *schema.Message, lo, hi int) bool {
 	var ok bool
 	if m.WellKnown == schema.NotWellKnown || m.WellKnown == schema.Empty {
 		p.out = append(p.out, '{')
-		ok = p.fields(m, lo, hi, true)
+		ok = p.fields(m, lo, hi)
 		p.out = append(p.out, '}')
 	} else {
 		ok = p.wellKnown(m, lo, hi)
@@ -30,54 +29,76 @@ func (p *printer) message(m *schema.Message, lo, hi int) bool {
 	return ok
 }
 
-// fields writes the members of m without the braces; first says that none stands before them.
-func (p *printer) fields(m *schema.Message, lo, hi int, first bool) bool {
-	base := len(p.occs)
-	if !p.index(m, lo, hi) {
+// fields writes the members of m without the braces.
+func (p *printer) fields(m *schema.Message, lo, hi int) bool {
+	base, mark := len(p.occs), len(p.out)
+	from, last, done := -1, -1, base
+	if hi-lo == 1 && !p.opts.EmitUnpopulated {
+		from, last = p.ahead(m, p.occs[lo])
+		done = len(p.occs)
+	}
+	if !p.indexFrom(m, lo, hi, base, from) {
 		return false
 	}
 	top := len(p.occs)
+	if done < top && p.occs[done].index() <= last { // what came later belongs among what is written
+		p.out, done = p.out[:mark], base
+	}
 	required, next := 0, 0
-	for i := base; i < top; {
+	if len(m.Required) > 0 {
+		for _, o := range p.occs[base:done] {
+			required += int(oneIf(m.Fields[o.index()].Required))
+		}
+	}
+	for i := done; i < top; {
 		j := p.run(i, top)
 		p.steps += j - i
 		f := m.Fields[p.occs[i].index()]
 		if p.opts.EmitUnpopulated {
-			first = p.unpopulated(m, next, f.Index, first)
+			p.unpopulated(m, next, f.Index)
 			next = f.Index + 1
 		}
 		if f.Required {
 			required++
 		}
+		ok := true
 		switch {
-		case f.Cardinality == schema.Singular && !f.Presence && !p.opts.EmitUnpopulated && p.isZero(f, p.occs[j-1]):
-			if !p.check(f, i, j) {
-				return p.inField(f)
-			}
+		case f.Cardinality == schema.Singular && f.Message == nil:
+			ok = (j-i == 1 || p.check(f, i, j-1)) && p.member(f, p.occs[j-1])
 		case f.Cardinality == schema.Repeated && (!p.opts.EmitUnpopulated || f.Desc.IsExtension()) && p.noElements(f, i, j):
 		default:
-			if !first {
-				p.out = append(p.out, ',')
-			}
-			first = false
-			if p.opts.ProtoNames {
-				p.out = append(p.out, f.ProtoKey...)
-			} else {
-				p.out = append(p.out, f.JSONKey...)
-			}
-			if !p.value(f, i, j) {
-				return p.inField(f)
-			}
+			p.name(f)
+			ok = p.value(f, i, j)
+		}
+		if !ok {
+			return p.inField(f)
 		}
 		i = j
 	}
 	if p.opts.EmitUnpopulated {
-		p.unpopulated(m, next, len(m.Fields), first)
+		p.unpopulated(m, next, len(m.Fields))
 	}
 	if required < len(m.Required) && p.partial == 0 {
 		return p.lacks(m, base)
 	}
 	p.occs = p.occs[:base]
+	return true
+}
+
+// name writes the name of a member.
+func (p *printer) name(f *schema.Field) {
+	b, n := p.begin(f, 0)
+	p.out = b[:n]
+}
+
+// member writes name and value of a singular field that is no message.
+func (p *printer) member(f *schema.Field, o occurrence) bool {
+	if f.Wire == protowire.BytesType {
+		start, end := p.span(o)
+		return p.textMember(f, p.in[start:end]) || p.notUTF8(p.in[start:end])
+	}
+	v, _ := number(p.in, int(o.pos), len(p.in), f.Wire)
+	p.numberMember(f, v)
 	return true
 }
 
@@ -90,29 +111,20 @@ func (p *printer) lacks(m *schema.Message, base int) bool {
 
 // unpopulated writes the fields from index i up to end that have no presence, at their zero; with EmitNull also the others
 // that are in no oneof, as null.
-func (p *printer) unpopulated(m *schema.Message, i, end int, first bool) bool {
+func (p *printer) unpopulated(m *schema.Message, i, end int) {
 	for ; i < end; i++ {
 		f := m.Fields[i]
 		null := f.Presence
 		if f.Desc.IsExtension() || null && (!p.opts.EmitNull || f.Desc.ContainingOneof() != nil) {
 			continue
 		}
-		if !first {
-			p.out = append(p.out, ',')
-		}
-		first = false
-		if p.opts.ProtoNames {
-			p.out = append(p.out, f.ProtoKey...)
-		} else {
-			p.out = append(p.out, f.JSONKey...)
-		}
+		p.name(f)
 		if null {
 			p.raw("null")
 		} else {
 			p.zero(f)
 		}
 	}
-	return first
 }
 
 // zero writes what a field without presence has when it is not set.
@@ -129,12 +141,8 @@ func (p *printer) zero(f *schema.Field) {
 	}
 }
 
-// isZero says whether the value of a singular scalar is the zero of its kind. Minus zero is not.
-func (p *printer) isZero(f *schema.Field, o occurrence) bool {
-	if o.typ() == protowire.BytesType {
-		return p.emptySpan(o)
-	}
-	v, _ := number(p.in, int(o.pos), len(p.in), o.typ())
+// zeroNumber says whether the bits of a number, bool or enum are the zero of its kind. Minus zero is not.
+func zeroNumber(f *schema.Field, v uint64) bool {
 	if f.Kind != protoreflect.BoolKind && bitSize(f.Kind) == 32 {
 		v &= math.MaxUint32
 	}
@@ -170,10 +178,7 @@ func (p *printer) value(f *schema.Field, i, j int) bool {
 	if f.Message != nil {
 		return p.message(f.Message, i, j)
 	}
-	if j-i > 1 && !p.check(f, i, j-1) {
-		return false
-	}
-	return p.scalar(f, p.occs[j-1])
+	return p.check(f, i, j-1) && p.scalar(f, p.occs[j-1])
 }
 
 func (p *printer) list(f *schema.Field, i, j int) bool {
@@ -221,24 +226,32 @@ func (p *printer) list(f *schema.Field, i, j int) bool {
 
 // scalar writes one value that is no message.
 func (p *printer) scalar(f *schema.Field, o occurrence) bool {
-	switch f.Kind {
-	case protoreflect.StringKind:
+	if f.Wire == protowire.BytesType {
 		start, end := p.span(o)
-		var ok bool
-		if p.out, ok = appendString(p.out, p.in[start:end]); !ok {
-			return p.notUTF8(p.in[start:end])
-		}
-		return true
-	case protoreflect.BytesKind:
-		start, end := p.span(o)
-		p.out = append(p.out, '"')
-		p.out = base64.StdEncoding.AppendEncode(p.out, p.in[start:end])
-		p.out = append(p.out, '"')
-		return true
+		return p.text(f, p.in[start:end])
 	}
 	v, _ := number(p.in, int(o.pos), len(p.in), f.Wire)
 	p.number(f, v)
 	return true
+}
+
+// text writes a string, or bytes.
+func (p *printer) text(f *schema.Field, s []byte) bool {
+	var ok bool
+	if p.out, ok = appendText(p.out, f, s); !ok {
+		return p.notUTF8(s)
+	}
+	return true
+}
+
+// appendText is false when a string is not UTF-8.
+func appendText(out []byte, f *schema.Field, s []byte) ([]byte, bool) {
+	if f.Kind == protoreflect.StringKind {
+		return appendString(out, s)
+	}
+	out = append(out, '"')
+	out = base64.StdEncoding.AppendEncode(out, s)
+	return append(out, '"'), true
 }
 
 func (p *printer) notUTF8(s []byte) bool {
@@ -248,57 +261,65 @@ func (p *printer) notUTF8(s []byte) bool {
 
 // number writes a number, bool or enum from its bits on the wire.
 func (p *printer) number(f *schema.Field, v uint64) {
-	switch f.Kind {
+	if f.Enum != nil {
+		p.enum(f.Enum, int32(v))
+		return
+	}
+	b := room(p.out, numberRoom)
+	p.out = b[:p.putNumber(b, len(p.out), f.Kind, v)]
+}
+
+// putNumber writes a number or bool at b[n:], where there is room for it.
+func (p *printer) putNumber(b []byte, n int, kind protoreflect.Kind, v uint64) int {
+	switch kind {
 	case protoreflect.BoolKind:
 		if v != 0 {
-			p.raw("true")
-		} else {
-			p.raw("false")
+			return n + copy(b[n:], "true")
 		}
-	case protoreflect.EnumKind:
-		p.enum(f.Enum, int32(v))
+		return n + copy(b[n:], "false")
 	case protoreflect.Int32Kind, protoreflect.Sfixed32Kind:
-		p.out = strconv.AppendInt(p.out, int64(int32(v)), 10)
+		return putInt(b, n, int64(int32(v)))
 	case protoreflect.Sint32Kind:
-		p.out = strconv.AppendInt(p.out, int64(int32(protowire.DecodeZigZag(v&math.MaxUint32))), 10)
+		return putInt(b, n, int64(int32(protowire.DecodeZigZag(v&math.MaxUint32))))
 	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
-		p.out = strconv.AppendUint(p.out, uint64(uint32(v)), 10)
+		return putUint(b, n, uint64(uint32(v)))
 	case protoreflect.FloatKind:
-		p.out = appendFloat(p.out, float64(math.Float32frombits(uint32(v))), 32)
+		return putFloat32(b, n, math.Float32frombits(uint32(v)))
 	case protoreflect.DoubleKind:
-		p.out = appendFloat(p.out, math.Float64frombits(v), 64)
+		return putFloat64(b, n, math.Float64frombits(v))
+	}
+	quoted := !p.opts.Int64Numbers
+	if quoted {
+		b[n] = '"'
+		n++
+	}
+	switch kind {
 	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
-		p.quote64()
-		p.out = strconv.AppendUint(p.out, v, 10)
-		p.quote64()
+		n = putUint(b, n, v)
+	case protoreflect.Sint64Kind:
+		n = putInt(b, n, protowire.DecodeZigZag(v))
 	default:
-		if f.Kind == protoreflect.Sint64Kind {
-			v = uint64(protowire.DecodeZigZag(v))
-		}
-		p.quote64()
-		p.out = strconv.AppendInt(p.out, int64(v), 10)
-		p.quote64()
+		n = putInt(b, n, int64(v))
 	}
+	if quoted {
+		b[n] = '"'
+		n++
+	}
+	return n
 }
 
-func (p *printer) quote64() {
-	if !p.opts.Int64Numbers {
-		p.out = append(p.out, '"')
-	}
-}
+func (p *printer) enum(e *schema.Enum, n int32) { p.out = p.appendEnum(p.out, e, n) }
 
-func (p *printer) enum(e *schema.Enum, n int32) {
+func (p *printer) appendEnum(out []byte, e *schema.Enum, n int32) []byte {
 	if e.Null {
-		p.raw("null")
-		return
+		return append(out, "null"...)
 	}
 	if !p.opts.EnumNumbers {
 		if name, ok := e.NameOf(n); ok {
-			p.out = append(p.out, '"')
-			p.out = append(p.out, name...)
-			p.out = append(p.out, '"')
-			return
+			out = append(out, '"')
+			out = append(out, name...)
+			return append(out, '"')
 		}
 	}
-	p.out = strconv.AppendInt(p.out, int64(n), 10)
+	return appendInt(out, int64(n))
 }

@@ -3,7 +3,6 @@ package jsonwire
 import (
 	"bytes"
 	"math"
-	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -166,9 +165,9 @@ func (p *printer) key(f *schema.Field, k uint64) bool {
 	case f.Kind == protoreflect.BoolKind:
 		p.raw("false")
 	case isUnsigned(f.Kind):
-		p.out = strconv.AppendUint(p.out, k, 10)
+		p.out = appendUint(p.out, k)
 	default:
-		p.out = strconv.AppendInt(p.out, int64(k^1<<63), 10)
+		p.out = appendInt(p.out, int64(k^1<<63))
 	}
 	p.out = append(p.out, '"')
 	return true

@@ -2,7 +2,6 @@ package jsonwire
 
 import (
 	"math"
-	"strconv"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -144,7 +143,7 @@ func (p *printer) duration(base, top int) bool {
 		p.out = append(p.out, '-')
 		secs, nanos = -secs, -nanos
 	}
-	p.out = strconv.AppendInt(p.out, secs, 10)
+	p.out = appendInt(p.out, secs)
 	p.out = appendNanos(p.out, nanos)
 	p.out = append(p.out, 's', '"')
 	return true
@@ -255,7 +254,7 @@ func (p *printer) any(types *schema.Schema, lo, hi int) bool {
 		return p.failf("nested deeper than %d levels", p.maxDepth)
 	}
 	if m.WellKnown == schema.NotWellKnown || m.WellKnown == schema.Empty {
-		ok = p.fields(m, base, len(p.occs), false)
+		ok = p.fields(m, base, len(p.occs))
 	} else {
 		p.raw(`,"value":`)
 		ok = p.wellKnown(m, base, len(p.occs))

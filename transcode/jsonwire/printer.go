@@ -153,6 +153,14 @@ func (p *printer) inElement(i int) bool {
 
 // span gives the bounds of the content of a length-delimited or group occurrence.
 func (p *printer) span(o occurrence) (start, end int) {
+	if o.typ() == protowire.BytesType && p.in[o.pos] < 0x80 {
+		start = int(o.pos) + 1
+		return start, start + int(p.in[o.pos])
+	}
+	return p.longSpan(o)
+}
+
+func (p *printer) longSpan(o occurrence) (start, end int) {
 	switch o.typ() {
 	case protowire.BytesType:
 		n, at := varint(p.in, int(o.pos), len(p.in))
@@ -252,12 +260,23 @@ func (p *printer) skipGroup(num protowire.Number, i, end int) int {
 // the wire. Fields that m does not know, or that have another wire type than it says, are left out. Where members of one
 // oneof meet, only what is in force is left.
 func (p *printer) index(m *schema.Message, lo, hi int) bool {
-	base := len(p.occs)
+	return p.indexFrom(m, lo, hi, len(p.occs), -1)
+}
+
+// indexFrom is index behind occs[base:], which are those of the first part up to the offset from; -1 is its start.
+func (p *printer) indexFrom(m *schema.Message, lo, hi, base, from int) bool {
+	occs := p.occs
 	sorted, last, oneofs := true, 0, uint64(0)
+	if len(occs) > base {
+		last = occs[len(occs)-1].index()
+	}
 	clash := false
 	in := p.in
 	for part := lo; part < hi; part++ {
-		i, end := p.span(p.occs[part])
+		i, end := p.span(occs[part])
+		if from >= 0 {
+			i, from = from, -1
+		}
 		for i < end {
 			num, typ, next := protowire.Number(in[i]>>3), protowire.Type(in[i]&7), i+1
 			if in[i] >= 0x80 || num == 0 || typ > protowire.Fixed32Type {
@@ -270,14 +289,19 @@ func (p *printer) index(m *schema.Message, lo, hi int) bool {
 			if !p.element() {
 				return false
 			}
-			i = next
-			if typ == protowire.BytesType && i < end && in[i] < 0x80 {
+			// Most values are short; skip takes the others, and what the message ends in.
+			switch i = next; {
+			case typ == protowire.BytesType && i < end && in[i] < 0x80:
 				i += 1 + int(in[i])
 				if i > end {
 					return p.broken(m)
 				}
-			} else if i = p.skip(num, typ, i, end); i < 0 {
-				return p.broken(m)
+			case typ == protowire.VarintType && i < end && in[i] < 0x80:
+				i++
+			default:
+				if i = p.skip(num, typ, i, end); i < 0 {
+					return p.broken(m)
+				}
 			}
 			f := m.ByNumber(num)
 			if f == nil || f.Wire != typ && (f.PackedTag == 0 || typ != protowire.BytesType) {
@@ -292,12 +316,15 @@ func (p *printer) index(m *schema.Message, lo, hi int) bool {
 				clash = clash || oneofs&bit != 0
 				oneofs |= bit
 			}
-			if len(p.occs) == cap(p.occs) {
+			if len(occs) == cap(occs) {
+				p.occs = occs
 				p.room(i, end, part, hi)
+				occs = p.occs
 			}
-			p.occs = append(p.occs, occurrence{pos: uint32(next), info: uint32(f.Index)<<3 | uint32(typ)})
+			occs = append(occs, occurrence{pos: uint32(next), info: uint32(f.Index)<<3 | uint32(typ)})
 		}
 	}
+	p.occs = occs
 	if clash && !p.settle(m, base) {
 		return false
 	}
@@ -309,10 +336,12 @@ func (p *printer) index(m *schema.Message, lo, hi int) bool {
 
 // element counts one field, list element or map entry.
 func (p *printer) element() bool {
-	if p.elements++; p.elements > p.maxElements {
-		return p.failf("more than %d fields and elements in one message", p.maxElements)
-	}
-	return true
+	p.elements++
+	return p.elements <= p.maxElements || p.tooMany()
+}
+
+func (p *printer) tooMany() bool {
+	return p.failf("more than %d fields and elements in one message", p.maxElements)
 }
 
 // room makes p.occs large enough for one occurrence and for all fields that follow it, at in[i:end] and in the parts

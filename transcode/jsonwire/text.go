@@ -2,8 +2,6 @@ package jsonwire
 
 import (
 	"encoding/binary"
-	"math"
-	"strconv"
 	"unicode/utf8"
 )
 
@@ -23,110 +21,125 @@ func special(x uint64) uint64 {
 // appendString appends s as a JSON string, escaped as protojson does: what RFC 8259 demands and no more. It is false
 // when s is not valid UTF-8.
 func appendString(dst, s []byte) ([]byte, bool) {
-	dst = append(dst, '"')
-	i := 0
-	for ; i+8 <= len(s); i += 8 {
-		if special(binary.LittleEndian.Uint64(s[i:])) != 0 {
-			return appendEscaped(dst, s, i)
-		}
+	b := room(dst, len(s)+2)
+	if n := putString(b, len(dst), s); n >= 0 {
+		return b[:n], true
 	}
-	for ; i < len(s); i++ {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			return appendEscaped(dst, s, i)
-		}
-	}
-	dst = append(dst, s...)
-	return append(dst, '"'), true
+	return appendEscaped(dst, s)
 }
 
-// appendEscaped is the slow half of appendString: s is plain up to i.
-func appendEscaped(dst, s []byte, i int) ([]byte, bool) {
-	const hex = "0123456789abcdef"
-	if !utf8.Valid(s) {
-		return dst, false
+// putString writes s as a JSON string at b[n:], where there is room for it as it is, and returns where it ends; -1 when it is
+// not plain. It is looked at and copied in the same pieces of eight bytes, the last of which may overlap the one before.
+func putString(b []byte, n int, s []byte) int {
+	end := n + 1 + len(s)
+	b[end] = '"'
+	b[n] = '"'
+	to := b[n+1 : end]
+	if len(s) < 8 {
+		return putShort(to, s, end+1)
 	}
-	from := 0
-	for ; i < len(s); i++ {
-		c := s[i]
-		if c >= ' ' && c != '"' && c != '\\' {
+	for i := 0; i+8 <= len(s); i += 8 {
+		x := binary.LittleEndian.Uint64(s[i:])
+		if special(x) != 0 {
+			return -1
+		}
+		binary.LittleEndian.PutUint64(to[i:], x)
+	}
+	x := binary.LittleEndian.Uint64(s[len(s)-8:])
+	if special(x) != 0 {
+		return -1
+	}
+	binary.LittleEndian.PutUint64(to[len(to)-8:], x)
+	return end + 1
+}
+
+// putShort copies up to 7 bytes of plain text, in two pieces that may overlap, and returns end.
+func putShort(to, s []byte, end int) int {
+	x := uint64(eachByte * ' ')
+	switch n := len(s); {
+	case n >= 4:
+		x = uint64(binary.LittleEndian.Uint32(s)) | uint64(binary.LittleEndian.Uint32(s[n-4:]))<<32
+		binary.LittleEndian.PutUint32(to, uint32(x))
+		binary.LittleEndian.PutUint32(to[n-4:], uint32(x>>32))
+	case n >= 2:
+		x = x>>32<<32 | uint64(binary.LittleEndian.Uint16(s)) | uint64(binary.LittleEndian.Uint16(s[n-2:]))<<16
+		binary.LittleEndian.PutUint16(to, uint16(x))
+		binary.LittleEndian.PutUint16(to[n-2:], uint16(x>>16))
+	case n == 1:
+		x = x>>8<<8 | uint64(s[0])
+		to[0] = s[0]
+	}
+	if special(x) != 0 {
+		return -1
+	}
+	return end
+}
+
+// appendEscaped is appendString for what is not plain: in pieces of eight bytes, each copied up to what is special in it.
+func appendEscaped(dst, s []byte) ([]byte, bool) {
+	const hex = "0123456789abcdef"
+	const slack = 16 // a quote, an escape, and the rest of a piece that is copied whole
+	n := len(dst)
+	b := room(dst, len(s)+slack)
+	b[n] = '"'
+	n++
+	for i := 0; i < len(s); {
+		x := uint64(0) // behind the end, where zeros are special
+		switch rest := len(s) - i; {
+		case rest >= 8:
+			x = binary.LittleEndian.Uint64(s[i:])
+		case len(s) >= 8:
+			x = binary.LittleEndian.Uint64(s[len(s)-8:]) >> (64 - 8*rest)
+		default:
+			for k, c := range s[i:] {
+				x |= uint64(c) << (8 * k)
+			}
+		}
+		binary.LittleEndian.PutUint64(b[n:], x)
+		plain := lowest(special(x)) // 8 when there is none
+		i, n = i+plain, n+plain
+		if plain == 8 {
 			continue
 		}
-		dst = append(dst, s[from:i]...)
-		from = i + 1
+		if i >= len(s) {
+			break
+		}
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			for i < len(s) && s[i] >= utf8.RuneSelf {
+				r, size := utf8.DecodeRune(s[i:])
+				if r == utf8.RuneError && size == 1 {
+					return dst, false
+				}
+				n += copy(b[n:], s[i:i+size])
+				i += size
+			}
+			continue
+		}
+		i++
+		if len(b)-n < len(s)-i+slack {
+			b = room(b[:n], len(s)-i+slack)
+		}
+		b[n] = '\\'
+		n += 2
 		switch c {
 		case '"', '\\':
-			dst = append(dst, '\\', c)
+			b[n-1] = c
 		case '\b':
-			dst = append(dst, '\\', 'b')
+			b[n-1] = 'b'
 		case '\f':
-			dst = append(dst, '\\', 'f')
+			b[n-1] = 'f'
 		case '\n':
-			dst = append(dst, '\\', 'n')
+			b[n-1] = 'n'
 		case '\r':
-			dst = append(dst, '\\', 'r')
+			b[n-1] = 'r'
 		case '\t':
-			dst = append(dst, '\\', 't')
+			b[n-1] = 't'
 		default:
-			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+			b[n-1], b[n], b[n+1], b[n+2], b[n+3] = 'u', '0', '0', hex[c>>4], hex[c&15]
+			n += 4
 		}
 	}
-	dst = append(dst, s[from:]...)
-	return append(dst, '"'), true
-}
-
-// appendFloat appends a number as protojson and encoding/json write it; the values that JSON lacks become strings.
-func appendFloat(dst []byte, v float64, bitSize int) []byte {
-	switch {
-	case math.IsNaN(v):
-		return append(dst, `"NaN"`...)
-	case math.IsInf(v, 1):
-		return append(dst, `"Infinity"`...)
-	case math.IsInf(v, -1):
-		return append(dst, `"-Infinity"`...)
-	}
-	if v == math.Trunc(v) && math.Abs(v) < 1<<24 && (v != 0 || !math.Signbit(v)) {
-		return strconv.AppendInt(dst, int64(v), 10)
-	}
-	if bitSize == 64 {
-		if out, ok := appendDecimal(dst, v); ok {
-			return out
-		}
-	}
-	format := byte('f')
-	if abs := math.Abs(v); abs != 0 {
-		if bitSize == 64 && (abs < 1e-6 || abs >= 1e21) || bitSize == 32 && (float32(abs) < 1e-6 || float32(abs) >= 1e21) {
-			format = 'e'
-		}
-	}
-	dst = strconv.AppendFloat(dst, v, format, -1, bitSize)
-	if n := len(dst); format == 'e' && n >= 4 && dst[n-4] == 'e' && dst[n-3] == '-' && dst[n-2] == '0' {
-		dst[n-2] = dst[n-1]
-		dst = dst[:n-1]
-	}
-	return dst
-}
-
-// appendDecimal appends a float64 that is a decimal of few places, such as a price. A decimal of at most 15 digits that
-// parses as v is the shortest one that does, since no two such decimals parse alike; and the quotient of two numbers that
-// are exact is what parsing gives.
-func appendDecimal(dst []byte, v float64) ([]byte, bool) {
-	const limit = 1e15
-	scaled := math.Round(v * 1e4)
-	if abs := math.Abs(scaled); abs < 1 || abs >= limit || scaled/1e4 != v {
-		return dst, false
-	}
-	if v < 0 {
-		dst = append(dst, '-')
-	}
-	n := uint64(math.Abs(scaled))
-	whole, frac := n/1e4, n%1e4
-	dst = strconv.AppendUint(dst, whole, 10)
-	if frac == 0 {
-		return dst, true
-	}
-	dst = append(dst, '.', byte('0'+frac/1000), byte('0'+frac/100%10), byte('0'+frac/10%10), byte('0'+frac%10))
-	for dst[len(dst)-1] == '0' {
-		dst = dst[:len(dst)-1]
-	}
-	return dst, true
+	b[n] = '"'
+	return b[:n+1], true
 }

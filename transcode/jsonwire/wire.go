@@ -36,6 +36,22 @@ func varint(b []byte, i, end int) (v uint64, next int) {
 	if i < end && b[i] < 0x80 {
 		return uint64(b[i]), i + 1
 	}
+	return longVarint(b, i, end)
+}
+
+// longVarint is the slow half of varint. Up to eight bytes are read at once, and their groups of seven bits moved together.
+func longVarint(b []byte, i, end int) (v uint64, next int) {
+	if i+8 <= end {
+		x := binary.LittleEndian.Uint64(b[i:])
+		if last := ^x & highBits; last != 0 {
+			n := bits.TrailingZeros64(last) + 1
+			x &= 1<<n - 1
+			x = x&0x007F007F007F007F | x&0x7F007F007F007F00>>1
+			x = x&0x00003FFF00003FFF | x&0x3FFF00003FFF0000>>2
+			x = x&0x000000000FFFFFFF | x&0x0FFFFFFF00000000>>4
+			return x, i + n/8
+		}
+	}
 	for shift := 0; shift < 64 && i < end; shift += 7 {
 		c := b[i]
 		i++

@@ -265,6 +265,13 @@ func (c *compiler) enum(ed protoreflect.EnumDescriptor) *Enum {
 			e.names[int32(v.Number())] = string(v.Name())
 		}
 	}
+	for n := int32(0); ; n++ {
+		name, ok := e.names[n]
+		if !ok {
+			break
+		}
+		e.low = append(e.low, name)
+	}
 	return e
 }
 

@@ -79,6 +79,7 @@ type Enum struct {
 	Desc    protoreflect.EnumDescriptor
 	numbers map[string]int32
 	names   map[int32]string
+	low     []string // names of the numbers from 0 on, as far as they have one
 }
 
 // Number finds the number of a value name.
@@ -88,7 +89,13 @@ func (e *Enum) Number(name []byte) (int32, bool) { n, ok := e.numbers[string(nam
 func (e *Enum) NumberOf(name string) (int32, bool) { n, ok := e.numbers[name]; return n, ok }
 
 // NameOf finds the first declared name of a number.
-func (e *Enum) NameOf(n int32) (string, bool) { s, ok := e.names[n]; return s, ok }
+func (e *Enum) NameOf(n int32) (string, bool) {
+	if n >= 0 && int(n) < len(e.low) {
+		return e.low[n], true
+	}
+	s, ok := e.names[n]
+	return s, ok
+}
 
 // ByNumber finds a field by its number, or nil.
 func (m *Message) ByNumber(n protowire.Number) *Field {
