@@ -12,12 +12,24 @@ import (
 func Need(t testing.TB, binary string, debianPackage string) string {
 	t.Helper()
 	path, err := exec.LookPath(binary)
-	if err == nil {
-		return path
+	if err != nil {
+		missing(t, binary, debianPackage, err)
 	}
+	return path
+}
+
+// needFile is Need for a file that is no program.
+func needFile(t testing.TB, path, debianPackage string) {
+	t.Helper()
+	if _, err := os.Stat(path); err != nil {
+		missing(t, path, debianPackage, err)
+	}
+}
+
+func missing(t testing.TB, what, debianPackage string, err error) {
+	t.Helper()
 	if os.Getenv("CAUSEWAY_REAL") == "1" {
-		t.Fatalf("needs %s (%s), which is not installed: %v", binary, debianPackage, err)
+		t.Fatalf("needs %s (%s), which is not installed: %v", what, debianPackage, err)
 	}
-	t.Skipf("skipped: needs %s (%s), which is not installed", binary, debianPackage)
-	return ""
+	t.Skipf("skipped: needs %s (%s), which is not installed", what, debianPackage)
 }

@@ -1,0 +1,132 @@
+package realserver
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// jar is where Debian has ZooKeeper.
+const jar = "/usr/share/java/zookeeper.jar"
+
+// ZooKeeper is Debian's ZooKeeper as a child of the test: one server with ticks of 500 ms, so with sessions of 1 to 10 s.
+type ZooKeeper struct {
+	Address string // host:port, the same over a restart
+
+	t       testing.TB
+	java    string
+	dir     string
+	process *exec.Cmd
+	output  *os.File
+}
+
+// StartZooKeeper starts it with an empty data directory and waits until it serves. It ends with the test.
+func StartZooKeeper(t testing.TB) *ZooKeeper {
+	t.Helper()
+	z := &ZooKeeper{t: t, java: Need(t, "java", "default-jre-headless")}
+	needFile(t, jar, "zookeeper")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	z.Address = l.Addr().String()
+	_ = l.Close()
+	z.dir = t.TempDir()
+	host, port, _ := net.SplitHostPort(z.Address)
+	config := fmt.Sprintf("tickTime=500\ndataDir=%s\nclientPort=%s\nclientPortAddress=%s\nadmin.enableServer=false\nmaxClientCnxns=0\nforceSync=no\n4lw.commands.whitelist=ruok,srvr,stat\n",
+		filepath.Join(z.dir, "data"), port, host)
+	if err := os.WriteFile(filepath.Join(z.dir, "zoo.cfg"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if z.output, err = os.Create(filepath.Join(z.dir, "output")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		z.Kill()
+		_ = z.output.Close()
+	})
+	z.Start()
+	return z
+}
+
+// Start starts it again, with the data it had.
+func (z *ZooKeeper) Start() {
+	z.t.Helper()
+	z.process = exec.CommandContext(context.Background(), z.java, //nolint:gosec // the program is Debian's java
+		"-Xmx256m", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
+		"-Dzookeeper.extendedTypesEnabled=true", "-Dznode.container.checkIntervalMs=200", "-Dzookeeper.preAllocSize=64",
+		"-cp", "/etc/zookeeper/conf_example:"+jar,
+		"org.apache.zookeeper.server.quorum.QuorumPeerMain", filepath.Join(z.dir, "zoo.cfg"))
+	z.process.Dir = z.dir // log4j of some versions writes beside where it is started
+	z.process.Stdout, z.process.Stderr = z.output, z.output
+	z.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := z.process.Start(); err != nil {
+		z.t.Fatal(err)
+	}
+	for end := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		answer, err := z.word("ruok")
+		if err == nil && bytes.Equal(answer, []byte("imok")) {
+			if answer, _ = z.word("srvr"); bytes.Contains(answer, []byte("Mode: standalone")) {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			said, _ := os.ReadFile(filepath.Join(z.dir, "output"))
+			z.t.Fatalf("ZooKeeper does not serve: %v\n%s", err, said)
+		}
+	}
+}
+
+func (z *ZooKeeper) word(w string) ([]byte, error) {
+	c, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "tcp", z.Address)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return nil, err
+	}
+	if _, err := io.WriteString(c, w); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(c)
+}
+
+// Kill ends it at once and keeps its data.
+func (z *ZooKeeper) Kill() {
+	if z.process == nil || z.process.Process == nil {
+		return
+	}
+	_ = z.process.Process.Kill() // it may have ended before
+	_ = z.process.Wait()         // it was killed
+	z.process = nil
+}
+
+// Wipe removes its data. It must not run.
+func (z *ZooKeeper) Wipe() {
+	z.t.Helper()
+	if err := os.RemoveAll(filepath.Join(z.dir, "data")); err != nil {
+		z.t.Fatal(err)
+	}
+}
+
+// Pause stops it without a word to its clients; Resume lets it go on.
+func (z *ZooKeeper) Pause() { z.signal(syscall.SIGSTOP) }
+
+// Resume lets it go on after Pause.
+func (z *ZooKeeper) Resume() { z.signal(syscall.SIGCONT) }
+
+func (z *ZooKeeper) signal(s os.Signal) {
+	z.t.Helper()
+	if err := z.process.Process.Signal(s); err != nil {
+		z.t.Fatal(err)
+	}
+}
