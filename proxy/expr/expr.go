@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/checker"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 
@@ -17,9 +18,10 @@ import (
 
 // Program is a compiled expression. It may be used by many goroutines at once.
 type Program struct {
-	text   string
-	run    cel.Program
-	answer bool
+	text    string
+	run     cel.Program
+	answer  bool
+	counted bool // its steps are counted, and its context asked
 }
 
 // String is the expression as it was written.
@@ -28,11 +30,31 @@ func (p *Program) String() string { return p.text }
 // AfterAnswer tells whether the expression asks for the answer, which is known at the end of a call only.
 func (p *Program) AfterAnswer() bool { return p.answer }
 
-// maxText bounds an expression, in bytes; maxCost what an evaluation may cost, in cel-go's units (about one per step).
+// maxText bounds an expression, in bytes; maxCost what an evaluation may cost, in cel-go's units (about one per step, and
+// one for ten bytes of text that are gone through).
 const (
 	maxText = 4096
-	maxCost = 10_000
+	maxCost = 50_000
 )
+
+// maxSize is how many bytes a text of a request may have: heads are bounded.
+const maxSize = 64 << 10
+
+// sizes tells how large values can be, as far as that is known before.
+type sizes struct{}
+
+// EstimateSize implements checker.CostEstimator.
+func (sizes) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
+	if node.Type().IsExactType(cel.StringType) && len(node.Path()) > 0 && node.Path()[0] != "message" && node.Path()[0] != "claims" {
+		return &checker.SizeEstimate{Max: maxSize}
+	}
+	return nil
+}
+
+// EstimateCallCost implements checker.CostEstimator.
+func (sizes) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
+	return nil
+}
 
 // Bool compiles an expression that is true or false. The error names what is wrong with it, and where.
 func Bool(text string) (*Program, error) { return compile(text, cel.BoolType) }
@@ -49,22 +71,29 @@ func compile(text string, want *cel.Type) (*Program, error) {
 		return nil, err
 	}
 	ast, issues := env.Compile(text)
-	if err := issues.Err(); err != nil {
-		return nil, fault(text, issues)
+	if issues.Err() != nil {
+		return nil, fault(issues)
 	}
 	out := ast.OutputType()
 	if want != nil && !out.IsExactType(want) && !out.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("wanted an expression that is %s, found one that is %s", want, out)
 	}
-	run, err := env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.InterruptCheckFrequency(100))
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+	counted := false
+	if cost, err := env.EstimateCost(ast, sizes{}); err != nil || cost.Max > maxCost {
+		// Counting makes every step dearer, so it is for those that can become dear.
+		counted = true
+		options = append(options, cel.CostLimit(maxCost), cel.InterruptCheckFrequency(100))
+	}
+	run, err := env.Program(ast, options...)
 	if err != nil {
 		return nil, err
 	}
-	return &Program{text: text, run: run, answer: asks(ast, "answer.")}, nil
+	return &Program{text: text, run: run, answer: asks(ast, "answer."), counted: counted}, nil
 }
 
 // environment is the one that all expressions are compiled in.
-var environment = sync.OnceValues(func() (*cel.Env, error) { return cel.NewEnv(variables()...) })
+var environment = sync.OnceValues(func() (*cel.Env, error) { return cel.NewEnv(append(variables(), functions()...)...) })
 
 var errNotBool = errors.New("the expression is not true or false")
 
@@ -97,7 +126,13 @@ func (p *Program) Text(ctx context.Context, c *rpc.Call, sent *rpc.Sent) (string
 func (p *Program) eval(ctx context.Context, c *rpc.Call, sent *rpc.Sent) (ref.Val, error) {
 	a := activations.Get().(*activation)
 	a.ctx, a.call, a.sent = ctx, c, sent
-	v, _, err := p.run.ContextEval(ctx, a)
+	var v ref.Val
+	var err error
+	if p.counted {
+		v, _, err = p.run.ContextEval(ctx, a)
+	} else {
+		v, _, err = p.run.Eval(a)
+	}
 	*a = activation{}
 	activations.Put(a)
 	if err != nil {

@@ -21,8 +21,8 @@ type variable struct {
 
 var texts = cel.MapType(cel.StringType, cel.StringType)
 
-// known are the variables. Names of headers and metadata are in lower case; what is not there is "".
-var known = []variable{
+// all are the variables. Names of headers and metadata are in lower case; what is not there is "".
+var all = []variable{
 	{"request.method", cel.StringType, func(a *activation) any { return a.http().Method }},
 	{"request.scheme", cel.StringType, func(a *activation) any { return a.http().Scheme }},
 	{"request.host", cel.StringType, func(a *activation) any { return a.http().Host }},
@@ -40,8 +40,9 @@ var known = []variable{
 	{"service", cel.StringType, func(a *activation) any { return a.call.Service }},
 	{"consumer.name", cel.StringType, func(a *activation) any { return a.call.ConsumerName() }},
 	{"consumer.groups", cel.ListType(cel.StringType), func(a *activation) any { return groups(a.call) }},
-	{"consumer.labels", texts, func(a *activation) any { return labels(a.call) }},
+	{"consumer.labels", texts, func(a *activation) any { return table{labelsOf(a.call)} }},
 	{"claims", cel.MapType(cel.StringType, cel.DynType), func(a *activation) any { return map[string]any(a.call.Claims) }},
+	{"message", cel.DynType, func(a *activation) any { return request(a.ctx, a.call, a.sent) }},
 	{"answer.status", cel.IntType, func(a *activation) any { return a.sent.Status }},
 	{"answer.code", cel.StringType, func(a *activation) any { return rpc.CodeName(a.sent.Code) }},
 	{"answer.reason", cel.StringType, func(a *activation) any { return a.sent.Reason }},
@@ -51,16 +52,16 @@ var known = []variable{
 }
 
 var byName = func() map[string]*variable {
-	m := make(map[string]*variable, len(known))
-	for i := range known {
-		m[known[i].name] = &known[i]
+	m := make(map[string]*variable, len(all))
+	for i := range all {
+		m[all[i].name] = &all[i]
 	}
 	return m
 }()
 
 func variables() []cel.EnvOption {
 	var out []cel.EnvOption
-	for _, v := range known {
+	for _, v := range all {
 		out = append(out, cel.Variable(v.name, v.typ))
 	}
 	return out
@@ -119,7 +120,7 @@ func groups(c *rpc.Call) []string {
 	return c.Consumer.Groups
 }
 
-func labels(c *rpc.Call) map[string]string {
+func labelsOf(c *rpc.Call) labels {
 	if c.Consumer == nil {
 		return nil
 	}
@@ -137,7 +138,8 @@ func asks(a *cel.Ast, prefix string) bool {
 }
 
 // fault says what is wrong with an expression, in one line.
-func fault(text string, issues *cel.Issues) error {
+func fault(issues *cel.Issues) error {
 	e := issues.Errors()[0]
-	return fmt.Errorf("column %d of the expression: %s", e.Location.Column()+1, e.Message)
+	message, _, _ := strings.Cut(e.Message, " expecting {") // a list of all that there is
+	return fmt.Errorf("column %d of the expression: %s", max(e.Location.Column()+1, 1), message)
 }
