@@ -57,6 +57,7 @@ var imports = []row{
 	{"rpcadapters/adaptertest", []string{"rpcadapters", "rpcadapters/{rpc,wire}", "rpcadapters/wire/*", "transcode/{schema,jsonwire}", "protos/..."}},
 	{"rpcadapters/grpc", []string{"rpcadapters", "rpcadapters/{rpc,wire,envelope}", "rpcadapters/wire/http2", "transcode/{schema,httprule,jsonwire}"}},
 	{"rpcadapters/rest", []string{"rpcadapters", "rpcadapters/{rpc,wire}", "rpcadapters/wire/websocket", "transcode/{schema,httprule,jsonwire}"}},
+	{"rpcadapters/tars", []string{"rpcadapters", "rpcadapters/{rpc,wire}", "rpcadapters/wire/framed", "transcode/{schema,httprule,jsonwire,tarswire}"}},
 	{"rpcadapters/*", []string{"rpcadapters", "rpcadapters/{rpc,wire,envelope}", "transcode/{schema,httprule,jsonwire}"}},
 
 	{"registry", nil},
@@ -64,6 +65,8 @@ var imports = []row{
 	{"registry/zookeeper/devserver", nil},
 
 	{"transcode/schema", nil},
+	{"transcode/source", []string{"transcode/{schema,tarsidl}", "protos/causeway/tars/v1"}},
+	{"transcode/{tarsidl,tarswire}", []string{"transcode/schema", "protos/causeway/tars/v1"}},
 	{"transcode/source", []string{"transcode/{schema,tarsidl}", "protos/..."}},
 	{"transcode/{tarsidl,tarswire}", []string{"transcode/schema", "protos/causeway/tars/..."}},
 	{"transcode/*", []string{"transcode/schema"}},

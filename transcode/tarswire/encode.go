@@ -382,7 +382,7 @@ func (e *encoder) number(f *field, tag uint8, v uint64) bool {
 
 func (e *encoder) str(tag uint8, s []byte) bool {
 	if utf8.Valid(s) {
-		e.out = append(appendStringHead(e.out, tag, len(s)), s...)
+		e.out = append(AppendStringHead(e.out, tag, len(s)), s...)
 		return true
 	}
 	if !e.replaceUTF8 {
@@ -393,7 +393,7 @@ func (e *encoder) str(tag uint8, s []byte) bool {
 	e.out = appendReplaced(e.out, s)
 	n := len(e.out) - at
 	// The head comes behind the text and is then turned round with it.
-	e.out = appendStringHead(e.out, tag, n)
+	e.out = AppendStringHead(e.out, tag, n)
 	rotate(e.out[at:], n)
 	return true
 }

@@ -54,8 +54,8 @@ func AppendInt(dst []byte, tag uint8, v int64) []byte {
 	return binary.BigEndian.AppendUint64(AppendHead(dst, tag, Long), uint64(v))
 }
 
-// appendStringHead appends what stands before the bytes of a string.
-func appendStringHead(dst []byte, tag uint8, n int) []byte {
+// AppendStringHead appends what stands before the n bytes of a string.
+func AppendStringHead(dst []byte, tag uint8, n int) []byte {
 	if n <= math.MaxUint8 {
 		return append(AppendHead(dst, tag, String1), byte(n))
 	}
@@ -64,7 +64,7 @@ func appendStringHead(dst []byte, tag uint8, n int) []byte {
 
 // AppendString appends a string.
 func AppendString(dst []byte, tag uint8, s string) []byte {
-	return append(appendStringHead(dst, tag, len(s)), s...)
+	return append(AppendStringHead(dst, tag, len(s)), s...)
 }
 
 // AppendBytes appends a vector<byte>.
@@ -98,6 +98,12 @@ func (r *Reader) Fault() string { return r.fault }
 
 // More says that there is a value to read.
 func (r *Reader) More() bool { return r.fault == "" && r.pos < len(r.in) }
+
+// Offset is how many bytes were read.
+func (r *Reader) Offset() int { return r.pos }
+
+// Since gives the bytes that were read since an offset.
+func (r *Reader) Since(offset int) []byte { return r.in[offset:r.pos:r.pos] }
 
 func (r *Reader) fail(msg string) {
 	if r.fault == "" {
