@@ -239,6 +239,8 @@ func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[s
 			Now:     time.Now,
 			Open:    func(output string) (io.WriteCloser, error) { return g.opts.Sinks.Open(output) },
 			Service: func(name string) plugin.Service { return &called{g, name} },
+
+			Consumer: g.consumer,
 		},
 		equal:      map[string]int{},
 		states:     &g.states,
@@ -250,6 +252,14 @@ func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[s
 		current:    g.catalog,
 		log:        g.log,
 	}
+}
+
+// consumer implements plugin.Env.Consumer.
+func (g *Gateway) consumer(name string) *rpc.Consumer {
+	if snap := g.snap.Load(); snap != nil && snap.consumers[name] != nil {
+		return snap.consumers[name].Consumer
+	}
+	return nil
 }
 
 // Check builds the configuration without serving it and returns what Reload would say. The snapshot is for reading

@@ -339,7 +339,24 @@ func (b *builder) wrap(members []*member, h rpc.Handler, bit int) (rpc.Handler, 
 		}
 	}
 	slices.Reverse(finish)
+	if names := asserted(members); len(names) > 0 {
+		h = plugin.Without(names, h)
+	}
 	return h, finish
+}
+
+// asserted are the headers by which the plugins of a chain tell what they found: no caller may send them.
+func asserted(members []*member) []string {
+	var names []string
+	for _, m := range members {
+		for _, in := range m.origins {
+			if a, ok := in.Plugin.(plugin.Asserter); ok {
+				names = append(names, a.Asserts()...)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // directed finds the services that the plugins of a chain may send calls to, and checks that they can take them.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/causeway-gateway/causeway/proxy"
 	"github.com/causeway-gateway/causeway/proxy/balancer"
+	"github.com/causeway-gateway/causeway/proxy/fetch"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/plugin/accesslog"
 	"github.com/causeway-gateway/causeway/proxy/plugin/cors"
@@ -53,6 +54,7 @@ func standard() (*proxy.Standard, error) {
 		Static: func(service string, addresses ...string) (registry.Resolver, error) {
 			return static.New(service, addresses...)
 		},
+		Fetch: fetch.New,
 		Engine: func(h wire.Handler, tlsConfig *tls.Config, log *slog.Logger) wire.Server {
 			refused, _ := h.(http1.Refused) // the gateway, which logs and counts them
 			return server.New(h, http1.New(http1.Limits{}, refused), http2.NewServer(http2.Limits{}), server.Options{TLS: tlsConfig, Log: log})

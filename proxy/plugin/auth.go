@@ -23,7 +23,9 @@ const (
 
 // Missing is the error of a call that shows no credentials of a plugin's kind. challenge is what WWW-Authenticate says
 // (RFC 9110 section 11.6.1).
-func Missing(challenge string) *rpc.Error { return unauthenticated(ReasonMissing, "credentials are missing", challenge) }
+func Missing(challenge string) *rpc.Error {
+	return unauthenticated(ReasonMissing, "credentials are missing", challenge)
+}
 
 // Invalid is the error of a call whose credentials do not hold. It does not say why: that is in cause, for logs.
 func Invalid(challenge string, cause error) *rpc.Error {
@@ -56,12 +58,15 @@ func (h *authenticated) Handle(ctx context.Context, c *rpc.Call) error {
 		c.Header.Set(ConsumerHeader, u.Name)
 		if u.GroupList != "" {
 			c.Header.Set(GroupsHeader, u.GroupList)
+		} else {
+			c.Header.Del(GroupsHeader) // of whom an outer plugin found
 		}
 	}
 	return h.next.Handle(ctx, c)
 }
 
-// AnyOf accepts what one of several accepts; they are asked in order.
+// AnyOf accepts what one of several accepts; they are asked in order. What the call shows for the others is taken out of it:
+// see Discarder.
 func AnyOf(members ...Authenticator) Authenticator { return anyOf(members) }
 
 type anyOf []Authenticator
@@ -74,9 +79,14 @@ func (a anyOf) Wrap(next rpc.Handler) rpc.Handler { return Authenticated(a, next
 func (a anyOf) Authenticate(ctx context.Context, c *rpc.Call) error {
 	var shown error
 	var challenges rpc.Metadata
-	for _, m := range a {
+	for i, m := range a {
 		err := m.Authenticate(ctx, c)
 		if err == nil {
+			for j, other := range a {
+				if d, ok := other.(Discarder); ok && j != i {
+					d.Discard(c)
+				}
+			}
 			return nil
 		}
 		if e, ok := errors.AsType[*rpc.Error](err); ok && e.Reason == ReasonMissing {

@@ -115,6 +115,9 @@ type Env struct {
 	Open func(output string) (io.WriteCloser, error)
 	// Credentials are what consumers have for a plugin of this kind. A change to them makes the plugin anew.
 	Credentials []Credential
+	// Consumer finds a consumer of the configuration in force by name; nil: there is none. It is for plugins that learn the
+	// name from elsewhere; what it returns is for one call.
+	Consumer func(name string) *rpc.Consumer
 	// Store finds a configured store.
 	Store func(name string) (Store, error)
 	// Service finds a configured service, which the plugin names as a Director.

@@ -1,0 +1,225 @@
+package plugin
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+)
+
+// Asserter is an Authenticator that tells services what it found in headers of its own, beside ConsumerHeader. On its
+// routes no caller can send headers of these names: they are taken from every call at the chain's entry, also from those
+// that a condition takes past the plugin, or that another way of authentication accepts.
+type Asserter interface {
+	// Asserts are the headers, lower case.
+	Asserts() []string
+}
+
+// Discarder is an Authenticator that can take what it has not checked out of a call: another of several ways accepted the
+// call, and no service shall take the other credentials beside for proven.
+type Discarder interface {
+	// Discard removes the plugin's credentials from c.
+	Discard(c *rpc.Call)
+}
+
+// Without takes headers out of calls, in every spelling that a service might take for theirs.
+func Without(headers []string, next rpc.Handler) rpc.Handler { return &without{headers, next} }
+
+type without struct {
+	headers []string
+	next    rpc.Handler
+}
+
+// Handle implements rpc.Handler.
+func (h *without) Handle(ctx context.Context, c *rpc.Call) error {
+	DiscardHeaders(c, h.headers)
+	return h.next.Handle(ctx, c)
+}
+
+// DiscardHeaders takes headers (lower case) out of the call's metadata, in every spelling.
+func DiscardHeaders(c *rpc.Call, headers []string) {
+	n := 0
+next:
+	for i := range c.Header {
+		for _, name := range headers {
+			if SameHeader(c.Header[i].Key, name) {
+				continue next
+			}
+		}
+		if n != i {
+			c.Header[n] = c.Header[i]
+		}
+		n++
+	}
+	clear(c.Header[n:])
+	c.Header = c.Header[:n]
+}
+
+// presented is what a call shows of its caller: the head of its request, or its metadata where there is no HTTP.
+func presented(c *rpc.Call) rpc.Metadata {
+	if c.HTTP != nil {
+		return c.HTTP.Header
+	}
+	return c.Header
+}
+
+// Shown returns the value of a header (lower case) that the caller sent, and how often it did: more than once is for
+// nobody to choose from.
+func Shown(c *rpc.Call, header string) (value string, n int) {
+	m := presented(c)
+	for i := range m {
+		if m[i].Key == header {
+			if n == 0 {
+				value = m[i].Value
+			}
+			n++
+		}
+	}
+	return value, n
+}
+
+// Scheme returns what follows an authentication scheme (lower case: "bearer") in a value of Authorization (RFC 9110 section
+// 11.4).
+func Scheme(authorization, scheme string) (credentials string, ok bool) {
+	if len(authorization) <= len(scheme) || authorization[len(scheme)] != ' ' || !strings.EqualFold(authorization[:len(scheme)], scheme) {
+		return "", false
+	}
+	return strings.TrimLeft(authorization[len(scheme)+1:], " "), true
+}
+
+// QueryShown is Shown for a query parameter; the value is decoded. One that cannot be decoded is "" and counts.
+func QueryShown(c *rpc.Call, name string) (value string, n int) {
+	if c.HTTP == nil {
+		return "", 0
+	}
+	for rest := c.HTTP.Query; rest != ""; {
+		var pair string
+		pair, rest, _ = strings.Cut(rest, "&")
+		key, v, _ := strings.Cut(pair, "=")
+		if decoded, ok := unescape(key); !ok || decoded != name {
+			continue
+		}
+		if n == 0 {
+			value, _ = unescape(v)
+		}
+		n++
+	}
+	return value, n
+}
+
+// DiscardQuery takes every parameter of a name out of the query, before it becomes part of the request, goes to mirrors, or
+// is logged.
+func DiscardQuery(c *rpc.Call, name string) {
+	if _, n := QueryShown(c, name); n == 0 {
+		return
+	}
+	kept := make([]string, 0, 8)
+	for pair := range strings.SplitSeq(c.HTTP.Query, "&") {
+		key, _, _ := strings.Cut(pair, "=")
+		if decoded, ok := unescape(key); !ok || decoded != name {
+			kept = append(kept, pair)
+		}
+	}
+	c.HTTP.Query = strings.Join(kept, "&")
+}
+
+// unescape decodes a part of a query (https://url.spec.whatwg.org/#urlencoded-parsing).
+func unescape(s string) (string, bool) {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+		return s, true
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '+':
+			b = append(b, ' ')
+		case '%':
+			if i+2 >= len(s) {
+				return "", false
+			}
+			hi, lo := hexDigit(s[i+1]), hexDigit(s[i+2])
+			if hi < 0 || lo < 0 {
+				return "", false
+			}
+			b = append(b, byte(hi<<4|lo))
+			i += 2
+		default:
+			b = append(b, s[i])
+		}
+	}
+	return string(b), true
+}
+
+func hexDigit(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return int(c|0x20-'a') + 10
+	}
+	return -1
+}
+
+// CookieShown is Shown for a cookie (RFC 6265 section 4.2).
+func CookieShown(c *rpc.Call, name string) (value string, n int) {
+	m := presented(c)
+	for i := range m {
+		if m[i].Key != "cookie" {
+			continue
+		}
+		for rest := m[i].Value; rest != ""; {
+			var pair string
+			pair, rest, _ = strings.Cut(rest, ";")
+			key, v, ok := strings.Cut(strings.TrimSpace(pair), "=")
+			if !ok || key != name {
+				continue
+			}
+			if n == 0 {
+				value = strings.Trim(v, `"`)
+			}
+			n++
+		}
+	}
+	return value, n
+}
+
+// DiscardCookie takes every cookie of a name out of the call's metadata.
+func DiscardCookie(c *rpc.Call, name string) {
+	for i := range c.Header {
+		if h := &c.Header[i]; h.Key == "cookie" && strings.Contains(h.Value, name) {
+			kept := make([]string, 0, 8)
+			for pair := range strings.SplitSeq(h.Value, ";") {
+				if key, _, _ := strings.Cut(strings.TrimSpace(pair), "="); key != name {
+					kept = append(kept, strings.TrimSpace(pair))
+				}
+			}
+			h.Value = strings.Join(kept, "; ")
+		}
+	}
+	c.Header = slices.DeleteFunc(c.Header, func(p rpc.Pair) bool { return p.Key == "cookie" && p.Value == "" })
+}
+
+// SameHeader tells whether a service may take two names of headers for one: case does not matter, nor whether words are
+// joined by - or _ (CGI, WSGI and many frameworks fold them).
+func SameHeader(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if fold(a[i]) != fold(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func fold(c byte) byte {
+	switch {
+	case 'A' <= c && c <= 'Z':
+		return c | 0x20
+	case c == '_':
+		return '-'
+	}
+	return c
+}

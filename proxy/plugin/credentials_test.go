@@ -1,0 +1,152 @@
+package plugin
+
+import (
+	"context"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+)
+
+func TestShown(t *testing.T) {
+	c := &rpc.Call{HTTP: &rpc.HTTP{
+		Query: "a=1&k%65y=x+y%2b&b&key=&%zz=1&key=%q",
+		Header: rpc.Metadata{
+			{Key: "x-api-key", Value: "k"}, {Key: "cookie", Value: `a=b; token="t=1"; tokens=2`}, {Key: "cookie", Value: "token=u; =v; w"},
+		},
+	}}
+	type shown struct {
+		value string
+		n     int
+	}
+	of := func(v string, n int) shown { return shown{v, n} }
+	for _, tc := range []struct {
+		name      string
+		got, want shown
+	}{
+		{"header", of(Shown(c, "x-api-key")), shown{"k", 1}},
+		{"twice", of(Shown(c, "cookie")), shown{`a=b; token="t=1"; tokens=2`, 2}},
+		{"not there", of(Shown(c, "x-api")), shown{}},
+		{"query", of(QueryShown(c, "key")), shown{"x y+", 3}},
+		{"query without value", of(QueryShown(c, "b")), shown{"", 1}},
+		{"not in the query", of(QueryShown(c, "c")), shown{}},
+		{"cookie", of(CookieShown(c, "token")), shown{"t=1", 2}},
+		{"not among cookies", of(CookieShown(c, "toke")), shown{}},
+	} {
+		if tc.got != tc.want {
+			t.Errorf("%s: found %v, want %v", tc.name, tc.got, tc.want)
+		}
+	}
+	bare := &rpc.Call{Header: rpc.Metadata{{Key: "x-api-key", Value: "m"}}}
+	if v, n := Shown(bare, "x-api-key"); v != "m" || n != 1 {
+		t.Errorf("without HTTP: found %q %d", v, n)
+	}
+	if _, n := QueryShown(bare, "key"); n != 0 {
+		t.Error("a query without HTTP")
+	}
+}
+
+func TestScheme(t *testing.T) {
+	for _, tc := range []struct {
+		value, scheme, want string
+		ok                  bool
+	}{
+		{"Bearer abc", "bearer", "abc", true},
+		{"bEARER   abc", "bearer", "abc", true},
+		{"Bearer ", "bearer", "", true},
+		{"Bearer", "bearer", "", false},
+		{"BearerX abc", "bearer", "", false},
+		{"Basic abc", "bearer", "", false},
+		{"", "bearer", "", false},
+	} {
+		if got, ok := Scheme(tc.value, tc.scheme); got != tc.want || ok != tc.ok {
+			t.Errorf("%q: found %q %v", tc.value, got, ok)
+		}
+	}
+}
+
+func TestDiscard(t *testing.T) {
+	for _, tc := range []struct{ query, want string }{
+		{"key=1", ""},
+		{"a=1&k%65y=2&b=3&key", "a=1&b=3"},
+		{"a=%zz&keys=1", "a=%zz&keys=1"},
+		{"", ""},
+	} {
+		c := &rpc.Call{HTTP: &rpc.HTTP{Query: tc.query}}
+		DiscardQuery(c, "key")
+		if c.HTTP.Query != tc.want {
+			t.Errorf("query %q: found %q, want %q", tc.query, c.HTTP.Query, tc.want)
+		}
+	}
+	c := &rpc.Call{Header: rpc.Metadata{
+		{Key: "cookie", Value: "a=1; token=2; b=3"}, {Key: "x_user-ID", Value: "forged"}, {Key: "cookie", Value: "token=2"}, {Key: "x-user", Value: "1"},
+		{Key: "x-user-id", Value: "forged"}, {Key: "cookie", Value: "tokens=2"},
+	}}
+	DiscardCookie(c, "token")
+	DiscardHeaders(c, []string{"x-user-id"})
+	want := rpc.Metadata{{Key: "cookie", Value: "a=1; b=3"}, {Key: "x-user", Value: "1"}, {Key: "cookie", Value: "tokens=2"}}
+	if d := cmp.Diff(want, c.Header); d != "" {
+		t.Error(d)
+	}
+}
+
+// way is a way of authentication by one header.
+type way struct{ header, consumer string }
+
+func (w way) Wrap(next rpc.Handler) rpc.Handler { return Authenticated(w, next) }
+
+func (w way) Authenticate(_ context.Context, c *rpc.Call) error {
+	switch v, n := Shown(c, w.header); {
+	case n == 0:
+		return Missing(w.header)
+	case v != "right":
+		return Invalid(w.header, nil)
+	}
+	c.Consumer = &rpc.Consumer{Name: w.consumer}
+	return nil
+}
+
+func (w way) Discard(c *rpc.Call) { c.Header.Del(w.header) }
+
+// What one way has not checked does not go along with what another has.
+func TestAnyOfDiscards(t *testing.T) {
+	a := AnyOf(way{"a", "alice"}, way{"b", "bob"})
+	for _, tc := range []struct {
+		header   rpc.Metadata
+		consumer string
+		want     rpc.Metadata
+	}{
+		{rpc.Metadata{{Key: "a", Value: "right"}, {Key: "b", Value: "forged"}}, "alice", rpc.Metadata{{Key: "a", Value: "right"}}},
+		{rpc.Metadata{{Key: "a", Value: "forged"}, {Key: "b", Value: "right"}}, "bob", rpc.Metadata{{Key: "b", Value: "right"}}},
+		{rpc.Metadata{{Key: "a", Value: "forged"}}, "", rpc.Metadata{{Key: "a", Value: "forged"}}},
+	} {
+		c := &rpc.Call{Header: tc.header}
+		err := a.Authenticate(t.Context(), c)
+		if (err == nil) != (tc.consumer != "") || c.ConsumerName() != tc.consumer {
+			t.Errorf("%v: found %q, %v", tc.header, c.ConsumerName(), err)
+		}
+		if d := cmp.Diff(tc.want, c.Header); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
+// The groups of whom an outer plugin found do not stay with another consumer.
+func TestGroupsAreOfOneConsumer(t *testing.T) {
+	h := Authenticated(way{"a", "alice"}, handlerFunc(func(_ context.Context, c *rpc.Call) error {
+		if c.Header.Has(GroupsHeader) || c.Header.Get(ConsumerHeader) != "alice" {
+			t.Errorf("found %v", c.Header)
+		}
+		return nil
+	}))
+	c := &rpc.Call{HTTP: &rpc.HTTP{Header: rpc.Metadata{{Key: "a", Value: "right"}}}}
+	c.Header = rpc.Metadata{{Key: GroupsHeader, Value: "admins"}, {Key: ConsumerHeader, Value: "root"}}
+	if err := h.Handle(t.Context(), c); err != nil {
+		t.Error(err)
+	}
+}
+
+type handlerFunc func(ctx context.Context, c *rpc.Call) error
+
+func (f handlerFunc) Handle(ctx context.Context, c *rpc.Call) error { return f(ctx, c) }
