@@ -235,11 +235,10 @@ func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[s
 		doc:  doc,
 		prev: prev,
 		env: plugin.Env{
-			Meter:   g.opts.Meter,
-			Now:     time.Now,
-			Open:    func(output string) (io.WriteCloser, error) { return g.opts.Sinks.Open(output) },
-			Service: func(name string) plugin.Service { return &called{g, name} },
-
+			Meter:    g.opts.Meter,
+			Now:      time.Now,
+			Open:     func(output string, r telemetry.Rotation) (io.WriteCloser, error) { return g.opts.Sinks.Open(output, r) },
+			Service:  func(name string) plugin.Service { return &called{g, name} },
 			Consumer: g.consumer,
 		},
 		equal:      map[string]int{},

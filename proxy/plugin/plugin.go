@@ -112,7 +112,7 @@ type Env struct {
 	Now func() time.Time
 	// Open returns a writer to a log output, shared by all who name the same one: see telemetry.Sinks.Open. The plugin
 	// closes it in its Close.
-	Open func(output string) (io.WriteCloser, error)
+	Open func(output string, r telemetry.Rotation) (io.WriteCloser, error)
 	// Credentials are what consumers have for a plugin of this kind. A change to them makes the plugin anew.
 	Credentials []Credential
 	// Consumer finds a consumer of the configuration in force by name; nil: there is none. It is for plugins that learn the

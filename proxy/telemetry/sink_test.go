@@ -31,7 +31,7 @@ func newSinks(t testing.TB, out io.Writer, failed func(string, error)) (*Sinks, 
 
 func open(t testing.TB, s *Sinks, output string) io.WriteCloser {
 	t.Helper()
-	return must[io.WriteCloser](t)(s.Open(output))
+	return must[io.WriteCloser](t)(s.Open(output, Rotation{}))
 }
 
 // eventually waits until ok; the deadline only bounds a failure.
@@ -405,14 +405,14 @@ func TestOpenErrors(t *testing.T) {
 	}
 	s := must[*Sinks](t)(NewSinks(newMeter(t), nil))
 	for _, tt := range []struct{ output, want string }{
-		{"", `log output: want "stdout", "stderr" or a path with a '/' in it, found ""`},
-		{"stdot", `log output: want "stdout", "stderr" or a path with a '/' in it, found "stdot"`},
-		{"access.log", `log output: want "stdout", "stderr" or a path with a '/' in it, found "access.log"`},
+		{"", `log output: want "stdout", "stderr", "otlp" or a path with a '/' in it, found ""`},
+		{"stdot", `log output: want "stdout", "stderr", "otlp" or a path with a '/' in it, found "stdot"`},
+		{"access.log", `log output: want "stdout", "stderr", "otlp" or a path with a '/' in it, found "access.log"`},
 		{dir, fmt.Sprintf(`log output %q: is a directory`, dir)},
 		{dir + "/no/x.log", fmt.Sprintf(`log output %q: there is no folder %q; make it first`, dir+"/no/x.log", dir+"/no")},
 		{fifo, fmt.Sprintf(`log output %q: nobody reads this pipe; start its reader first`, fifo)},
 	} {
-		if _, err := s.Open(tt.output); err == nil || err.Error() != tt.want {
+		if _, err := s.Open(tt.output, Rotation{}); err == nil || err.Error() != tt.want {
 			t.Errorf("open %q\n got %v\nwant %s", tt.output, err, tt.want)
 		}
 	}
@@ -428,11 +428,11 @@ func TestOfflineSinks(t *testing.T) {
 	for output, want := range map[string]string{
 		"stdout":            "",
 		dir + "/access.log": "",
-		"stdot":             `log output: want "stdout", "stderr" or a path with a '/' in it, found "stdot"`,
+		"stdot":             `log output: want "stdout", "stderr", "otlp" or a path with a '/' in it, found "stdot"`,
 		dir:                 fmt.Sprintf(`log output %q: is a directory`, dir),
 		dir + "/no/x.log":   fmt.Sprintf(`log output %q: there is no folder %q; make it first`, dir+"/no/x.log", dir+"/no"),
 	} {
-		w, err := s.Open(output)
+		w, err := s.Open(output, Rotation{})
 		got := ""
 		if err != nil {
 			got = err.Error()

@@ -7,11 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 )
 
 // Sinks are the outputs of logs, each open once however many use it. They live as long as the gateway: a sink outlives the
@@ -26,6 +26,13 @@ type Sinks struct {
 	mu   sync.Mutex
 	open map[string]*sink // by output; guarded by mu, as are the sinks' users
 }
+
+// The outputs that are no files.
+const (
+	Stdout    = "stdout"
+	Stderr    = "stderr"
+	Collector = "otlp" // the collector that Exports send logs to
+)
 
 // NewSinks makes the set of outputs; lost lines are counted with m as causeway_log_dropped_lines_total. failed, if not
 // nil, is told once when an output begins to fail and is called from the output's own goroutine: it must not write to it.
@@ -52,18 +59,18 @@ func NewOfflineSinks(m *Meter) (*Sinks, error) {
 	return s, nil
 }
 
-// Open returns a writer to an output: "stdout", "stderr" or the path of a file or named pipe. A file is appended to,
+// Open returns a writer to an output: Stdout, Stderr or the path of a file or named pipe. A file is appended to,
 // and made with mode 0640 if need be; when it is renamed or removed (logrotate), the next line after a second goes to a
-// new one.
+// new one. Of several rotations that users of one file wish for, the one of who came last holds.
 //
 // Each Write is one or more whole lines; it copies them and never blocks. What finds the queue (4 MiB) full, or cannot be
 // written, is dropped and counted. Lines keep their order and are never torn. Close gives the output up; the last user's
 // Close writes what is queued, for at most a second.
-func (s *Sinks) Open(output string) (io.WriteCloser, error) {
+func (s *Sinks) Open(output string, r Rotation) (io.WriteCloser, error) {
 	key := output
-	if output != "stdout" && output != "stderr" {
+	if output != Stdout && output != Stderr {
 		if !strings.ContainsRune(output, filepath.Separator) {
-			return nil, fmt.Errorf(`log output: want "stdout", "stderr" or a path with a %q in it, found %q`,
+			return nil, fmt.Errorf(`log output: want "stdout", "stderr", "otlp" or a path with a %q in it, found %q`,
 				filepath.Separator, output)
 		}
 		abs, err := filepath.Abs(output)
@@ -83,15 +90,17 @@ func (s *Sinks) Open(output string) (io.WriteCloser, error) {
 		k = newSink(key, out, s.dropped.With(key), s.failed)
 		s.open[key] = k
 	}
-	k.users++
-	return &handle{sinks: s, sink: k}, nil
+	h := &handle{sinks: s, sink: k, rotation: r}
+	k.users = append(k.users, h)
+	k.rotateAsWished()
+	return h, nil
 }
 
 func (s *Sinks) target(key string) (io.Writer, error) {
 	switch key {
-	case "stdout":
+	case Stdout:
 		return s.stdout, nil
-	case "stderr":
+	case Stderr:
 		return s.stderr, nil
 	}
 	if s.offline {
@@ -122,10 +131,12 @@ func noFolder(path string) error {
 }
 
 // release gives up one user's claim and closes the sink after the last.
-func (s *Sinks) release(k *sink) error {
+func (s *Sinks) release(h *handle) error {
+	k := h.sink
 	s.mu.Lock()
-	k.users--
-	last := k.users == 0
+	k.users = slices.DeleteFunc(k.users, func(u *handle) bool { return u == h })
+	k.rotateAsWished()
+	last := len(k.users) == 0
 	if last {
 		delete(s.open, k.output)
 	}
@@ -141,6 +152,8 @@ type handle struct {
 	sinks  *Sinks
 	sink   *sink
 	closed atomic.Bool
+
+	rotation Rotation
 }
 
 // Write queues p, which the sink copies. The error is os.ErrClosed after Close, and nil for what is dropped: that is counted.
@@ -157,55 +170,5 @@ func (h *handle) Close() error {
 	if h.closed.Swap(true) {
 		return nil
 	}
-	return h.sinks.release(h.sink)
-}
-
-// logFile is a file that follows its path: after a rename it makes a new one. One goroutine uses it, except for
-// SetWriteDeadline, which any may call.
-type logFile struct {
-	path string
-	file atomic.Pointer[os.File]
-}
-
-// Write writes p in one call to the system where it can.
-func (f *logFile) Write(p []byte) (int, error) { return f.file.Load().Write(p) }
-
-// SetWriteDeadline interrupts a write that waits; an error where the system cannot.
-func (f *logFile) SetWriteDeadline(t time.Time) error { return f.file.Load().SetWriteDeadline(t) }
-
-// Close closes the file.
-func (f *logFile) Close() error { return f.file.Load().Close() }
-
-// openLog opens path for appending. It does not block on a named pipe that nobody reads: that is an error.
-func openLog(path string) (*logFile, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o640) //nolint:gosec // the operator's path; group may read logs
-	switch {
-	case errors.Is(err, syscall.ENXIO):
-		return nil, errors.New("nobody reads this pipe; start its reader first")
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, noFolder(path)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("user %d may not write there", os.Getuid())
-	case err != nil:
-		return nil, errors.Unwrap(err)
-	}
-	l := &logFile{path: path}
-	l.file.Store(f)
-	return l, nil
-}
-
-// follow opens the file anew if path does not lead to it any more. On an error the old one stays in use.
-func (f *logFile) follow() (renewed bool, err error) {
-	mine, err := f.file.Load().Stat()
-	if err != nil {
-		return false, err
-	}
-	if at, err := os.Stat(f.path); err == nil && os.SameFile(at, mine) {
-		return false, nil
-	}
-	next, err := openLog(f.path)
-	if err != nil {
-		return false, fmt.Errorf("open the file anew: %w", err)
-	}
-	return true, f.file.Swap(next.file.Load()).Close()
+	return h.sinks.release(h)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	accesslogv1 "github.com/causeway-gateway/causeway/protos/causeway/plugin/accesslog/v1"
 	ordersv1 "github.com/causeway-gateway/causeway/protos/demo/orders/v1"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
+	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/transcode/schema"
 )
@@ -56,10 +58,20 @@ func okCall(t testing.TB) (*rpc.Call, rpc.Sent) {
 		Times:    rpc.Times{Start: start, Body: start.Add(150 * time.Microsecond), Upstream: 1200 * time.Microsecond},
 		Node:     "10.0.0.1:9000",
 		Attempts: 1,
+		Trace:    rpc.Trace{ID: [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, Span: [8]byte{0xab}},
 	}
 	return c, rpc.Sent{
 		Status: 200, Code: codes.OK, BytesIn: 199, BytesOut: 331, End: start.Add(2*time.Millisecond + 5*time.Microsecond),
 	}
+}
+
+func layoutOf(t testing.TB, conf *accesslogv1.AccessLog) *layout {
+	t.Helper()
+	l, err := newLayout(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 func TestLine(t *testing.T) {
@@ -70,8 +82,8 @@ func TestLine(t *testing.T) {
 		sent rpc.Sent
 		want string
 	}{
-		{"all fields", ok, okSent, `{"time":"2026-11-22T04:46:25.002012Z","request_id":"01J8","protocol":"rest","peer":"192.0.2.7",` +
-			`"method":"GET","host":"api.example.com","path":"/v1/orders/7","status":200,"code":"OK","route":"orders",` +
+		{"all fields", ok, okSent, `{"time":"2026-11-22T04:46:25.002012Z","request_id":"01J8","trace_id":"0102030405060708090a0b0c0d0e0f10",` +
+			`"peer":"192.0.2.7","path":"/v1/orders/7","method":"GET","host":"api.example.com","protocol":"rest","status":200,"code":"OK","route":"orders",` +
 			`"service":"orders-backend","rpc_method":"demo.orders.v1.Orders/GetOrder","node":"10.0.0.1:9000","consumer":"shop",` +
 			`"user_agent":"curl/8.0","bytes_in":199,"bytes_out":331,"duration_ms":2.005,"upstream_ms":1.200,"body_ms":0.150,"attempts":1}`},
 		{
@@ -84,8 +96,8 @@ func TestLine(t *testing.T) {
 				Status: 404, Code: codes.NotFound, Reason: "ROUTE_NOT_FOUND", End: start.Add(time.Second),
 				Err: rpc.Refuse(codes.NotFound, "ROUTE_NOT_FOUND", "no route").WithCause(errors.New("host \x1b[31m\nunknown")),
 			},
-			`{"time":"2026-11-22T04:46:26.000007Z","request_id":"x","protocol":"rest","peer":"fe80::1","method":"POST",` +
-				`"path":"/nowhere","status":404,"code":"NOT_FOUND","bytes_in":0,"bytes_out":0,"duration_ms":1000.000,"attempts":0,` +
+			`{"time":"2026-11-22T04:46:26.000007Z","request_id":"x","peer":"fe80::1","path":"/nowhere","method":"POST",` +
+				`"protocol":"rest","status":404,"code":"NOT_FOUND","bytes_in":0,"bytes_out":0,"duration_ms":1000.000,"attempts":0,` +
 				`"reason":"ROUTE_NOT_FOUND","error":"NotFound: no route (host \u001b[31m\nunknown)"}`,
 		},
 		{
@@ -97,9 +109,12 @@ func TestLine(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := string(appendLine(nil, tt.call, &tt.sent))
-			if diff := cmp.Diff(tt.want+"\n", got); diff != "" {
-				t.Errorf("line (-want +got):\n%s", diff)
+			l, w := layoutOf(t, &accesslogv1.AccessLog{}), &writer{}
+			for _, w := range []*writer{nil, w, w} { // the third finds what repeats
+				got := string(l.appendLine(nil, tt.call, &tt.sent, w))
+				if diff := cmp.Diff(tt.want+"\n", got); diff != "" {
+					t.Errorf("line (-want +got):\n%s", diff)
+				}
 			}
 		})
 	}
@@ -131,7 +146,7 @@ func TestEscape(t *testing.T) {
 func TestPlugin(t *testing.T) {
 	var opened []string
 	out := &output{}
-	env := plugin.Env{Open: func(output string) (io.WriteCloser, error) {
+	env := plugin.Env{Open: func(output string, _ telemetry.Rotation) (io.WriteCloser, error) {
 		opened = append(opened, output)
 		if output == "/no/such" {
 			return nil, errors.New("there is no folder")
@@ -159,7 +174,7 @@ func TestPlugin(t *testing.T) {
 	done := p.(rpc.Finisher)
 	done.Done(c, sent)
 	done.Done(c, sent)
-	if line := appendLine(nil, c, &sent); !bytes.Equal(out.Bytes(), append(line, line...)) {
+	if line := layoutOf(t, &accesslogv1.AccessLog{}).appendLine(nil, c, &sent, nil); !bytes.Equal(out.Bytes(), append(line, line...)) {
 		t.Errorf("written\n%s", out.String())
 	}
 	if strings.Contains(out.String(), "secret") {
@@ -177,6 +192,7 @@ func FuzzLine(f *testing.F) {
 	f.Add("\"},{\"", "\r\nGET / HTTP/1.1", "/\xff\xfe", "\x1b[31m\u009b", "\u202e\u2028", int64(1<<62), -5)
 	f.Add(strings.Repeat("\x00", 400), strings.Repeat("é", 1500), strings.Repeat("a", 2049), strings.Repeat("😀", 600),
 		strings.Repeat("\xff", 342), int64(1e15), 599)
+	plainLayout, w := layoutOf(f, &accesslogv1.AccessLog{}), &writer{}
 	f.Fuzz(func(t *testing.T, id, host, path, agent, fault string, n int64, status int) {
 		c := &rpc.Call{
 			ID: id, Protocol: "rest", Route: id + host, Service: path + id, Consumer: &rpc.Consumer{Name: agent + host}, Node: fault,
@@ -188,7 +204,10 @@ func FuzzLine(f *testing.F) {
 			Status: status, Code: codes.Code(uint32(n)), Reason: fault, Err: errors.New(fault), BytesIn: n, BytesOut: -n,
 			End: start.Add(time.Duration(n)),
 		}
-		line := appendLine(nil, c, &sent)
+		line := plainLayout.appendLine(nil, c, &sent, w)
+		if again := plainLayout.appendLine(nil, c, &sent, nil); !bytes.Equal(line, again) {
+			t.Fatalf("with what repeats %q, without %q", line, again)
+		}
 		if bytes.Count(line, []byte{'\n'}) != 1 || line[len(line)-1] != '\n' || !utf8.Valid(line) {
 			t.Fatalf("not one line of UTF-8: %q", line)
 		}
@@ -252,7 +271,7 @@ func TestDoneAllocs(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	p := &accessLog{out: nothing{io.Discard}}
+	p := &accessLog{out: nothing{io.Discard}, layout: layoutOf(t, &accesslogv1.AccessLog{}), sampled: math.MaxUint64}
 	c, sent := okCall(t)
 	if n := testing.AllocsPerRun(1000, func() { p.Done(c, sent) }); n != 0 {
 		t.Errorf("%v allocations per line, want 0", n)
@@ -260,7 +279,7 @@ func TestDoneAllocs(t *testing.T) {
 }
 
 func BenchmarkDone(b *testing.B) {
-	p := &accessLog{out: nothing{io.Discard}}
+	p := &accessLog{out: nothing{io.Discard}, layout: layoutOf(b, &accesslogv1.AccessLog{}), sampled: math.MaxUint64}
 	c, sent := okCall(b)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -3,64 +3,164 @@ package accesslog
 import (
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
 
-// appendLine appends the JSON line of a call, with its line's end. Fields that do not apply are left out.
-func appendLine(b []byte, c *rpc.Call, sent *rpc.Sent) []byte {
-	b = append(b, `{"time":"`...)
-	b = appendTime(b, sent.End)
-	b = append(b, '"')
-	b = appendText(b, "request_id", c.ID)
-	b = appendText(b, "protocol", c.Protocol)
-	if addr := c.Peer.Addr().Unmap().WithZone(""); addr.IsValid() {
-		b = append(b, `,"peer":"`...)
-		b = addr.AppendTo(b)
-		b = append(b, '"')
+// appendLine appends the line of a call, with its end. Fields that do not apply are left out. w is locked, or nil.
+func (l *layout) appendLine(b []byte, c *rpc.Call, sent *rpc.Sent, w *writer) []byte {
+	start := len(b)
+	for i := range l.steps {
+		s := &l.steps[i]
+		switch {
+		case s.run == nil:
+			b = l.appendField(b, s, c, sent, w)
+		case w == nil:
+			b = l.appendRun(b, s.run, c, sent)
+		default:
+			b = w.appendRun(b, l, s, c, sent)
+		}
 	}
-	if h := c.HTTP; h != nil {
-		b = appendText(b, "method", h.Method)
-		b = appendText(b, "host", h.Host)
-		b = appendText(b, "path", h.Path) // the query may hold secrets
+	if l.logfmt {
+		if len(b) > start {
+			b = append(b[:start], b[start+1:]...) // the first blank
+		}
+		return append(b, '\n')
 	}
-	if sent.Status != 0 {
-		b = appendInt(b, "status", int64(sent.Status))
+	if len(b) == start {
+		b = append(b, '{')
 	}
-	b = append(b, `,"code":"`...)
-	b = append(b, rpc.CodeName(sent.Code)...)
-	b = append(b, '"')
-	b = appendText(b, "route", c.Route)
-	b = appendText(b, "service", c.Service)
-	if c.Method != nil {
-		b = appendText(b, "rpc_method", trimSlash(c.Method.Name))
-	}
-	b = appendText(b, "node", c.Node)
-	b = appendText(b, "consumer", c.ConsumerName())
-	b = appendText(b, "user_agent", userAgent(c))
-	b = appendInt(b, "bytes_in", sent.BytesIn)
-	b = appendInt(b, "bytes_out", sent.BytesOut)
-	b = appendMillis(b, "duration_ms", sent.End.Sub(c.Times.Start))
-	if c.Attempts > 0 {
-		b = appendMillis(b, "upstream_ms", c.Times.Upstream)
-	}
-	if !c.Times.Body.IsZero() {
-		b = appendMillis(b, "body_ms", c.Times.Body.Sub(c.Times.Start))
-	}
-	b = appendInt(b, "attempts", int64(c.Attempts))
-	b = appendText(b, "reason", sent.Reason)
-	if sent.Err != nil {
-		b = appendText(b, "error", sent.Err.Error())
-	}
+	b[start] = '{' // the first comma
 	return append(b, '}', '\n')
 }
 
-func trimSlash(method string) string {
-	if method != "" && method[0] == '/' {
-		return method[1:]
+// appendRun appends fields that repeat.
+func (l *layout) appendRun(b []byte, run []step, c *rpc.Call, sent *rpc.Sent) []byte {
+	for i := range run {
+		b = l.appendField(b, &run[i], c, sent, nil)
 	}
-	return method
+	return b
+}
+
+// appendField appends one field with its key, or nothing where it does not apply.
+func (l *layout) appendField(b []byte, s *step, c *rpc.Call, sent *rpc.Sent, w *writer) []byte {
+	switch s.field {
+	case fieldTime:
+		b = l.open(b, s.key)
+		if w != nil {
+			b = w.appendTime(b, sent.End)
+		} else {
+			b = appendTime(b, sent.End)
+		}
+		return l.close(b)
+	case fieldRequestID:
+		return l.appendText(b, s.key, c.ID)
+	case fieldTraceID:
+		if c.Trace.ID == [16]byte{} {
+			return b
+		}
+		return l.close(appendHex(l.open(b, s.key), c.Trace.ID[:]))
+	case fieldSpanID:
+		if c.Trace.Span == [8]byte{} {
+			return b
+		}
+		return l.close(appendHex(l.open(b, s.key), c.Trace.Span[:]))
+	case fieldPeer:
+		if addr := c.Peer.Addr().Unmap().WithZone(""); addr.IsValid() {
+			b = l.close(addr.AppendTo(l.open(b, s.key)))
+		}
+		return b
+	case fieldClient:
+		if addr := c.Address(); addr.IsValid() {
+			b = l.close(addr.AppendTo(l.open(b, s.key)))
+		}
+		return b
+	case fieldUserAgent:
+		return l.appendText(b, s.key, userAgent(c))
+	case fieldGroups:
+		if c.Consumer != nil {
+			b = l.appendText(b, s.key, c.Consumer.GroupList)
+		}
+		return b
+	case fieldBytesIn:
+		return appendInt(b, s.key, sent.BytesIn)
+	case fieldBytesOut:
+		return appendInt(b, s.key, sent.BytesOut)
+	case fieldDuration:
+		return appendMillis(b, s.key, sent.End.Sub(c.Times.Start))
+	case fieldUpstream:
+		if c.Attempts > 0 {
+			b = appendMillis(b, s.key, c.Times.Upstream)
+		}
+		return b
+	case fieldBody:
+		if !c.Times.Body.IsZero() {
+			b = appendMillis(b, s.key, c.Times.Body.Sub(c.Times.Start))
+		}
+		return b
+	case fieldAttempts:
+		return appendInt(b, s.key, int64(c.Attempts))
+	case fieldReason:
+		return l.appendText(b, s.key, sent.Reason)
+	case fieldError:
+		if sent.Err != nil {
+			b = l.appendText(b, s.key, sent.Err.Error())
+		}
+		return b
+	case fieldProtocol:
+		return l.appendText(b, s.key, c.Protocol)
+	case fieldStatus:
+		if sent.Status != 0 {
+			b = appendInt(b, s.key, int64(sent.Status))
+		}
+		return b
+	case fieldCode:
+		return l.appendText(b, s.key, rpc.CodeName(sent.Code))
+	case fieldRoute:
+		return l.appendText(b, s.key, c.Route)
+	case fieldService:
+		return l.appendText(b, s.key, c.Service)
+	case fieldRPCMethod:
+		return l.appendText(b, s.key, methodName(c))
+	case fieldNode:
+		return l.appendText(b, s.key, c.Node)
+	case fieldConsumer:
+		return l.appendText(b, s.key, c.ConsumerName())
+	case fieldRequestHeaders:
+		if c.HTTP != nil {
+			return l.appendHeaders(b, s.key, &l.request, c.HTTP.Header)
+		}
+		return l.appendHeaders(b, s.key, &l.request, c.Header)
+	case fieldResponseHeaders:
+		return l.appendHeaders(b, s.key, &l.response, c.Reply.Header)
+	case fieldClaims:
+		return l.appendClaims(b, s.key, c.Claims)
+	case fieldPath, fieldMethod, fieldScheme, fieldHost:
+	}
+	if c.HTTP == nil {
+		return b
+	}
+	switch s.field { //nolint:exhaustive // those of HTTP; the others stand above
+	case fieldPath:
+		return l.appendText(b, s.key, c.HTTP.Path) // the query may hold secrets
+	case fieldMethod:
+		return l.appendText(b, s.key, c.HTTP.Method)
+	case fieldScheme:
+		return l.appendText(b, s.key, c.HTTP.Scheme)
+	default:
+		return l.appendText(b, s.key, c.HTTP.Host)
+	}
+}
+
+func methodName(c *rpc.Call) string {
+	if c.Method == nil {
+		return ""
+	}
+	name := c.Method.Name
+	if name != "" && name[0] == '/' {
+		return name[1:]
+	}
+	return name
 }
 
 // userAgent is what the caller says it is: by its request's head, or by its metadata where there is no HTTP.
@@ -71,8 +171,61 @@ func userAgent(c *rpc.Call) string {
 	return c.Header.Get("user-agent")
 }
 
+// open and close stand around a value that needs no escaping and may stand bare in logfmt.
+func (l *layout) open(b []byte, key string) []byte {
+	b = append(b, key...)
+	if l.logfmt {
+		return b
+	}
+	return append(b, '"')
+}
+
+func (l *layout) close(b []byte) []byte {
+	if l.logfmt {
+		return b
+	}
+	return append(b, '"')
+}
+
+// appendText appends a text field, or nothing when the text is empty.
+func (l *layout) appendText(b []byte, key, text string) []byte {
+	if text == "" {
+		return b
+	}
+	b = append(b, key...)
+	return l.appendValue(b, text)
+}
+
+// appendValue appends a text.
+func (l *layout) appendValue(b []byte, text string) []byte {
+	if l.logfmt && bare(text) {
+		return append(b, text...)
+	}
+	b = append(b, '"')
+	b = appendEscaped(b, text)
+	return append(b, '"')
+}
+
+// bare tells a text that needs no quotes in logfmt.
+func bare(text string) bool {
+	if text == "" || len(text) > maxField {
+		return false
+	}
+	for i := range len(text) {
+		if c := text[i]; c == ' ' || c == '=' || !plain[c] {
+			return false
+		}
+	}
+	return true
+}
+
 // appendTime appends t in RFC 3339 form, UTC, with microseconds.
 func appendTime(b []byte, t time.Time) []byte {
+	return appendMicros(appendSecond(b, t), t)
+}
+
+// appendSecond appends t down to the second, with the point behind it.
+func appendSecond(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()
 	hour, minute, second := t.Clock()
@@ -87,9 +240,11 @@ func appendTime(b []byte, t time.Time) []byte {
 	b = appendPadded(b, minute, 2)
 	b = append(b, ':')
 	b = appendPadded(b, second, 2)
-	b = append(b, '.')
-	b = appendPadded(b, t.Nanosecond()/1000, 6)
-	return append(b, 'Z')
+	return append(b, '.')
+}
+
+func appendMicros(b []byte, t time.Time) []byte {
+	return append(appendPadded(b, t.Nanosecond()/1000, 6), 'Z')
 }
 
 // appendPadded appends the last digits of n, which is not negative.
@@ -104,109 +259,22 @@ func appendPadded(b []byte, n, digits int) []byte {
 }
 
 func appendInt(b []byte, key string, n int64) []byte {
-	b = appendKey(b, key)
+	b = append(b, key...)
 	return strconv.AppendInt(b, n, 10)
 }
 
 // appendMillis appends d in milliseconds with microseconds behind the point; negative is zero.
 func appendMillis(b []byte, key string, d time.Duration) []byte {
 	us := max(d.Microseconds(), 0)
-	b = appendKey(b, key)
+	b = append(b, key...)
 	b = strconv.AppendInt(b, us/1000, 10)
 	b = append(b, '.')
 	return appendPadded(b, int(us%1000), 3)
 }
 
-func appendKey(b []byte, key string) []byte {
-	b = append(b, ',', '"')
-	b = append(b, key...)
-	return append(b, '"', ':')
-}
-
-// appendText appends a text field, or nothing when the text is empty.
-func appendText(b []byte, key, text string) []byte {
-	if text == "" {
-		return b
-	}
-	b = appendKey(b, key)
-	b = append(b, '"')
-	b = appendEscaped(b, text)
-	return append(b, '"')
-}
-
-const (
-	maxField = 2048     // bytes of one escaped field, so that no caller decides how long a line is
-	cut      = "\u2026" // what stands at the end of a field that was longer
-	hex      = "0123456789abcdef"
-)
-
-// appendEscaped appends text as the inside of a JSON string of at most maxField bytes. Everything that could end the line,
-// move a terminal's cursor or turn the order of characters is escaped; bytes that are not UTF-8 become U+FFFD.
-func appendEscaped(b []byte, text string) []byte {
-	limit := len(b) + maxField
-	room := limit - len(cut)
-	fits := len(b) // the end of what leaves room for cut
-	for i := 0; i < len(text); {
-		// Fast path: a run of plain ASCII.
-		run := i
-		for run < len(text) && run-i < maxField && plain[text[run]] {
-			run++
-		}
-		if run > i {
-			start := len(b)
-			b = append(b, text[i:run]...)
-			if fits == start {
-				fits = min(len(b), room)
-			}
-			i = run
-		} else {
-			r, size := utf8.DecodeRuneInString(text[i:])
-			start := len(b)
-			b = appendRune(b, r, text[i:i+size])
-			if fits == start && len(b) <= room {
-				fits = len(b)
-			}
-			i += size
-		}
-		if len(b) > limit {
-			return append(b[:fits], cut...)
-		}
+func appendHex(b, raw []byte) []byte {
+	for _, c := range raw {
+		b = append(b, hex[c>>4], hex[c&15])
 	}
 	return b
 }
-
-// appendRune appends one character that is not plain ASCII; raw is as it came.
-func appendRune(b []byte, r rune, raw string) []byte {
-	switch {
-	case r == '"' || r == '\\':
-		return append(b, '\\', byte(r))
-	case r == '\n':
-		return append(b, `\n`...)
-	case r == '\r':
-		return append(b, `\r`...)
-	case r == '\t':
-		return append(b, `\t`...)
-	case r == utf8.RuneError, acts(r):
-		return append(b, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
-	}
-	return append(b, raw...)
-}
-
-// acts tells characters that terminals and viewers act on: controls (C0, DEL, C1), line and paragraph separators, and
-// the marks that change the direction of text. All are below U+10000.
-func acts(r rune) bool {
-	switch {
-	case r < 0x20, 0x7f <= r && r <= 0x9f, r == 0x61c, 0x200e <= r && r <= 0x200f, 0x2028 <= r && r <= 0x202e,
-		0x2066 <= r && r <= 0x2069, r == 0xfeff:
-		return true
-	}
-	return false
-}
-
-// plain are the bytes that stand in a JSON string as they are: printable ASCII but " and \.
-var plain = func() (t [256]bool) {
-	for c := 0x20; c < 0x7f; c++ {
-		t[c] = c != '"' && c != '\\'
-	}
-	return t
-}()

@@ -10,7 +10,9 @@ import (
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	accesslogv1 "github.com/causeway-gateway/causeway/protos/causeway/plugin/accesslog/v1"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
+	"github.com/causeway-gateway/causeway/proxy/telemetry"
 )
 
 // readme returns the README and its examples: the blocks fenced as yaml.
@@ -63,7 +65,7 @@ func TestReadme(t *testing.T) {
 			if err := protojson.Unmarshal(js, conf); err != nil { // strict: unknown keys are errors
 				t.Fatalf("%v in\n%s", err, example)
 			}
-			env := plugin.Env{Open: func(string) (io.WriteCloser, error) { return nothing{io.Discard}, nil }}
+			env := plugin.Env{Open: func(string, telemetry.Rotation) (io.WriteCloser, error) { return nothing{io.Discard}, nil }}
 			if _, err := Kind.New(conf, env); err != nil {
 				t.Error(err)
 			}
@@ -83,7 +85,7 @@ func TestReadmeNamesEveryField(t *testing.T) {
 	c, sent := okCall(t)
 	sent.Reason, sent.Err = "REASON", io.EOF
 	line := map[string]any{}
-	if err := json.Unmarshal(appendLine(nil, c, &sent), &line); err != nil {
+	if err := json.Unmarshal(layoutOf(t, &accesslogv1.AccessLog{}).appendLine(nil, c, &sent, nil), &line); err != nil {
 		t.Fatal(err)
 	}
 	_, table, _ := strings.Cut(text, "## The line")
@@ -93,7 +95,7 @@ func TestReadmeNamesEveryField(t *testing.T) {
 			t.Errorf("the field %s is not in the README's table", field)
 		}
 	}
-	if len(line) != 23 {
-		t.Errorf("a full line has %d fields, want 23", len(line))
+	if len(line) != 24 {
+		t.Errorf("a full line has %d fields, want 24", len(line))
 	}
 }

@@ -162,7 +162,7 @@ func Env(t testing.TB) plugin.Env {
 	}
 	return plugin.Env{
 		Scope: "global", Meter: meter, Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		Open: func(string) (io.WriteCloser, error) { return nothing{io.Discard}, nil },
+		Open: func(string, telemetry.Rotation) (io.WriteCloser, error) { return nothing{io.Discard}, nil },
 		Keep: func(_ string, create func() (any, error)) (any, error) { return create() },
 		Store: func(name string) (plugin.Store, error) {
 			return nil, fmt.Errorf("there is no store %q", name)

@@ -11,6 +11,7 @@ package accesslogv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -23,11 +24,31 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// AccessLog writes one JSON line per call.
+// AccessLog writes one line per call.
 type AccessLog struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where lines go: "stdout", "stderr" or a file path (appended to). Default stdout.
-	Output        string `protobuf:"bytes,1,opt,name=output,proto3" json:"output,omitempty"`
+	// Where lines go: "stdout", "stderr", a file path (appended to), or "otlp", the collector of the top-level `telemetry`.
+	// Default stdout.
+	Output string `protobuf:"bytes,1,opt,name=output,proto3" json:"output,omitempty"`
+	// "json" (the default) or "logfmt".
+	Format string `protobuf:"bytes,2,opt,name=format,proto3" json:"format,omitempty"`
+	// The fields of a line, in this order. "default" stands for all that a line has without this key.
+	Fields []string `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty"`
+	// Request headers (metadata where there is no HTTP) to log, by name; "x-*" is every name that begins so, "*" every one.
+	// Those that carry secrets are refused by name, and left out of a "*".
+	RequestHeaders []string `protobuf:"bytes,4,rep,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
+	// Metadata of the answer to log, as above.
+	ResponseHeaders []string `protobuf:"bytes,5,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
+	// Claims of the caller's token to log, by name; "realm.role" is a member of an object.
+	Claims []string `protobuf:"bytes,6,rep,name=claims,proto3" json:"claims,omitempty"`
+	// Further headers and claims that are never logged, by name or "x-*".
+	Deny []string `protobuf:"bytes,7,rep,name=deny,proto3" json:"deny,omitempty"`
+	// The share of calls that are logged, 0 to 1. Default 1. Calls that failed are always logged.
+	Sample *float64 `protobuf:"fixed64,8,opt,name=sample,proto3,oneof" json:"sample,omitempty"`
+	// Calls that took at least this long are always logged.
+	Slow *durationpb.Duration `protobuf:"bytes,9,opt,name=slow,proto3" json:"slow,omitempty"`
+	// When a file is set aside. Default: never; it may be renamed by others at any time.
+	Rotate        *Rotation `protobuf:"bytes,10,opt,name=rotate,proto3" json:"rotate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -69,13 +90,155 @@ func (x *AccessLog) GetOutput() string {
 	return ""
 }
 
+func (x *AccessLog) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+func (x *AccessLog) GetFields() []string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *AccessLog) GetRequestHeaders() []string {
+	if x != nil {
+		return x.RequestHeaders
+	}
+	return nil
+}
+
+func (x *AccessLog) GetResponseHeaders() []string {
+	if x != nil {
+		return x.ResponseHeaders
+	}
+	return nil
+}
+
+func (x *AccessLog) GetClaims() []string {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+func (x *AccessLog) GetDeny() []string {
+	if x != nil {
+		return x.Deny
+	}
+	return nil
+}
+
+func (x *AccessLog) GetSample() float64 {
+	if x != nil && x.Sample != nil {
+		return *x.Sample
+	}
+	return 0
+}
+
+func (x *AccessLog) GetSlow() *durationpb.Duration {
+	if x != nil {
+		return x.Slow
+	}
+	return nil
+}
+
+func (x *AccessLog) GetRotate() *Rotation {
+	if x != nil {
+		return x.Rotate
+	}
+	return nil
+}
+
+// Rotation says when a log file is set aside under its name with the time, and how many of those are kept.
+type Rotation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes after which it is.
+	MaxBytes int64 `protobuf:"varint,1,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// Time after which it is.
+	MaxAge *durationpb.Duration `protobuf:"bytes,2,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	// How many that were set aside are kept. Default 7.
+	Keep          int32 `protobuf:"varint,3,opt,name=keep,proto3" json:"keep,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rotation) Reset() {
+	*x = Rotation{}
+	mi := &file_causeway_plugin_accesslog_v1_accesslog_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rotation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rotation) ProtoMessage() {}
+
+func (x *Rotation) ProtoReflect() protoreflect.Message {
+	mi := &file_causeway_plugin_accesslog_v1_accesslog_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rotation.ProtoReflect.Descriptor instead.
+func (*Rotation) Descriptor() ([]byte, []int) {
+	return file_causeway_plugin_accesslog_v1_accesslog_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Rotation) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *Rotation) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+func (x *Rotation) GetKeep() int32 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
+}
+
 var File_causeway_plugin_accesslog_v1_accesslog_proto protoreflect.FileDescriptor
 
 const file_causeway_plugin_accesslog_v1_accesslog_proto_rawDesc = "" +
 	"\n" +
-	",causeway/plugin/accesslog/v1/accesslog.proto\x12\x1ccauseway.plugin.accesslog.v1\"#\n" +
+	",causeway/plugin/accesslog/v1/accesslog.proto\x12\x1ccauseway.plugin.accesslog.v1\x1a\x1egoogle/protobuf/duration.proto\"\xea\x02\n" +
 	"\tAccessLog\x12\x16\n" +
-	"\x06output\x18\x01 \x01(\tR\x06outputBVZTgithub.com/causeway-gateway/causeway/protos/causeway/plugin/accesslog/v1;accesslogv1b\x06proto3"
+	"\x06output\x18\x01 \x01(\tR\x06output\x12\x16\n" +
+	"\x06format\x18\x02 \x01(\tR\x06format\x12\x16\n" +
+	"\x06fields\x18\x03 \x03(\tR\x06fields\x12'\n" +
+	"\x0frequest_headers\x18\x04 \x03(\tR\x0erequestHeaders\x12)\n" +
+	"\x10response_headers\x18\x05 \x03(\tR\x0fresponseHeaders\x12\x16\n" +
+	"\x06claims\x18\x06 \x03(\tR\x06claims\x12\x12\n" +
+	"\x04deny\x18\a \x03(\tR\x04deny\x12\x1b\n" +
+	"\x06sample\x18\b \x01(\x01H\x00R\x06sample\x88\x01\x01\x12-\n" +
+	"\x04slow\x18\t \x01(\v2\x19.google.protobuf.DurationR\x04slow\x12>\n" +
+	"\x06rotate\x18\n" +
+	" \x01(\v2&.causeway.plugin.accesslog.v1.RotationR\x06rotateB\t\n" +
+	"\a_sample\"o\n" +
+	"\bRotation\x12\x1b\n" +
+	"\tmax_bytes\x18\x01 \x01(\x03R\bmaxBytes\x122\n" +
+	"\amax_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x12\x12\n" +
+	"\x04keep\x18\x03 \x01(\x05R\x04keepBVZTgithub.com/causeway-gateway/causeway/protos/causeway/plugin/accesslog/v1;accesslogv1b\x06proto3"
 
 var (
 	file_causeway_plugin_accesslog_v1_accesslog_proto_rawDescOnce sync.Once
@@ -89,16 +252,21 @@ func file_causeway_plugin_accesslog_v1_accesslog_proto_rawDescGZIP() []byte {
 	return file_causeway_plugin_accesslog_v1_accesslog_proto_rawDescData
 }
 
-var file_causeway_plugin_accesslog_v1_accesslog_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_causeway_plugin_accesslog_v1_accesslog_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_causeway_plugin_accesslog_v1_accesslog_proto_goTypes = []any{
-	(*AccessLog)(nil), // 0: causeway.plugin.accesslog.v1.AccessLog
+	(*AccessLog)(nil),           // 0: causeway.plugin.accesslog.v1.AccessLog
+	(*Rotation)(nil),            // 1: causeway.plugin.accesslog.v1.Rotation
+	(*durationpb.Duration)(nil), // 2: google.protobuf.Duration
 }
 var file_causeway_plugin_accesslog_v1_accesslog_proto_depIdxs = []int32{
-	0, // [0:0] is the sub-list for method output_type
-	0, // [0:0] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	2, // 0: causeway.plugin.accesslog.v1.AccessLog.slow:type_name -> google.protobuf.Duration
+	1, // 1: causeway.plugin.accesslog.v1.AccessLog.rotate:type_name -> causeway.plugin.accesslog.v1.Rotation
+	2, // 2: causeway.plugin.accesslog.v1.Rotation.max_age:type_name -> google.protobuf.Duration
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_causeway_plugin_accesslog_v1_accesslog_proto_init() }
@@ -106,13 +274,14 @@ func file_causeway_plugin_accesslog_v1_accesslog_proto_init() {
 	if File_causeway_plugin_accesslog_v1_accesslog_proto != nil {
 		return
 	}
+	file_causeway_plugin_accesslog_v1_accesslog_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_causeway_plugin_accesslog_v1_accesslog_proto_rawDesc), len(file_causeway_plugin_accesslog_v1_accesslog_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
