@@ -51,6 +51,8 @@ var imports = []row{
 
 	{"rpcadapters/rpc", []string{"transcode/schema"}},
 	{"rpcadapters/wire", []string{"rpcadapters/rpc"}},
+	{"rpcadapters/wire/socket", nil},
+	{"rpcadapters/wire/{http1,http2}", []string{"rpcadapters/wire", "rpcadapters/wire/socket", "rpcadapters/rpc"}},
 	{"rpcadapters/wire/*", []string{"rpcadapters/wire", "rpcadapters/rpc"}},
 	{"rpcadapters", []string{"rpcadapters/{rpc,wire}", "transcode/{schema,httprule,jsonwire}"}},
 	{"rpcadapters/envelope", []string{"rpcadapters/{rpc,wire}", "transcode/schema"}},
@@ -114,7 +116,7 @@ var homes = []struct {
 	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry,fetch}", "rpcadapters/wire/websocket", "rpcadapters/adaptertest", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
 	{"net/http/...", []string{"cmd/...", "proxy/{admin,telemetry}"}},
 	{"github.com/coder/websocket/...", []string{"cmd/...", "rpcadapters/wire/websocket"}},
-	{"unsafe", []string{"transcode/jsonwire", "protos/..."}},
+	{"unsafe", []string{"transcode/jsonwire", "rpcadapters/wire/socket", "protos/..."}},
 	{"log", nil}, // log/slog, handed in
 	{"testing/...", []string{"registry/registrytest", "rpcadapters/adaptertest", "proxy/plugin/plugintest"}},
 	{"github.com/google/go-cmp/...", []string{"registry/registrytest", "rpcadapters/adaptertest"}},

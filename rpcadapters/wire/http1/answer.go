@@ -125,7 +125,14 @@ func appendField(b []byte, key, value string) []byte {
 // write sends b. The sweeper sees how long it takes.
 func (c *conn) write(b []byte) error {
 	c.writes.Add(1)
-	_, err := c.nc.Write(b)
+	var n int
+	var err error
+	if c.once != nil {
+		n, err = c.once.Write(b)
+	}
+	if err == nil && n < len(b) {
+		_, err = c.nc.Write(b[n:])
+	}
 	c.writes.Add(1)
 	if err != nil {
 		c.wbroken = true

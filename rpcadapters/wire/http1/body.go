@@ -106,7 +106,7 @@ func (c *conn) receive(p []byte) (int, error) {
 		return 0, errWait
 	}
 	if c.draining {
-		return c.nc.Read(p)
+		return c.in.Read(p)
 	}
 	if err := c.cx.Err(); err != nil {
 		return 0, err

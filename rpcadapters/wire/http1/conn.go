@@ -13,6 +13,7 @@ import (
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/socket"
 )
 
 // conn is one connection. Serve's goroutine owns everything but what is said to be the sweeper's, the writer's or atomic.
@@ -21,7 +22,9 @@ import (
 type conn struct {
 	p      *Protocol
 	nc     net.Conn
-	raw    net.Conn // below TLS, or nc itself: what deadlines and the end of the connection are for
+	raw    net.Conn       // below TLS, or nc itself: what deadlines and the end of the connection are for
+	in     io.Reader      // reads from nc
+	once   *socket.Writer // writes to nc what can be written at once; nil where nothing can
 	h      wire.Handler
 	peer   netip.AddrPort
 	scheme string
@@ -315,7 +318,7 @@ var errFull = errors.New("the read buffer is full")
 // a word that was meant for an earlier one is overheard.
 func (c *conn) read(p []byte) (int, error) {
 	for {
-		n, err := c.nc.Read(p)
+		n, err := c.in.Read(p)
 		switch {
 		case n > 0:
 			return n, nil

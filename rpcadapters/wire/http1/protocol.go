@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/socket"
 )
 
 // Limits of what a connection may do. The zero value of a field means the default that stands beside it: every limit is on.
@@ -90,7 +91,7 @@ func New(limits Limits, refused Refused) *Protocol {
 
 // NewConn serves c for h. It implements wire.Protocol.
 func (p *Protocol) NewConn(c net.Conn, read []byte, state *tls.ConnectionState, h wire.Handler) wire.Conn {
-	n := &conn{p: p, nc: c, raw: c, h: h, scheme: "http"}
+	n := &conn{p: p, nc: c, raw: c, in: socket.NewReader(c), once: socket.NewWriter(c), h: h, scheme: "http"}
 	if state != nil {
 		n.scheme = "https"
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net"
 	"time"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/socket"
 )
 
 // clientConn is one connection to an upstream. One goroutine reads it; everybody else goes through the lock of its writer.
@@ -49,7 +51,7 @@ type clientConn struct {
 
 func newClientConn(cl *Client, nc, secure net.Conn) *clientConn {
 	c := &clientConn{
-		cl: cl, nc: nc, r: newFrameReader(secure, nil), dec: newHeaderDecoder(),
+		cl: cl, nc: nc, r: newFrameReader(socket.NewReader(secure), nil), dec: newHeaderDecoder(),
 		peer: defaultSettings(), send: defaultWindow, recv: newRecvWindow(connWindow),
 		awayID: maxStreamID, soft: softStart,
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/socket"
 )
 
 // serverConn is one connection of a client. The goroutine of Serve reads; calls run on the server's workers; whoever has
@@ -75,7 +76,7 @@ func (c *serverConn) readAll() error {
 	if err != nil {
 		return err
 	}
-	c.fr = newFrameReader(c.conn, rest)
+	c.fr = newFrameReader(socket.NewReader(c.conn), rest)
 	c.reader.Store(c.fr)
 	c.dec = newRequestDecoder(c.server.limits.Headers + 5)
 	c.now = time.Now()

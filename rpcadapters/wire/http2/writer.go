@@ -6,8 +6,9 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/socket"
 )
 
 // writer combines what many goroutines send on one connection into few writes. Its lock is the connection's lock: who
@@ -20,8 +21,8 @@ import (
 type writer struct {
 	mu       sync.Mutex
 	conn     net.Conn
-	raw      *rawWriter // nil where the connection has no way to be written to without waiting
-	batch    []byte     // appended to under mu
+	raw      *socket.Writer // nil where the connection has no way to be written to without waiting
+	batch    []byte         // appended to under mu
 	spare    []byte
 	taken    int64 // bytes taken out of the batch so far, to be written
 	flushing bool  // somebody writes
@@ -49,7 +50,7 @@ type writer struct {
 
 func (w *writer) init(c net.Conn, onRoom func(), onError func(error)) {
 	w.conn, w.onRoom, w.onError = c, onRoom, onError
-	w.raw = newRawWriter(c)
+	w.raw = socket.NewWriter(c)
 }
 
 // position is how many bytes were appended so far. With mu held.
@@ -154,7 +155,7 @@ func (w *writer) flush(yield bool) {
 // write writes what is taken at once, or all of it where that cannot be.
 func (w *writer) write(p []byte) (int, error) {
 	if w.raw != nil {
-		return w.raw.write(p)
+		return w.raw.Write(p)
 	}
 	return w.conn.Write(p)
 }
@@ -258,59 +259,4 @@ func (w *writer) fail(err error) {
 	if first {
 		w.onError(err)
 	}
-}
-
-// rawWriter writes to a socket what the kernel takes at once.
-type rawWriter struct {
-	rc  syscall.RawConn
-	try func(fd uintptr) bool // made once: a closure per write would be an allocation
-	p   []byte
-	n   int
-	err error
-}
-
-func newRawWriter(c net.Conn) *rawWriter {
-	switch c.(type) {
-	case *net.TCPConn, *net.UnixConn:
-	default:
-		return nil
-	}
-	sc, ok := c.(syscall.Conn)
-	if !ok || !rawWrites {
-		return nil
-	}
-	rc, err := sc.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	r := &rawWriter{rc: rc}
-	r.try = r.attempt
-	return r
-}
-
-// write returns how much of p was taken; less than all of it is no error.
-func (r *rawWriter) write(p []byte) (int, error) {
-	r.p, r.n, r.err = p, 0, nil
-	err := r.rc.Write(r.try)
-	n := r.n
-	if err == nil {
-		err = r.err
-	}
-	r.p = nil
-	return n, err
-}
-
-func (r *rawWriter) attempt(fd uintptr) bool {
-	for r.n < len(r.p) {
-		n, again, err := rawWrite(fd, r.p[r.n:])
-		if err != nil {
-			r.err = err
-			break
-		}
-		if again {
-			break
-		}
-		r.n += n
-	}
-	return true
 }
