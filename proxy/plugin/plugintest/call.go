@@ -59,13 +59,13 @@ func Call(method, path string, header ...string) *rpc.Call {
 }
 
 // Refused fails the test unless err is a refusal of the gateway's own with this code, status and reason.
-func Refused(t testing.TB, err error, code codes.Code, status int, reason string) *rpc.Error {
+func Refused(t testing.TB, err error, code codes.Code, status int, reason string) rpc.Error {
 	t.Helper()
 	e, ok := errors.AsType[*rpc.Error](err)
 	if !ok || e.Code != code || e.Status != status || e.Reason != reason || e.Class != rpc.Framework || e.Executed || e.Message == "" {
 		t.Fatalf("want %v %d %s, found %+v (%v)", code, status, reason, e, err)
 	}
-	return e
+	return *e
 }
 
 // Allocs fails the test where a handler takes a call with more than most allocations.
