@@ -10,6 +10,9 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/plugin/accesslog"
 	"github.com/causeway-gateway/causeway/proxy/plugin/cors"
+	"github.com/causeway-gateway/causeway/proxy/plugin/limitconn"
+	"github.com/causeway-gateway/causeway/proxy/plugin/limitcount"
+	"github.com/causeway-gateway/causeway/proxy/plugin/limitreq"
 	"github.com/causeway-gateway/causeway/proxy/plugin/metrics"
 	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/registry/static"
@@ -48,6 +51,9 @@ func standard() (*proxy.Standard, error) {
 		Plugins: []plugin.Kind{
 			accesslog.Kind,
 			cors.Kind,
+			limitconn.Kind,
+			limitcount.Kind,
+			limitreq.Kind,
 			metrics.Kind,
 		},
 		Balancer: balancer.RoundRobin,

@@ -105,7 +105,7 @@ func (c *Call) Clone() *Call {
 	n.Header = slices.Clone(c.Header)
 	if c.HTTP != nil {
 		h := *c.HTTP
-		h.Header = slices.Clone(c.HTTP.Header)
+		h.Header, h.Answer = slices.Clone(c.HTTP.Header), nil
 		n.HTTP = &h
 	}
 	n.Body, n.Stream, n.Params, n.After = nil, nil, nil, nil
@@ -123,6 +123,9 @@ type HTTP struct {
 	Path   string
 	Query  string // without "?"
 	Header Metadata
+	// Answer are headers that plugins add to the answer, whatever it is and whichever face writes it, under their own names.
+	// They count once the answer's head goes out, so not on a WebSocket, whose answer is its handshake.
+	Answer Metadata
 }
 
 // Reply is what came back from the upstream. Plugins may change it while the chain unwinds.

@@ -36,7 +36,8 @@ type Exchange struct {
 	bytesIn  int64
 	bytesOut int64
 	status   int
-	dressed  rpc.Metadata // backing of the headers with those of Dresser
+	answer   rpc.Metadata // backing of HTTP.Answer
+	dressed  rpc.Metadata // backing of the headers with those and the Dresser's
 }
 
 // Dresser adds headers to answers. It may serve many exchanges at once.
@@ -87,9 +88,9 @@ type Handler interface {
 // Reset makes the exchange ready for a request that e carries. ctx is the exchange's own context, the one that the engine
 // calls the handler with; nil with an engine that has deadlines of its own.
 func (x *Exchange) Reset(e Engine, ctx *Context) {
-	segs, header := x.Segments[:0], x.HTTP.Header[:0]
-	*x = Exchange{engine: e, ctx: ctx, Segments: segs, ContentLength: -1, dressed: x.dressed[:0]}
-	x.HTTP.Header = header
+	segs, header, answer := x.Segments[:0], x.HTTP.Header[:0], x.answer[:0]
+	*x = Exchange{engine: e, ctx: ctx, Segments: segs, ContentLength: -1, dressed: x.dressed[:0], answer: answer}
+	x.HTTP.Header, x.HTTP.Answer = header, answer
 }
 
 // Engine is what carries the exchange, to ask it for an ability.
@@ -113,12 +114,16 @@ func (x *Exchange) Respond(status int, header rpc.Metadata, body []byte) error {
 	return x.engine.Respond(status, x.dress(header), body)
 }
 
-// dress is the headers of an answer with those of the Dresser.
+// dress is the headers of an answer with those of plugins: HTTP.Answer, and what the Dresser adds.
 func (x *Exchange) dress(header rpc.Metadata) rpc.Metadata {
-	if x.Dresser == nil {
+	if x.Dresser == nil && len(x.HTTP.Answer) == 0 {
 		return header
 	}
-	x.dressed = x.Dresser.AppendHeader(append(x.dressed[:0], header...), x)
+	x.answer = x.HTTP.Answer
+	x.dressed = append(append(x.dressed[:0], header...), x.HTTP.Answer...)
+	if x.Dresser != nil {
+		x.dressed = x.Dresser.AppendHeader(x.dressed, x)
+	}
 	return x.dressed
 }
 
