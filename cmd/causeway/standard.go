@@ -9,10 +9,12 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/fetch"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/plugin/accesslog"
+	"github.com/causeway-gateway/causeway/proxy/plugin/acl"
 	"github.com/causeway-gateway/causeway/proxy/plugin/cors"
 	"github.com/causeway-gateway/causeway/proxy/plugin/limitconn"
 	"github.com/causeway-gateway/causeway/proxy/plugin/limitcount"
 	"github.com/causeway-gateway/causeway/proxy/plugin/limitreq"
+	"github.com/causeway-gateway/causeway/proxy/plugin/keyauth"
 	"github.com/causeway-gateway/causeway/proxy/plugin/metrics"
 	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/registry/static"
@@ -50,10 +52,12 @@ func standard() (*proxy.Standard, error) {
 		},
 		Plugins: []plugin.Kind{
 			accesslog.Kind,
+			acl.Kind,
 			cors.Kind,
 			limitconn.Kind,
 			limitcount.Kind,
 			limitreq.Kind,
+			keyauth.Kind,
 			metrics.Kind,
 		},
 		Balancer: balancer.RoundRobin,

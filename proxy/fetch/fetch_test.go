@@ -206,13 +206,10 @@ func TestBounds(t *testing.T) {
 		case "/slow":
 			<-quit
 		case "/drip":
-			for r.Context().Err() == nil {
+			for tick := time.NewTicker(10 * time.Millisecond); r.Context().Err() == nil; {
 				_, _ = w.Write([]byte("x"))
 				w.(http.Flusher).Flush()
-				select {
-				case <-quit:
-				case <-time.After(10 * time.Millisecond):
-				}
+				<-tick.C
 			}
 		case "/head":
 			w.Header().Set("X-Long", strings.Repeat("x", 2*maxHeader))

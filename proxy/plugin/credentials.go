@@ -138,11 +138,12 @@ func unescape(s string) (string, bool) {
 			if i+2 >= len(s) {
 				return "", false
 			}
-			hi, lo := hexDigit(s[i+1]), hexDigit(s[i+2])
-			if hi < 0 || lo < 0 {
+			hi, ok1 := hexDigit(s[i+1])
+			lo, ok2 := hexDigit(s[i+2])
+			if !ok1 || !ok2 {
 				return "", false
 			}
-			b = append(b, byte(hi<<4|lo))
+			b = append(b, hi<<4|lo)
 			i += 2
 		default:
 			b = append(b, s[i])
@@ -151,14 +152,14 @@ func unescape(s string) (string, bool) {
 	return string(b), true
 }
 
-func hexDigit(c byte) int {
+func hexDigit(c byte) (byte, bool) {
 	switch {
 	case '0' <= c && c <= '9':
-		return int(c - '0')
+		return c - '0', true
 	case 'a' <= c|0x20 && c|0x20 <= 'f':
-		return int(c|0x20-'a') + 10
+		return c | 0x20 - 'a' + 10, true
 	}
-	return -1
+	return 0, false
 }
 
 // CookieShown is Shown for a cookie (RFC 6265 section 4.2).
@@ -223,3 +224,41 @@ func fold(c byte) byte {
 	}
 	return c
 }
+
+// Printable tells text that a header carries as it is: printable ASCII with no space around it.
+func Printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return s == "" || s[0] != ' ' && s[len(s)-1] != ' '
+}
+
+// CheckCarrier holds the name of a header that a plugin reads or sets, lower case, against what can be one: letters, digits, -
+// _ and ., and none that is the business of the connection, of a protocol, or of the gateway. It returns nil or the fault at
+// path.
+func CheckCarrier(path, name string) error {
+	for i := range len(name) {
+		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return Faultf(path, "use letters, digits, - _ and . only", "%q is not the name of a header", name)
+		}
+	}
+	for _, prefix := range reservedPrefixes {
+		if len(name) >= len(prefix) && SameHeader(name[:len(prefix)], prefix) {
+			return Faultf(path, "name another", "%q is for the gateway and its protocols alone", name)
+		}
+	}
+	if name == "" || slices.ContainsFunc(reserved, func(r string) bool { return SameHeader(name, r) }) {
+		return Faultf(path, "name another", "%q is for the connection alone", name)
+	}
+	return nil
+}
+
+var (
+	reservedPrefixes = []string{"grpc-", "connect-", "proxy-", "sec-", "x-consumer", "x-credential", "x-causeway", "x-forwarded-", "x-real-ip"}
+	reserved         = []string{
+		"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "expect", "http2-settings", "accept",
+		"accept-encoding", "content-type", "content-length", "content-encoding", "cookie", "forwarded", "origin", "x-request-id", "via", "priority",
+	}
+)

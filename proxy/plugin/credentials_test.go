@@ -80,8 +80,12 @@ func TestDiscard(t *testing.T) {
 		}
 	}
 	c := &rpc.Call{Header: rpc.Metadata{
-		{Key: "cookie", Value: "a=1; token=2; b=3"}, {Key: "x_user-ID", Value: "forged"}, {Key: "cookie", Value: "token=2"}, {Key: "x-user", Value: "1"},
-		{Key: "x-user-id", Value: "forged"}, {Key: "cookie", Value: "tokens=2"},
+		{Key: "cookie", Value: "a=1; token=2; b=3"},
+		{Key: "x_user-ID", Value: "forged"},
+		{Key: "cookie", Value: "token=2"},
+		{Key: "x-user", Value: "1"},
+		{Key: "x-user-id", Value: "forged"},
+		{Key: "cookie", Value: "tokens=2"},
 	}}
 	DiscardCookie(c, "token")
 	DiscardHeaders(c, []string{"x-user-id"})
