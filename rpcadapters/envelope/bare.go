@@ -38,6 +38,9 @@ func (b *Bare) Close() {
 	*b = Bare{}
 }
 
+// Bound implements rpc.Bounded.
+func (b *Bare) Bound(most int) { b.frames.bound(most) }
+
 // Raw returns the body as sent.
 func (b *Bare) Raw(context.Context) ([]byte, error) {
 	if !b.read {

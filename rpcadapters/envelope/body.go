@@ -28,6 +28,9 @@ func (b *Body) Close() {
 	*b = Body{}
 }
 
+// Bound implements rpc.Bounded.
+func (b *Body) Bound(most int) { b.frames.bound(most) }
+
 // Raw returns the message as sent, in its envelope.
 func (b *Body) Raw(context.Context) ([]byte, error) {
 	if !b.read {

@@ -60,6 +60,12 @@ func (s *Stream) Close() {
 	s.read = 0
 }
 
+// bound lowers the limit of messages that were not read yet.
+func (s *Stream) bound(most int) {
+	s.Limit = min(s.Limit, most)
+	s.reader.limit = min(s.reader.limit, most)
+}
+
 // Recv gives the next request in wire bytes, as rpc.Stream has it. The budget counts a message until the next is asked for.
 func (s *Stream) Recv(m *rpc.Message) error {
 	if s.fault != nil {

@@ -53,6 +53,7 @@ type call struct {
 	rpc.Call
 	x      *wire.Exchange
 	m      *rpcadapters.Matched
+	bound  int         // of the body, where a plugin lowers the route's; 0: none does
 	raw    *rpc.Buffer // the body as received
 	read   bool        // to its end
 	fault  error       // why it could not be
@@ -131,9 +132,19 @@ func (c *call) Raw(ctx context.Context) ([]byte, error) {
 	return c.raw.B, nil
 }
 
+// Bound implements rpc.Bounded.
+func (c *call) Bound(most int) {
+	if c.bound == 0 || most < c.bound {
+		c.bound = max(most, 1)
+	}
+}
+
 // receive reads the body into raw, once: what is left after a fault is not the body.
 func (c *call) receive(ctx context.Context) error {
 	limit := c.m.Options.MaxBody
+	if c.bound > 0 {
+		limit = min(limit, c.bound)
+	}
 	if c.x.ContentLength > int64(limit) {
 		return tooLarge(limit)
 	}

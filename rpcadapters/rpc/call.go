@@ -29,14 +29,14 @@ type Call struct {
 	ID       string // the request id, on every answer as X-Request-Id
 	Peer     netip.AddrPort
 	Client   netip.Addr // who calls as far as is proven: the peer, or whom a trusted proxy names; see Address
-	Consumer *Consumer // who calls, set by an authenticating plugin; nil: nobody known
-	Claims   Claims    // what a verified token says of its bearer, set by an authenticating plugin
-	Trace    Trace     // its place in a trace, set by a tracing plugin
-	HTTP     *HTTP     // nil in a call that came by a protocol not borne by HTTP
-	Params   Params    // what the HTTP rule captured of the path; nil where none matched
-	Header   Metadata // the caller's metadata, already filtered: hop-by-hop, framing and protocol headers never enter
-	Body     Body     // the request of a unary call
-	Stream   Stream   // streaming methods only
+	Consumer *Consumer  // who calls, set by an authenticating plugin; nil: nobody known
+	Claims   Claims     // what a verified token says of its bearer, set by an authenticating plugin
+	Trace    Trace      // its place in a trace, set by a tracing plugin
+	HTTP     *HTTP      // nil in a call that came by a protocol not borne by HTTP
+	Params   Params     // what the HTTP rule captured of the path; nil where none matched
+	Header   Metadata   // the caller's metadata, already filtered: hop-by-hop, framing and protocol headers never enter
+	Body     Body       // the request of a unary call
+	Stream   Stream     // streaming methods only
 	Reply    Reply
 	Times    Times
 	Node     string // address of the instance that answered, for logs; never shown to callers
@@ -150,6 +150,13 @@ type Body interface {
 	// Message returns the body as one message of type m in wire bytes; memoised for the last type asked. The message
 	// belongs to the body, which frees it at Done. The error is an *Error with the position of the fault.
 	Message(ctx context.Context, m *schema.Message) (*Message, error)
+}
+
+// Bounded is a Body that a plugin can bound below the route's own limit before it is read.
+type Bounded interface {
+	// Bound lowers how many bytes are received, as sent and once unpacked; it never raises it. That there are more is an error
+	// of Raw and Message.
+	Bound(most int)
 }
 
 // Stream is the caller's half of a streaming call. One goroutine may receive while another sends.
