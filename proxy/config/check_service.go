@@ -92,7 +92,11 @@ func (k *checker) upstream(path string, s *configv1.Service) {
 		}
 		k.fault(at, "name one of: "+list(adapters()), "unknown adapter %s%s", k.show(at, a), near)
 	}
-	if s.GetSchema() == "" {
+	if s.GetForPlugins() {
+		if s.GetSchema() != "" {
+			k.fault(path+".schema", "remove one of the two", "a schema, and `for_plugins`, which says that no route leads here")
+		}
+	} else if s.GetSchema() == "" {
 		fix := "name the schema that describes the service"
 		if all := k.visible(k.schemas.list(), k.schemas); len(all) > 0 {
 			fix += ": " + list(all)

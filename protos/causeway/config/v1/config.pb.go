@@ -1675,7 +1675,9 @@ type Service struct {
 	// Bytes of one answer. Default 4194304.
 	MaxMessage int64 `protobuf:"varint,8,opt,name=max_message,json=maxMessage,proto3" json:"max_message,omitempty"`
 	// Plugins that calls to it pass, after the global ones and before those of the route.
-	Plugins       []*Plugin `protobuf:"bytes,9,rep,name=plugins,proto3" json:"plugins,omitempty"`
+	Plugins []*Plugin `protobuf:"bytes,9,rep,name=plugins,proto3" json:"plugins,omitempty"`
+	// Only plugins call it (an authorisation server, the target of copies): it needs no schema, and serves no route.
+	ForPlugins    bool `protobuf:"varint,10,opt,name=for_plugins,json=forPlugins,proto3" json:"for_plugins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1771,6 +1773,13 @@ func (x *Service) GetPlugins() []*Plugin {
 		return x.Plugins
 	}
 	return nil
+}
+
+func (x *Service) GetForPlugins() bool {
+	if x != nil {
+		return x.ForPlugins
+	}
+	return false
 }
 
 // Endpoint is one instance of a service.
@@ -2796,7 +2805,7 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"max_fields\x18\x04 \x01(\x05R\tmaxFields\x12\x1f\n" +
 	"\vmax_nesting\x18\x05 \x01(\x05R\n" +
-	"maxNesting\"\xe9\x02\n" +
+	"maxNesting\"\x8a\x03\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\tendpoints\x18\x02 \x03(\v2\x1c.causeway.config.v1.EndpointR\tendpoints\x12\x18\n" +
@@ -2807,7 +2816,10 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\fdial_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\vdialTimeout\x12\x1f\n" +
 	"\vmax_message\x18\b \x01(\x03R\n" +
 	"maxMessage\x124\n" +
-	"\aplugins\x18\t \x03(\v2\x1a.causeway.config.v1.PluginR\aplugins\"$\n" +
+	"\aplugins\x18\t \x03(\v2\x1a.causeway.config.v1.PluginR\aplugins\x12\x1f\n" +
+	"\vfor_plugins\x18\n" +
+	" \x01(\bR\n" +
+	"forPlugins\"$\n" +
 	"\bEndpoint\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\"}\n" +
 	"\tClientTLS\x12\x17\n" +
