@@ -21,6 +21,7 @@ type Program struct {
 	text    string
 	run     cel.Program
 	answer  bool
+	who     bool // it asks for the consumer, or for claims
 	counted bool // its steps are counted, and its context asked
 }
 
@@ -89,7 +90,7 @@ func compile(text string, want *cel.Type) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Program{text: text, run: run, answer: asks(ast, "answer."), counted: counted}, nil
+	return &Program{text: text, run: run, answer: asks(ast, "answer."), who: asks(ast, "consumer.") || asks(ast, "claims"), counted: counted}, nil
 }
 
 // environment is the one that all expressions are compiled in.
