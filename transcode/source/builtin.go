@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
+	_ "github.com/causeway-gateway/causeway/protos/causeway/tars/v1" // as the others above
+
 	// The files that may be imported without being given.
 	_ "github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2/options"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
@@ -37,6 +39,7 @@ import (
 
 const (
 	protobufFolder  = "google/protobuf/"
+	tarsFolder      = "causeway/tars/"
 	httpFile        = "google/api/http.proto"
 	annotationsFile = "google/api/annotations.proto"
 	httpExtension   = "google.api.http"
@@ -79,7 +82,7 @@ var bundled = sync.OnceValue(func() *bundle {
 })
 
 func bundledPath(path string) bool {
-	for _, folder := range []string{protobufFolder, "google/api/", "google/rpc/", "google/type/", "protoc-gen-openapiv2/options/"} {
+	for _, folder := range []string{protobufFolder, "google/api/", "google/rpc/", "google/type/", "protoc-gen-openapiv2/options/", tarsFolder} {
 		if strings.HasPrefix(path, folder) {
 			return true
 		}

@@ -46,15 +46,22 @@ func Proto(ctx context.Context, paths, importRoots []string, l Limits) (set *Set
 		}
 	}()
 	p := &protoSource{
-		limits:   l.withDefaults(),
-		files:    map[string]*protoFile{},
-		shadows:  map[string]*protoFile{},
-		watched:  map[string]bool{},
-		explicit: len(importRoots) > 0,
+		tree:    newTree(".proto", importRoots, l),
+		files:   map[string]*protoFile{},
+		shadows: map[string]*protoFile{},
 	}
-	if err := p.find(ctx, paths, importRoots); err != nil {
+	found, err := p.find(ctx, paths, importRoots)
+	if err != nil {
 		return nil, err
 	}
+	for _, path := range found {
+		name, err := p.importName(path)
+		if err != nil {
+			return nil, err
+		}
+		p.todo = append(p.todo, name)
+	}
+	slices.Sort(p.todo)
 	if err := p.load(ctx); err != nil {
 		return nil, err
 	}
@@ -72,24 +79,18 @@ func Proto(ctx context.Context, paths, importRoots []string, l Limits) (set *Set
 	if err != nil {
 		return nil, err
 	}
-	for w := range p.watched {
-		set.Watch = append(set.Watch, w)
-	}
-	slices.Sort(set.Watch)
+	set.Watch = slices.Sorted(maps.Keys(p.watched))
 	return set, nil
 }
 
 // protoSource is one compilation.
 type protoSource struct {
-	limits   Limits
-	roots    []string
-	folders  []string // every folder that was walked
-	explicit bool     // import roots were given
-	todo     []string // names to load
-	bytes    int64
-	files    map[string]*protoFile
-	shadows  map[string]*protoFile // files at protected paths, compiled apart and only to be compared
-	watched  map[string]bool
+	tree
+
+	todo    []string // names to load
+	bytes   int64
+	files   map[string]*protoFile
+	shadows map[string]*protoFile // files at protected paths, compiled apart and only to be compared
 
 	mu     sync.Mutex // protocompile reports from its goroutines, one at a time, but does not say so of its reporter
 	errors []sourceError
@@ -272,7 +273,7 @@ func (p *protoSource) spread() {
 }
 
 // locate is the file on disk with an import name, or "".
-func (p *protoSource) locate(name string) string {
+func (p *tree) locate(name string) string {
 	if fileNameFault(name) != nil {
 		return ""
 	}
@@ -287,7 +288,7 @@ func (p *protoSource) locate(name string) string {
 
 // rootHint looks for an import above the roots and in the folders below them: a wrong import root is the usual reason
 // why an import is not found.
-func (p *protoSource) rootHint(dep string) string {
+func (p *tree) rootHint(dep string) string {
 	if fileNameFault(dep) != nil {
 		return "; imports are relative to an import root, without . and .."
 	}

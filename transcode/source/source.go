@@ -1,6 +1,6 @@
-// Package source says where descriptors come from: descriptor sets, .proto files, a live server's reflection, and the
-// versions that were pushed and are kept on disk. Whatever the source, what comes out has passed the same checks and is
-// closed in itself.
+// Package source says where descriptors come from: descriptor sets, .proto files, .tars files, a live server's reflection,
+// and the versions that were pushed and are kept on disk. Whatever the source, what comes out has passed the same checks
+// and is closed in itself.
 package source
 
 import (
@@ -61,6 +61,8 @@ type Set struct {
 	Digest string
 	// Watch are the files and folders the set was read from, for a file watcher. Empty for reflection and for bytes.
 	Watch []string
+	// Warnings are about what is legal and may not be what was meant, one a line, for a log.
+	Warnings []string
 
 	schema *schema.Schema
 }

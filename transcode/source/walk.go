@@ -2,7 +2,6 @@ package source
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,30 +12,43 @@ import (
 // maxFolderDepth bounds how deep folders are read below the one that was given.
 const maxFolderDepth = 64
 
-// find settles the import roots and the names of the files to compile.
-func (p *protoSource) find(ctx context.Context, paths, importRoots []string) error {
+// tree finds source files on disk.
+type tree struct {
+	ext      string // ".proto"
+	limits   Limits
+	roots    []string
+	folders  []string // every folder that was walked
+	explicit bool     // import roots were given
+	watched  map[string]bool
+}
+
+func newTree(ext string, importRoots []string, l Limits) tree {
+	return tree{ext: ext, limits: l.withDefaults(), explicit: len(importRoots) > 0, watched: map[string]bool{}}
+}
+
+// find settles the import roots and gives the files to compile.
+func (p *tree) find(ctx context.Context, paths, importRoots []string) (found []string, err error) {
 	if len(paths) == 0 {
-		return errors.New("no .proto files or folders are given")
+		return nil, fmt.Errorf("no %s files or folders are given", p.ext)
 	}
 	for _, root := range importRoots {
 		info, err := os.Stat(root)
 		if err != nil {
-			return fmt.Errorf("import root: %w", err)
+			return nil, fmt.Errorf("import root: %w", err)
 		}
 		if !info.IsDir() {
-			return fmt.Errorf("import root %s is not a folder", root)
+			return nil, fmt.Errorf("import root %s is not a folder", root)
 		}
 		p.addRoot(root)
 	}
-	var found []string
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !info.IsDir() {
-			if !strings.HasSuffix(path, ".proto") {
-				return fmt.Errorf("%s: its name does not end in .proto; give a descriptor set as such", path)
+			if !strings.HasSuffix(path, p.ext) {
+				return nil, fmt.Errorf("%s: its name does not end in %s%s", path, p.ext, p.elsewhere(path))
 			}
 			if !p.explicit {
 				p.addRoot(filepath.Dir(path))
@@ -50,32 +62,35 @@ func (p *protoSource) find(ctx context.Context, paths, importRoots []string) err
 		}
 		before := len(found)
 		if found, err = p.walk(ctx, filepath.Clean(path), 0, map[string]bool{}, found); err != nil {
-			return err
+			return nil, err
 		}
 		if len(found) == before {
-			return fmt.Errorf("%s: no .proto file is in this folder or below", path)
+			return nil, fmt.Errorf("%s: no %s file is in this folder or below", path, p.ext)
 		}
 	}
-	for _, path := range found {
-		name, err := p.importName(path)
-		if err != nil {
-			return err
-		}
-		p.todo = append(p.todo, name)
-	}
-	slices.Sort(p.todo)
-	return nil
+	return found, nil
 }
 
-func (p *protoSource) addRoot(root string) {
+// elsewhere says where a file that is none of these belongs.
+func (p *tree) elsewhere(path string) string {
+	switch ext := filepath.Ext(path); {
+	case ext == ".proto" || ext == ".tars":
+		return "; give it as source of kind " + ext[1:]
+	case p.ext == ".proto":
+		return "; give a descriptor set as such"
+	}
+	return ""
+}
+
+func (p *tree) addRoot(root string) {
 	if root = filepath.Clean(root); !slices.Contains(p.roots, root) {
 		p.roots = append(p.roots, root)
 	}
 }
 
-// walk adds the .proto files of dir and below. Symbolic links are followed, but no folder twice; names that begin with a
+// walk adds the source files of dir and below. Symbolic links are followed, but no folder twice; names that begin with a
 // dot are passed over, among them the folders that a mounted ConfigMap swaps its files in.
-func (p *protoSource) walk(ctx context.Context, dir string, depth int, seen map[string]bool, found []string) ([]string, error) {
+func (p *tree) walk(ctx context.Context, dir string, depth int, seen map[string]bool, found []string) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -114,9 +129,9 @@ func (p *protoSource) walk(ctx context.Context, dir string, depth int, seen map[
 			if found, err = p.walk(ctx, path, depth+1, seen, found); err != nil {
 				return nil, err
 			}
-		case mode.IsRegular() && strings.HasSuffix(path, ".proto"):
+		case mode.IsRegular() && strings.HasSuffix(path, p.ext):
 			if found = append(found, path); len(found) > p.limits.MaxFiles {
-				return nil, fmt.Errorf("more than %d .proto files, the limit", p.limits.MaxFiles)
+				return nil, fmt.Errorf("more than %d %s files, the limit", p.limits.MaxFiles, p.ext)
 			}
 		}
 	}
@@ -124,7 +139,7 @@ func (p *protoSource) walk(ctx context.Context, dir string, depth int, seen map[
 }
 
 // importName is the name that other files import a file by: its path below the first import root that holds it.
-func (p *protoSource) importName(path string) (string, error) {
+func (p *tree) importName(path string) (string, error) {
 	for _, root := range p.roots {
 		rel, err := relative(root, path)
 		if err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
@@ -151,4 +166,4 @@ func relative(root, path string) (string, error) {
 }
 
 // inFolder says that a file stands directly in a folder that is watched anyway.
-func (p *protoSource) inFolder(disk string) bool { return p.watched[filepath.Dir(disk)] }
+func (p *tree) inFolder(disk string) bool { return p.watched[filepath.Dir(disk)] }

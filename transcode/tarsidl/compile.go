@@ -3,6 +3,7 @@ package tarsidl
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -239,7 +240,7 @@ func (c *compiler) enumerators(e *enum) {
 			c.faults.add(e.module.file, v.at, "the value of %s would be %d, which does not fit 32 bits", v.name, next)
 			continue
 		}
-		v.number = int32(next) //nolint:gosec // checked above
+		v.number = int32(next)
 		next++
 		known[v.name] = v
 		names = append(names, v.name)
@@ -355,7 +356,7 @@ func (c *compiler) def(s *structure, m *member) {
 				c.faults.add(f, l.at, "wanted a value of enum %s::%s, found %s", t.enum.module.name, t.enum.name, l)
 				return
 			}
-			m.def = &literal{at: l.at, kind: number, text: fmt.Sprint(max(int64(v.number), -int64(v.number))), negative: v.number < 0}
+			m.def = &literal{at: l.at, kind: number, text: strconv.FormatInt(max(int64(v.number), -int64(v.number)), 10), negative: v.number < 0}
 			return
 		}
 	}

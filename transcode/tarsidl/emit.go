@@ -18,6 +18,7 @@ const optionsFile = "causeway/tars/v1/tars.proto"
 
 // Field numbers of descriptor.proto, as paths of source info have them.
 const (
+	filePackage   = 2
 	fileMessages  = 4
 	fileEnums     = 5
 	fileServices  = 6
@@ -116,14 +117,53 @@ func (e *emitter) symbols(s *scope) {
 		if !ok {
 			continue
 		}
+		// Protobuf does not take values of one enum, unless they are equal, whose names differ only by case, underscores or
+		// the enum's name before them.
+		bare := map[string]int32{}
 		for _, v := range en.values {
-			if !n.exact[v.name] {
-				n.claim(v.name)
-				continue
+			number, ok := bare[bareName(en.name, v.name)]
+			clash := ok && number != v.number
+			bare[bareName(en.name, v.name)] = v.number
+			name := v.name
+			if clash {
+				name += "_" + strings.ReplaceAll(strconv.Itoa(int(v.number)), "-", "NEG")
+				bare[bareName(en.name, name)] = v.number
 			}
-			e.values[v] = n.take(en.name+"_"+v.name, en.module.name+"_"+en.name+"_"+v.name)
+			switch {
+			case n.exact[name]:
+				e.values[v] = n.take(en.name+"_"+name, en.module.name+"_"+en.name+"_"+name)
+			case clash:
+				e.values[v] = n.take(name)
+			default:
+				n.claim(name)
+			}
 		}
 	}
+}
+
+// bareName is the name of a value as protobuf compares it: without the enum's name before it, in CamelCase.
+func bareName(enum, value string) string {
+	s, prefix := value, strings.ToLower(strings.ReplaceAll(enum, "_", ""))
+	for len(s) > 0 && len(prefix) > 0 {
+		if s[0] == '_' {
+			s = s[1:]
+			continue
+		}
+		if strings.ToLower(s[:1]) != prefix[:1] {
+			break
+		}
+		s, prefix = s[1:], prefix[1:]
+	}
+	if s = strings.TrimLeft(s, "_"); len(prefix) > 0 || s == "" {
+		s = value
+	}
+	var b strings.Builder
+	for part := range strings.SplitSeq(s, "_") {
+		if part != "" {
+			b.WriteString(strings.ToUpper(part[:1]) + strings.ToLower(part[1:]))
+		}
+	}
+	return b.String()
 }
 
 func (e *emitter) pkg(module string) string {
@@ -161,6 +201,9 @@ func (e *emitter) file(g *group) *descriptorpb.FileDescriptorProto {
 		imports: map[string]bool{},
 		symbols: e.names[g.scope],
 	}
+	if len(g.decl) > 0 {
+		b.note(&moduleOf(g.decl[0]).ident, filePackage)
+	}
 	for _, d := range g.decl {
 		switch d := d.(type) {
 		case *enum:
@@ -179,8 +222,11 @@ func (e *emitter) file(g *group) *descriptorpb.FileDescriptorProto {
 	return b.fd
 }
 
-// note keeps the comments of what stands at a path.
+// note keeps the comments of what stands at a path, if there are any.
 func (b *fileBuilder) note(id *ident, path ...int32) {
+	if id.doc == "" && id.trail == "" {
+		return
+	}
 	line, column := int32(max(id.at.line-1, 0)), int32(max(id.at.column-1, 0))                                          //nolint:gosec // files are smaller than that
 	loc := &descriptorpb.SourceCodeInfo_Location{Path: path, Span: []int32{line, column, column + int32(len(id.name))}} //nolint:gosec // as above
 	if id.doc != "" {
@@ -206,7 +252,7 @@ func (b *fileBuilder) enum(e *enum) {
 		values = slices.Insert(slices.Delete(values, zero, zero+1), 0, v)
 	}
 	if zero < 0 {
-		name := b.symbols.take(e.name+"_UNSPECIFIED", e.name+"_ZERO_UNSPECIFIED")
+		name := b.symbols.take(b.zeroName(e), e.name+"_ZERO_UNSPECIFIED")
 		ed.Value = append(ed.Value, &descriptorpb.EnumValueDescriptorProto{
 			Name: proto.String(name), Number: proto.Int32(0), Options: enumeratorOptions(&tarsv1.Enumerator{Synthetic: true}),
 		})
@@ -228,6 +274,23 @@ func (b *fileBuilder) enum(e *enum) {
 		ed.Value = append(ed.Value, vd)
 	}
 	b.fd.EnumType = append(b.fd.EnumType, ed)
+}
+
+// zeroName is a name for the zero of an enum that has none.
+func (b *fileBuilder) zeroName(e *enum) string {
+	taken := map[string]bool{}
+	for _, v := range e.values {
+		name := v.name
+		if other, ok := b.values[v]; ok {
+			name = other
+		}
+		taken[bareName(e.name, name)] = true
+	}
+	name := "UNSPECIFIED"
+	for taken[bareName(e.name, name)] {
+		name = "ZERO_" + name
+	}
+	return e.name + "_" + name
 }
 
 func enumeratorOptions(e *tarsv1.Enumerator) *descriptorpb.EnumValueOptions {

@@ -143,7 +143,7 @@ func TestCases(t *testing.T) {
 				in = append(in, tarsidl.File{Name: a, Path: a, Text: files[a]})
 			}
 			res, err := tarsidl.Compile(in, files, tarsidl.Options{Package: pkg})
-			got := ""
+			var got string
 			if err != nil {
 				got = err.Error() + "\n"
 			} else {

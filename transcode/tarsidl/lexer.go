@@ -155,7 +155,11 @@ func commentText(body []byte) string {
 			b.WriteString(" " + line + "\n")
 		}
 	}
-	return strings.ReplaceAll(b.String(), "*/", "* /")
+	text := strings.TrimRight(strings.ReplaceAll(b.String(), "*/", "* /"), " \n")
+	if text != "" {
+		text += "\n"
+	}
+	return text
 }
 
 func letter(c byte) bool {
@@ -264,7 +268,7 @@ func (l *lexer) escape(b *strings.Builder) {
 			v = v<<3 | int(l.in[l.pos]-'0')
 			l.pos++
 		}
-		b.WriteByte(byte(v)) //nolint:gosec // three octal digits: C keeps the low byte too
+		b.WriteByte(byte(v)) // of three octal digits C keeps the low byte too
 	default:
 		b.WriteByte('\\')
 	}

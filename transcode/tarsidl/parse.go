@@ -293,12 +293,14 @@ func (p *parser) enum(m *module, doc string) bool {
 				return false
 			}
 		}
+		v.trail = p.trail
 		if p.sign(",") {
-			p.advance()
-			v.trail = p.trail
+			if p.advance(); p.trail != "" {
+				v.trail = p.trail
+			}
 			continue
 		}
-		if v.trail = p.trail; !p.sign("}") {
+		if !p.sign("}") {
 			return p.wrong(`"," or "}" after a value`)
 		}
 	}

@@ -282,7 +282,7 @@ func (c *Compiler) field(fd *schema.Field, o *tarsv1.Member) (*field, error) {
 		return nil, fmt.Errorf("is in a oneof, which TARS does not have")
 	}
 	f := &field{
-		name: fd.Name, tag: uint8(o.GetTag()), require: o.GetRequire(), wireTag: fd.Tag, wire: fd.Wire,
+		name: fd.JSONName, tag: uint8(o.GetTag()), require: o.GetRequire(), wireTag: fd.Tag, wire: fd.Wire,
 		packedTag: fd.PackedTag, packed: fd.Packed, presence: fd.Presence,
 	}
 	switch {
