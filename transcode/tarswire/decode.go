@@ -457,6 +457,9 @@ func (d *decoder) bytes(f *field, t Type) bool {
 		if !d.count(n) {
 			return false
 		}
+		if n == 0 && f.shape == single {
+			return true
+		}
 		d.out = appendVarint(d.out, f.wireTag)
 		d.out = appendVarint(d.out, uint64(n))
 		for i := range n {
@@ -486,6 +489,9 @@ func (d *decoder) bytes(f *field, t Type) bool {
 		return d.wrongLength("bytes")
 	}
 	d.pos = end
+	if start == end && f.shape == single {
+		return true // what protobuf does not tell from nothing
+	}
 	d.out = appendVarint(d.out, f.wireTag)
 	d.out = appendVarint(d.out, uint64(end-start))
 	d.out = append(d.out, d.in[start:end]...)

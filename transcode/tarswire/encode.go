@@ -154,10 +154,11 @@ func (e *encoder) members(m *Message, lo, hi int) bool {
 			j++
 		}
 		e.steps += 1 + j - i
-		if i == j {
+		if i == j || e.unset(f, j-1) {
 			if !e.absent(m, f, f.tag) {
 				return e.inField(f)
 			}
+			i = j
 			continue
 		}
 		if !e.value(f, f.tag, i, j) {
@@ -167,6 +168,20 @@ func (e *encoder) members(m *Message, lo, hi int) bool {
 	}
 	e.occs = e.occs[:base]
 	return true
+}
+
+// unset says that a field without presence has its zero in occs[i], which is as if it were not there.
+func (e *encoder) unset(f *field, i int) bool {
+	if f.presence || f.shape != single || f.message != nil {
+		return false
+	}
+	o := e.occs[i]
+	if o.typ() == protowire.BytesType {
+		start, end := e.span(o)
+		return start == end
+	}
+	v, _ := number(e.in, int(o.pos), len(e.in), o.typ())
+	return v == 0
 }
 
 // absent writes what stands for a field that is not there: nothing when it is optional.

@@ -449,11 +449,11 @@ func refValue(tag int, fd protoreflect.FieldDescriptor, o *tarsv1.Member, v prot
 		})
 		out := append(refHead(tag, 8), refInt(0, int64(len(entries)))...)
 		for _, e := range entries {
-			k, err := refElement(0, fd.MapKey(), o.GetKey(), e.key.Value(), zeros)
+			k, err := refElement(0, o.GetKey(), e.key.Value(), zeros)
 			if err != nil {
 				return nil, err
 			}
-			val, err := refElement(1, fd.MapValue(), o.GetType(), e.val, zeros)
+			val, err := refElement(1, o.GetType(), e.val, zeros)
 			if err != nil {
 				return nil, err
 			}
@@ -472,7 +472,7 @@ func refValue(tag int, fd protoreflect.FieldDescriptor, o *tarsv1.Member, v prot
 			if e := v.List().Get(i); typ == 8 {
 				b, err = refEncode(e.Message(), zeros)
 			} else {
-				b, err = refElement(0, fd, o.GetType(), e, zeros)
+				b, err = refElement(0, o.GetType(), e, zeros)
 			}
 			if err != nil {
 				return nil, err
@@ -481,10 +481,10 @@ func refValue(tag int, fd protoreflect.FieldDescriptor, o *tarsv1.Member, v prot
 		}
 		return out, nil
 	}
-	return refElement(tag, fd, o.GetType(), v, zeros)
+	return refElement(tag, o.GetType(), v, zeros)
 }
 
-func refElement(tag int, fd protoreflect.FieldDescriptor, t tarsv1.Type, v protoreflect.Value, zeros bool) ([]byte, error) {
+func refElement(tag int, t tarsv1.Type, v protoreflect.Value, zeros bool) ([]byte, error) {
 	switch t {
 	case tarsv1.Type_STRUCT:
 		b, err := refEncode(v.Message(), zeros)

@@ -24,7 +24,7 @@ func (e *encoder) tup(m *Message) bool {
 	top, n := len(e.occs), 0
 	for i, f := base, 0; f < len(m.fields); f++ {
 		j := e.run(i, m.fields[f])
-		if i < j || m.required.has(m.fields[f].tag) {
+		if i < j && !e.unset(m.fields[f], j-1) || m.required.has(m.fields[f].tag) {
 			n++
 		}
 		i = j
@@ -34,7 +34,9 @@ func (e *encoder) tup(m *Message) bool {
 	for _, f := range m.fields {
 		j := e.run(i, f)
 		e.steps += 1 + j - i
-		if i == j && !m.required.has(f.tag) {
+		gone := i == j || e.unset(f, j-1)
+		if gone && !m.required.has(f.tag) {
+			i = j
 			continue
 		}
 		name := f.name
@@ -45,7 +47,7 @@ func (e *encoder) tup(m *Message) bool {
 		e.out = append(AppendHead(e.out, 1, SimpleList), byte(Byte))
 		at := len(e.out)
 		e.out = append(e.out, make([]byte, lengthRoom)...)
-		if i == j {
+		if gone {
 			if !e.absent(m, f, 0) {
 				return e.inField(f)
 			}
