@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 
+	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
 	"github.com/causeway-gateway/causeway/proxy"
 	"github.com/causeway-gateway/causeway/proxy/balancer"
 	"github.com/causeway-gateway/causeway/proxy/fetch"
@@ -11,11 +12,16 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/plugin/accesslog"
 	"github.com/causeway-gateway/causeway/proxy/plugin/acl"
 	"github.com/causeway-gateway/causeway/proxy/plugin/cors"
+	"github.com/causeway-gateway/causeway/proxy/plugin/extauthz"
+	"github.com/causeway-gateway/causeway/proxy/plugin/forwardauth"
+	"github.com/causeway-gateway/causeway/proxy/plugin/hmacauth"
+	"github.com/causeway-gateway/causeway/proxy/plugin/keyauth"
 	"github.com/causeway-gateway/causeway/proxy/plugin/limitconn"
 	"github.com/causeway-gateway/causeway/proxy/plugin/limitcount"
 	"github.com/causeway-gateway/causeway/proxy/plugin/limitreq"
-	"github.com/causeway-gateway/causeway/proxy/plugin/keyauth"
 	"github.com/causeway-gateway/causeway/proxy/plugin/metrics"
+	"github.com/causeway-gateway/causeway/proxy/store"
+	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/registry/static"
 	"github.com/causeway-gateway/causeway/rpcadapters"
@@ -54,10 +60,13 @@ func standard() (*proxy.Standard, error) {
 			accesslog.Kind,
 			acl.Kind,
 			cors.Kind,
+			extauthz.Kind,
+			forwardauth.Kind,
+			hmacauth.Kind,
+			keyauth.Kind,
 			limitconn.Kind,
 			limitcount.Kind,
 			limitreq.Kind,
-			keyauth.Kind,
 			metrics.Kind,
 		},
 		Balancer: balancer.RoundRobin,
@@ -65,6 +74,9 @@ func standard() (*proxy.Standard, error) {
 			return static.New(service, addresses...)
 		},
 		Fetch: fetch.New,
+		Redis: func(name string, conf *configv1.Redis, tlsConfig *tls.Config, meter *telemetry.Meter, log *slog.Logger) (proxy.Store, error) {
+			return store.Open(store.Options{Name: name, Redis: conf, TLS: tlsConfig, Meter: meter, Log: log})
+		},
 		Engine: func(h wire.Handler, tlsConfig *tls.Config, log *slog.Logger) wire.Server {
 			refused, _ := h.(http1.Refused) // the gateway, which logs and counts them
 			return server.New(h, http1.New(http1.Limits{}, refused), http2.NewServer(http2.Limits{}), server.Options{TLS: tlsConfig, Log: log})

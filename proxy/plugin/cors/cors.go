@@ -93,7 +93,7 @@ func check(conf *corsv1.CORS) error {
 		}
 	}
 	for i, h := range conf.GetHeaders() {
-		if !token(h) {
+		if !plugin.Token(h) {
 			return plugin.Faultf(fmt.Sprintf("headers[%d]", i), "write letters, digits and -", "%q is not the name of a header", h)
 		}
 	}
@@ -101,13 +101,6 @@ func check(conf *corsv1.CORS) error {
 		return plugin.Faultf("max_age", "write 0s to 86400s", "wanted at most 86400s, found %s", a.AsDuration())
 	}
 	return nil
-}
-
-// token tells whether s is a header's name (RFC 9110 section 5.6.2).
-func token(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
-	})
 }
 
 // Wrap implements plugin.Plugin: calls themselves are not looked at.

@@ -133,8 +133,10 @@ func TestRFC9421Example(t *testing.T) { // appendix B.2.5
 
 func TestAccepted(t *testing.T) {
 	for name, change := range map[string]func(*signed){
-		"as it is":       func(*signed) {},
-		"more":           func(s *signed) { s.components = append(s.components, "x-tenant", "@authority", "@scheme", "@target-uri") },
+		"as it is": func(*signed) {},
+		"more": func(s *signed) {
+			s.components = append(s.components, "x-tenant", "@authority", "@scheme", "@target-uri")
+		},
 		"no body":        func(s *signed) { s.body, s.components = "", s.components[:3] },
 		"no query":       func(s *signed) { s.query = "" },
 		"the algorithm":  func(s *signed) { s.parameters += `;alg="hmac-sha256"` },
@@ -442,9 +444,13 @@ func TestEveryBitCounts(t *testing.T) {
 	}
 }
 
-// harmless tells a change that means the same: white space around values, and the same name for the signature in both
-// headers is not part of it.
-func harmless(_, a, b string) bool {
+// harmless tells a change that means the same: white space around values, and bits of base64 that stand for nothing.
+func harmless(name, a, b string) bool {
+	if name == "signature" {
+		x, errA := base64.StdEncoding.DecodeString(strings.Trim(strings.TrimPrefix(a, "sig1="), ":"))
+		y, errB := base64.StdEncoding.DecodeString(strings.Trim(strings.TrimPrefix(b, "sig1="), ":"))
+		return errA == nil && errB == nil && strings.HasPrefix(a, "sig1=:") && string(x) == string(y)
+	}
 	return strings.Join(strings.Fields(a), " ") == strings.Join(strings.Fields(b), " ")
 }
 
