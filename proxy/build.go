@@ -41,6 +41,7 @@ type builder struct {
 	streams    *streams
 	current    func() builtin.Catalog // what is served
 	states     *states
+	lend       func(store string) plugin.Store
 	log        *slog.Logger
 
 	equal          map[string]int // plugins alike in one scope, so far

@@ -226,6 +226,7 @@ func (g *Gateway) keepSeries(next *Snapshot) {
 	g.opts.Meter.Keep("route", func(v string) bool { return routes[v] })
 	g.opts.Meter.Keep("service", func(v string) bool { return services[v] })
 	g.opts.Meter.Keep("rpc_method", func(v string) bool { return methods[v] })
+	g.opts.Meter.Keep("store", func(v string) bool { return next.stores[v] != nil })
 	g.opts.Meter.Keep("listener", func(v string) bool { return g.listening(v) != nil })
 }
 
@@ -243,6 +244,7 @@ func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[s
 		},
 		equal:      map[string]int{},
 		states:     &g.states,
+		lend:       func(store string) plugin.Store { return &lent{g, store} },
 		store:      g.opts.Store,
 		candidates: candidates,
 		panics:     g.panics,

@@ -22,7 +22,8 @@ import (
 // instance is a plugin with what it holds: made once, it serves every snapshot whose configuration has it unchanged.
 type instance struct {
 	plugin.Plugin
-	held []*kept // state that outlives it
+	held   []*kept  // state that outlives it
+	stores []string // names of those that it uses
 }
 
 // close ends the plugin and lets go of its state.
@@ -140,8 +141,13 @@ func (b *builder) instance(at, scope string, conf *configv1.Plugin) *instance {
 	own = fmt.Sprintf("%d\x00%s", b.equal[own], own)
 	key := own + "\x00" + digest
 	if b.prev != nil && b.prev.plugins[key] != nil {
-		b.snap.plugins[key] = b.prev.plugins[key]
-		return b.snap.plugins[key]
+		in := b.prev.plugins[key]
+		if err := b.snap.wants(in.stores...); err != nil {
+			b.fault(at, "plugin %q: %s", kind.Name, err)
+			return nil
+		}
+		b.snap.plugins[key] = in
+		return in
 	}
 	msg := kind.Config()
 	if err := proto.Unmarshal(conf.GetConfig().GetValue(), msg); err != nil {
@@ -152,7 +158,10 @@ func (b *builder) instance(at, scope string, conf *configv1.Plugin) *instance {
 	env := b.env
 	env.Scope, env.Credentials = scope, creds
 	env.Log = b.log.With("plugin", kind.Name, "scope", scope)
-	env.Store = b.snap.store
+	env.Store = func(name string) (plugin.Store, error) {
+		in.stores = append(in.stores, name)
+		return b.lend(name), b.snap.wants(name)
+	}
 	env.Keep = func(name string, create func() (any, error)) (any, error) {
 		k, err := b.states.acquire(own+"\x00"+name, create)
 		if err != nil {

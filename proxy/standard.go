@@ -11,6 +11,7 @@ import (
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
 	"github.com/causeway-gateway/causeway/proxy/balancer"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
+	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
@@ -31,8 +32,8 @@ type Standard struct {
 	Balancer balancer.Builder
 	// Static resolves the endpoints given in the configuration.
 	Static func(service string, addresses ...string) (registry.Resolver, error)
-	// Redis opens a store; tlsConfig nil: plain text. Opening does not wait for the server.
-	Redis func(conf *configv1.Redis, tlsConfig *tls.Config, log *slog.Logger) (Store, error)
+	// Redis opens the store of a name; tlsConfig nil: plain text. Opening does not wait for the server.
+	Redis func(name string, conf *configv1.Redis, tlsConfig *tls.Config, meter *telemetry.Meter, log *slog.Logger) (Store, error)
 	// Fetch makes HTTP requests of the gateway's own, to public addresses and those allowed.
 	Fetch func(allow []netip.Prefix) plugin.Fetcher
 	// Engine puts exchanges on the network; tlsConfig nil: plain text.

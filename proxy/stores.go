@@ -42,7 +42,7 @@ func (b *builder) stores() {
 			b.fault(at, "this gateway has no Redis")
 			continue
 		}
-		st, err := b.openRedis(conf.GetRedis())
+		st, err := b.openRedis(conf.GetName(), conf.GetRedis())
 		if err != nil {
 			b.fault(at, "store %q: %s", conf.GetName(), err)
 			continue
@@ -52,7 +52,7 @@ func (b *builder) stores() {
 	}
 }
 
-func (b *builder) openRedis(conf *configv1.Redis) (Store, error) {
+func (b *builder) openRedis(name string, conf *configv1.Redis) (Store, error) {
 	address := ""
 	if len(conf.GetAddresses()) > 0 {
 		address = conf.GetAddresses()[0]
@@ -61,15 +61,33 @@ func (b *builder) openRedis(conf *configv1.Redis) (Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.std.Redis(conf, tlsConfig, b.log)
+	return b.std.Redis(name, conf, tlsConfig, b.env.Meter, b.log)
 }
 
-// store implements plugin.Env.Store.
-func (s *Snapshot) store(name string) (plugin.Store, error) {
-	if st := s.stores[name]; st != nil {
-		return st, nil
+// wants tells that a snapshot has the stores of these names, or what is wrong.
+func (s *Snapshot) wants(names ...string) error {
+	for _, name := range names {
+		if s.stores[name] == nil {
+			return fmt.Errorf("there is no store %q%s: add it under `stores`", name, schema.DidYouMean(name, slices.Sorted(maps.Keys(s.stores))))
+		}
 	}
-	return nil, fmt.Errorf("there is no store %q%s: add it under `stores`", name, schema.DidYouMean(name, slices.Sorted(maps.Keys(s.stores))))
+	return nil
+}
+
+// lent is a store that a plugin has. It finds the store anew for each command: the plugin may outlive its snapshot, and the
+// store that this had.
+type lent struct {
+	gateway *Gateway
+	name    string
+}
+
+// Run implements plugin.Store.
+func (l *lent) Run(ctx context.Context, script *plugin.Script, keys []string, args ...any) (any, error) {
+	snap := l.gateway.snap.Load()
+	if snap == nil || snap.stores[l.name] == nil {
+		return nil, fmt.Errorf("store %q is not open", l.name)
+	}
+	return snap.stores[l.name].Run(ctx, script, keys, args...)
 }
 
 // fetcher gives plugins what makes HTTP requests.

@@ -46,7 +46,9 @@ func TestKeys(t *testing.T) {
 	from := func(address string) func(*rpc.Call) {
 		return func(c *rpc.Call) { c.Peer = netip.MustParseAddrPort(address) }
 	}
-	header := func(k, v string) func(*rpc.Call) { return func(c *rpc.Call) { c.HTTP.Header.Add(k, v); c.Header.Add(k, v) } }
+	header := func(k, v string) func(*rpc.Call) {
+		return func(c *rpc.Call) { c.HTTP.Header.Add(k, v); c.Header.Add(k, v) }
+	}
 	raw := func(k, v string) func(*rpc.Call) { return func(c *rpc.Call) { c.HTTP.Header.Add(k, v) } }
 	consumer := func(name string) func(*rpc.Call) { return func(c *rpc.Call) { c.Consumer = &rpc.Consumer{Name: name} } }
 	claim := func(v any) func(*rpc.Call) { return func(c *rpc.Call) { c.Claims = rpc.Claims{"tenant": v} } }

@@ -21,7 +21,9 @@ type nobody struct{}
 
 var errGone = errors.New("gone")
 
-func (nobody) Run(context.Context, *plugin.Script, []string, ...any) (any, error) { return nil, errGone }
+func (nobody) Run(context.Context, *plugin.Script, []string, ...any) (any, error) {
+	return nil, errGone
+}
 
 func env(t testing.TB) plugin.Env {
 	t.Helper()
