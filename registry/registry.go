@@ -14,8 +14,39 @@ type Endpoint struct {
 	ID      string // stable over a restart of the same slot; unique within its service
 	Address string // host:port
 	Zone    string
-	Weight  uint32 // 0 takes the instance out of balancing
-	Meta    map[string]string
+	Weight  uint32 // 0 takes the instance out of balancing: no new calls, those in flight end as they would
+	Status  Status // of any but Up, Weight is 0
+	// Protocol is what the instance speaks ("grpc", "http", "tars", ...), TLS whether over TLS. Empty: the registry does not say.
+	Protocol string
+	TLS      bool
+	// Unverified says that no heartbeat stands behind the entry: it is to be used only once an active check has passed.
+	Unverified bool
+	Meta       map[string]string // also "version", "region" and "schema", where the registry has them
+}
+
+// Status is what an instance says of itself.
+type Status uint8
+
+// The statuses. An instance that says nothing is up.
+const (
+	Up Status = iota
+	Starting
+	Draining // ends the calls it has and wants no new ones
+	Down
+)
+
+// String is the status as registries spell it.
+func (s Status) String() string {
+	switch s {
+	case Up:
+		return "up"
+	case Starting:
+		return "starting"
+	case Draining:
+		return "draining"
+	default:
+		return "down"
+	}
 }
 
 // Set is the complete list of a service's instances at one moment. Immutable; endpoints are sorted by ID.
@@ -23,6 +54,7 @@ type Set struct {
 	Service   string
 	Revision  int64 // rises with each change seen by the resolver that sent it
 	Endpoints []Endpoint
+	Skipped   int // entries that could not be read, or were too many
 }
 
 // NewSet sorts endpoints and returns the set; it takes the slice over. Two endpoints with one ID are an error.
@@ -53,15 +85,18 @@ type Beat struct {
 // Resolver watches one service.
 type Resolver interface {
 	// Watch reports to until ctx ends, whose error it then returns; any other error means it gave up. The first complete
-	// set is sent as soon as it is known. A registry that is lost is a Fail, never an empty Update.
+	// set is sent as soon as it is known. A registry that is lost is a Fail, never an empty Update; when it is there again, an
+	// Update follows even if nothing has changed.
 	Watch(ctx context.Context, service string, to Sink) error
 }
 
 // Sink takes what a Resolver sees. Calls are serial, from the resolver's goroutine, and must not block.
 type Sink interface {
 	Update(s Set)
+	// Beat is a new sign of life of an instance. One that has never sent any is not judged by them, and while a Fail is in force
+	// none comes and none is overdue.
 	Beat(id string, b Beat)
-	// Fail says that what was sent last may be stale; it stays in force.
+	// Fail says that what was sent last may be stale; it stays in force until the next Update.
 	Fail(err error)
 }
 
@@ -72,7 +107,7 @@ type Registrar interface {
 
 // Lease is an announced instance. It renews itself until it is closed.
 type Lease interface {
-	// Drain tells gateways to send no new calls.
+	// Drain tells gateways to send no new calls, and returns when they have had the time to hear it.
 	Drain(ctx context.Context) error
 	// Close withdraws the instance.
 	Close(ctx context.Context) error

@@ -1,0 +1,542 @@
+// Package zookeeper registers instances in ZooKeeper and resolves services from it. A service imports it to announce
+// itself; beside the standard library it needs github.com/go-zookeeper/zk and package registry, nothing of the gateway.
+//
+// The README describes the nodes and their data, which are a contract: programs in any language may write and read them.
+package zookeeper
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+)
+
+// Config says where ZooKeeper is. A zero field but Servers takes the default named.
+type Config struct {
+	Servers []string      // host:port of every member
+	Root    string        // of the native layout; /causeway
+	Session time.Duration // after which the nodes of a dead process vanish; 6 s. The server keeps it within 2 to 20 of its ticks
+	Auth    string        // user:password of the digest scheme; none. With it, what is written may be changed by that user only, and read by all
+	TLS     *tls.Config   // nil is plain TCP
+	Log     *slog.Logger  // none by default
+	// Dial connects to a member; by default TCP, within a third of the session.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+}
+
+// Conn is a connection to ZooKeeper that goes on for ever: it finds a member that answers, keeps its session as long as the
+// servers do, and begins a new one when they do not. Registrars and resolvers share it. It is safe for concurrent use.
+type Conn struct {
+	cfg  Config
+	acl  []zk.ACL
+	ctx  context.Context // ends with Close, and the goroutines with it
+	end  context.CancelFunc
+	all  sync.WaitGroup
+	wake chan struct{} // of the supervisor
+	pool chan struct{} // bounds the reads at one time
+
+	mu       sync.Mutex
+	client   *client
+	state    state
+	settled  time.Time // when state.connected last changed
+	former   []int64   // sessions that this connection has had, the latest last
+	watching map[string]map[*subscription]struct{}
+}
+
+// state is what is known of the connection.
+type state struct {
+	connected  bool
+	session    int64  // 0 before the first one
+	generation uint64 // rises with each session: all watches and ephemeral nodes of an earlier one are void
+	err        error  // why it is not connected
+}
+
+// client is one use of the library, from its Connect to its Close.
+type client struct {
+	zk *zk.Conn // set before ready is closed
+
+	// Under the connection's lock.
+	live    *fence // the network connection in use
+	session int64
+	timeout time.Duration
+	has     bool      // the library has a session on a live connection
+	authed  bool      // the credentials were sent, in this or an earlier connection: the library sends them again
+	refused time.Time // since when servers take the connection and give no session; zero when they do not
+	last    error     // of the last connection
+}
+
+// errLost is what operations end with while there is no connection.
+var errLost = errors.New("zookeeper: no connection")
+
+// errClosed is what everything ends with after Close.
+var errClosed = errors.New("zookeeper: the connection is closed")
+
+// Connect starts connecting and returns at once: a registry that is down is no error. Close ends it.
+func Connect(cfg Config) (*Conn, error) {
+	if len(cfg.Servers) == 0 {
+		return nil, errors.New("zookeeper: want the address of a server, found none")
+	}
+	for _, s := range cfg.Servers {
+		if _, _, err := net.SplitHostPort(s); err != nil {
+			return nil, fmt.Errorf("zookeeper: want servers as host:port, found %q: %w", s, err)
+		}
+	}
+	cfg.Root = cmp.Or(cfg.Root, "/causeway")
+	if !strings.HasPrefix(cfg.Root, "/") || strings.HasSuffix(cfg.Root, "/") {
+		return nil, fmt.Errorf("zookeeper: want a root such as /causeway, found %q", cfg.Root)
+	}
+	cfg.Session = cmp.Or(cfg.Session, 6*time.Second)
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	c := &Conn{
+		cfg: cfg, acl: zk.WorldACL(zk.PermAll),
+		wake: make(chan struct{}, 1), pool: make(chan struct{}, 32),
+		settled:  time.Now(),
+		watching: map[string]map[*subscription]struct{}{},
+		state:    state{err: errLost},
+	}
+	c.ctx, c.end = context.WithCancel(context.Background())
+	if cfg.Auth != "" {
+		user, password, found := strings.Cut(cfg.Auth, ":")
+		if !found {
+			return nil, errors.New("zookeeper: want auth as user:password")
+		}
+		c.acl = append(zk.DigestACL(zk.PermAll, user, password), zk.WorldACL(zk.PermRead)...)
+	}
+	if c.cfg.Dial == nil {
+		dialer := &net.Dialer{Timeout: cfg.Session / 3}
+		c.cfg.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", address)
+		}
+	}
+	if err := c.open(); err != nil {
+		return nil, err
+	}
+	c.start("the supervisor", c.supervise)
+	return c, nil
+}
+
+// Close ends the session, and with it every node that lives by it.
+func (c *Conn) Close() {
+	c.end()
+	c.mu.Lock()
+	cl := c.client
+	c.mu.Unlock()
+	cl.zk.Close()
+	c.all.Wait()
+}
+
+// start runs f in a goroutine that Close waits for. A panic there ends only f.
+func (c *Conn) start(what string, f func()) {
+	c.all.Go(func() {
+		defer func() {
+			if r := recover(); r != nil {
+				c.cfg.Log.Error("zookeeper: panic in "+what, "panic", r, "stack", string(debug.Stack()))
+			}
+		}()
+		f()
+	})
+}
+
+// open begins with a new client of the library, without a session.
+func (c *Conn) open() error {
+	cl := &client{}
+	ready := make(chan struct{})
+	defer close(ready)
+	conn, _, err := zk.Connect(c.cfg.Servers, c.cfg.Session,
+		zk.WithLogger(quiet{}), zk.WithLogInfo(false), zk.WithMaxBufferSize(maxFrame), zk.WithHostProvider(&hosts{}),
+		zk.WithEventCallback(func(e zk.Event) { // drops nothing, unlike the channel
+			<-ready
+			c.event(cl, e)
+		}),
+		zk.WithDialer(func(_, address string, _ time.Duration) (net.Conn, error) {
+			<-ready
+			return c.dial(cl, address)
+		}))
+	if err != nil {
+		return fmt.Errorf("zookeeper: %w", err)
+	}
+	cl.zk = conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.client = cl
+	return nil
+}
+
+// dial connects to one member, with a fence around the connection.
+func (c *Conn) dial(cl *client, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.Session/3)
+	defer cancel()
+	c.mu.Lock()
+	again := cl.last != nil || cl.session != 0
+	c.mu.Unlock()
+	if again { // so that many clients do not come back at the same moment
+		pause(ctx, time.Duration(rand.Int64N(int64(c.cfg.Session/12)+1))) //nolint:gosec // spreads load, no secret
+	}
+	nc, err := c.cfg.Dial(ctx, address)
+	if err == nil && c.cfg.TLS != nil {
+		cfg := c.cfg.TLS.Clone()
+		if cfg.ServerName == "" {
+			cfg.ServerName, _, _ = net.SplitHostPort(address)
+		}
+		secure := tls.Client(nc, cfg)
+		if err = secure.HandshakeContext(ctx); err != nil {
+			_ = nc.Close()
+		}
+		nc = secure
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		cl.last, cl.refused = err, time.Time{}
+		return nil, err
+	}
+	if cl.refused.IsZero() {
+		cl.refused = time.Now() // until the server gives a session
+	}
+	cl.live = newFence(nc, c.cfg.Session/3, func(id int64, timeout time.Duration) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		cl.refused = time.Time{}
+		cl.session, cl.timeout = id, timeout
+	}, func(err error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !errors.Is(err, net.ErrClosed) { // then it has another reason
+			cl.last = err
+		}
+	})
+	return cl.live, nil
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// event hears what the library says, in its goroutines. It must not block.
+func (c *Conn) event(cl *client, e zk.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cl != c.client {
+		return // one that was given up
+	}
+	if e.Type != zk.EventSession {
+		c.fire(e.Path)
+		return
+	}
+	switch e.State {
+	case zk.StateHasSession:
+		cl.has = true
+	case zk.StateDisconnected, zk.StateExpired, zk.StateConnecting:
+		cl.has = false
+		c.disconnected(cmp.Or(cl.last, errLost))
+	default: // nothing is known yet
+	}
+	poke(c.wake)
+}
+
+// disconnected is called with the lock held.
+func (c *Conn) disconnected(err error) {
+	if c.state.connected {
+		c.state.connected = false
+		c.settled = time.Now()
+		c.cfg.Log.Warn("zookeeper: connection lost", "error", err)
+	}
+	c.state.err = err
+	c.fireAll()
+}
+
+// supervise declares the connection usable, and gives up a client that gets nowhere.
+func (c *Conn) supervise() {
+	tick := time.NewTicker(max(c.cfg.Session/6, 10*time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-c.wake:
+		case <-tick.C:
+		}
+		c.mu.Lock()
+		cl := c.client
+		has, connected, authed, refused := cl.has, c.state.connected, cl.authed, cl.refused
+		c.mu.Unlock()
+		switch {
+		case has && !connected:
+			if c.cfg.Auth != "" && !authed && !c.authenticate(cl) {
+				continue
+			}
+			c.connected(cl)
+		case !has && !refused.IsZero() && time.Since(refused) > 2*c.cfg.Session:
+			// A server is there and takes connections, but not this session, and says no more: its data is gone or older than what
+			// was seen. No patience helps.
+			c.cfg.Log.Warn("zookeeper: begins anew: servers take the connection and refuse the session", "for", time.Since(refused).Round(time.Second))
+			c.replace(cl)
+		}
+	}
+}
+
+func (c *Conn) authenticate(cl *client) bool {
+	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.Session)
+	defer cancel()
+	_, err := run(ctx, c, cl, func(z *zk.Conn) (struct{}, error) { return struct{}{}, z.AddAuth("digest", []byte(c.cfg.Auth)) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		cl.last = fmt.Errorf("zookeeper: authenticate: %w", err)
+		c.state.err = cl.last
+		return false
+	}
+	cl.authed = true
+	return true
+}
+
+func (c *Conn) connected(cl *client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !cl.has || cl != c.client {
+		return
+	}
+	if c.state.session != cl.session {
+		c.state.generation++
+		c.state.session = cl.session
+		c.former = append(c.former, cl.session)
+		if len(c.former) > 16 {
+			c.former = slices.Delete(c.former, 0, 1)
+		}
+	}
+	c.state.connected, c.state.err, cl.last = true, nil, nil
+	c.settled = time.Now()
+	c.cfg.Log.Debug("zookeeper: connected", "session", c.state.session, "timeout", cl.timeout)
+	c.fireAll()
+}
+
+// replace gives a client up and begins with a new one.
+func (c *Conn) replace(cl *client) {
+	c.start("closing a client", cl.zk.Close)
+	if err := c.open(); err != nil {
+		c.cfg.Log.Error("zookeeper: cannot begin anew", "error", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.ctx.Done(): // Close has seen the former one
+		c.start("closing a client", c.client.zk.Close)
+	default:
+	}
+}
+
+// now is the state of the connection, and since when.
+func (c *Conn) now() (state, time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state, c.settled
+}
+
+// Err is nil while the connection is usable, else why it is not.
+func (c *Conn) Err() error {
+	s, _ := c.now()
+	return s.err
+}
+
+// own reports whether a session is or was this connection's.
+func (c *Conn) own(session int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Contains(c.former, session)
+}
+
+// do executes one operation on the session of a generation. The library has no way to give a request up: when the operation
+// takes longer than the session, or ctx ends first, the caller goes on, and a connection that does not answer is ended.
+func do[T any](ctx context.Context, c *Conn, generation uint64, f func(*zk.Conn) (T, error)) (T, error) {
+	c.mu.Lock()
+	cl, s := c.client, c.state
+	c.mu.Unlock()
+	if !s.connected || s.generation != generation {
+		var none T
+		return none, errLost
+	}
+	return run(ctx, c, cl, f)
+}
+
+func run[T any](ctx context.Context, c *Conn, cl *client, f func(*zk.Conn) (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	var none T
+	select {
+	case c.pool <- struct{}{}:
+	case <-ctx.Done():
+		return none, ctx.Err()
+	case <-c.ctx.Done():
+		return none, errClosed
+	}
+	answer := make(chan result, 1)
+	c.start("a request", func() {
+		defer func() { <-c.pool }()
+		value, err := f(cl.zk)
+		answer <- result{value, err}
+	})
+	timeout := time.NewTimer(c.cfg.Session)
+	defer timeout.Stop()
+	select {
+	case r := <-answer:
+		return r.value, r.err
+	case <-ctx.Done():
+		return none, ctx.Err()
+	case <-c.ctx.Done():
+		return none, errClosed
+	case <-timeout.C:
+		c.mu.Lock()
+		live := cl.live
+		cl.last = fmt.Errorf("zookeeper: no answer within %v", c.cfg.Session)
+		c.mu.Unlock()
+		if live != nil {
+			_ = live.Close()
+		}
+		return none, errLost
+	}
+}
+
+// lost reports whether an operation failed for want of a connection or a session, and nothing is known of its effect.
+func lost(err error) bool {
+	for _, e := range []error{
+		errLost, zk.ErrConnectionClosed, zk.ErrNoServer, zk.ErrSessionExpired, zk.ErrClosing, zk.ErrSessionMoved,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// subscription collects what has changed below some nodes, and says that it has.
+type subscription struct {
+	wake  chan struct{} // has room for one
+	c     *Conn
+	nodes []string
+	fired map[string]struct{} // under the connection's lock
+}
+
+// subscribe hears of nodes and their children, once watches are set on them, and of every change of the connection.
+func (c *Conn) subscribe(nodes ...string) *subscription {
+	s := &subscription{wake: make(chan struct{}, 1), c: c, nodes: nodes, fired: map[string]struct{}{}}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range nodes {
+		if c.watching[n] == nil {
+			c.watching[n] = map[*subscription]struct{}{}
+		}
+		c.watching[n][s] = struct{}{}
+	}
+	return s
+}
+
+func (s *subscription) close() {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	for _, n := range s.nodes {
+		delete(s.c.watching[n], s)
+		if len(s.c.watching[n]) == 0 {
+			delete(s.c.watching, n)
+		}
+	}
+}
+
+// take returns the nodes whose watches have fired, and forgets them.
+func (s *subscription) take() map[string]struct{} {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	fired := s.fired
+	s.fired = map[string]struct{}{}
+	return fired
+}
+
+// fire is called with the lock held.
+func (c *Conn) fire(path string) {
+	tell := func(at string) {
+		for s := range c.watching[at] {
+			s.fired[path] = struct{}{}
+			poke(s.wake)
+		}
+	}
+	tell(path)
+	if at := strings.LastIndexByte(path, '/'); at > 0 {
+		tell(path[:at])
+	}
+}
+
+// fireAll is called with the lock held.
+func (c *Conn) fireAll() {
+	for _, by := range c.watching {
+		for s := range by {
+			poke(s.wake)
+		}
+	}
+}
+
+func poke(wake chan struct{}) {
+	select {
+	case wake <- struct{}{}:
+	default:
+	}
+}
+
+// hosts gives the members in turn, by name: the library's own looks names up once, before anything else, and fails if it
+// cannot.
+type hosts struct {
+	mu         sync.Mutex
+	servers    []string
+	next, last int
+}
+
+// Init is called first.
+func (h *hosts) Init(servers []string) error {
+	h.servers, h.next, h.last = servers, -1, -1
+	return nil
+}
+
+// Len is the number of members.
+func (h *hosts) Len() int { return len(h.servers) }
+
+// Next is the member to be tried; once all were, the library waits a second.
+func (h *hosts) Next() (server string, retryStart bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.next = (h.next + 1) % len(h.servers)
+	retryStart = h.next == h.last
+	if h.last == -1 {
+		h.last = 0
+	}
+	return h.servers[h.next], retryStart
+}
+
+// Connected says that the last one was fine.
+func (h *hosts) Connected() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last = h.next
+}
+
+// quiet keeps the library from writing to the standard logger.
+type quiet struct{}
+
+func (quiet) Printf(string, ...any) {}

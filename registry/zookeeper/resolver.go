@@ -1,0 +1,439 @@
+package zookeeper
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+
+	"github.com/causeway-gateway/causeway/registry"
+)
+
+// Resolver watches services in ZooKeeper. A zero field but Conn takes the default named; none is changed once it is in use.
+type Resolver struct {
+	Conn   *Conn
+	Layout Layout        // Native below the connection's root
+	Relist time.Duration // how often everything is looked at again, besides events; 30 s, give or take a fifth
+	Settle time.Duration // how long changes are waited for that come with the first one; 20 ms
+	Most   int           // instances of one service; 10,000. More of them are a Fail
+	// Beats is how often the beats of the native layout are read; 0, the default: never.
+	Beats time.Duration
+}
+
+const rereads = 10 // re-lists after which the data of every entry has been read again
+
+// Watch reports the instances of a service to to until ctx ends.
+func (r *Resolver) Watch(ctx context.Context, service string, to registry.Sink) error {
+	layout := r.Layout
+	native, isNative := layout.(Native)
+	if layout == nil {
+		native, isNative = Native{Root: r.Conn.cfg.Root}, true
+		layout = native
+	}
+	places, err := layout.Places(service)
+	if err != nil {
+		return err
+	}
+	w := &watch{
+		c: r.Conn, to: to, service: service, layout: layout,
+		relist: cmp.Or(r.Relist, 30*time.Second), settle: cmp.Or(r.Settle, 20*time.Millisecond), most: cmp.Or(r.Most, 10_000),
+	}
+	var nodes []string
+	for _, p := range places {
+		w.places = append(w.places, &place{Place: p, entries: map[string]*entry{}})
+		nodes = append(nodes, p.Path)
+	}
+	w.sub = r.Conn.subscribe(nodes...)
+	defer w.sub.close()
+	ctx, cancel := context.WithCancel(ctx)
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	defer cancel()
+	beats := make(chan seen, 64)
+	if r.Beats > 0 && isNative {
+		at, err := native.Beats(service)
+		if err != nil {
+			return err
+		}
+		b := &beatReader{c: r.Conn, at: at, every: r.Beats, out: beats, versions: map[string]beatVersion{}}
+		readers.Go(func() { b.run(ctx) })
+	}
+	return w.run(ctx, beats)
+}
+
+// watch is one call of Watch; all of it belongs to that goroutine.
+type watch struct {
+	c       *Conn
+	to      registry.Sink
+	service string
+	layout  Layout
+	sub     *subscription
+	relist  time.Duration
+	settle  time.Duration
+	most    int
+
+	places     []*place
+	generation uint64
+	round      int // of re-lists
+	sent       registry.Set
+	revision   int64
+	failed     bool // a Fail is in force
+	known      bool // a set was sent
+}
+
+// place is what is known of one of the layout's places.
+type place struct {
+	Place
+	armed   bool // a watch is set: on the list of children, on the data of a leaf, or on the node that is not there
+	entries map[string]*entry
+	first   []registry.Endpoint // of a leaf
+	bad     int                 // of a leaf
+}
+
+// entry is what is known of one child.
+type entry struct {
+	armed     bool // a watch is set on its data
+	read      bool // its data has been read, since its watch fired last
+	bad       bool // what was read last could not be parsed
+	endpoints []registry.Endpoint
+}
+
+// run pulls whenever there is a reason to, until ctx ends.
+func (w *watch) run(ctx context.Context, beats <-chan seen) error {
+	again := time.NewTimer(0) // the next pull, if nothing happens before
+	defer again.Stop()
+	full := true
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case b := <-beats:
+			w.to.Beat(b.id, b.beat)
+			continue
+		case <-w.sub.wake:
+			if w.known {
+				pause(ctx, w.settle)
+			}
+		case <-again.C:
+			full = true
+		}
+		s, since := w.c.now()
+		if !s.connected {
+			// A connection that is back at once is no outage.
+			if patience := w.c.cfg.Session/6 - time.Since(since); patience > 0 {
+				again.Reset(patience)
+				continue
+			}
+			w.fail(fmt.Errorf("zookeeper: %s: %w", w.service, s.err))
+			again.Reset(w.relist)
+			continue
+		}
+		if w.generation != s.generation {
+			if w.known { // so that many gateways do not ask for everything at the same moment
+				pause(ctx, time.Duration(rand.Int64N(int64(w.c.cfg.Session/2)))) //nolint:gosec // spreads load, no secret
+			}
+			w.forget()
+			w.generation = s.generation
+			full = true
+		}
+		err := w.pull(ctx, full)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil:
+			w.send()
+			full = false
+			again.Reset(w.relist + time.Duration((rand.Float64()-0.5)*0.4*float64(w.relist))) //nolint:gosec // spreads load, no secret
+		case lost(err):
+			full = true
+			again.Reset(min(w.c.cfg.Session/6, time.Second)) // or earlier, when the connection is back
+		default:
+			w.fail(err)
+			full = true
+			again.Reset(min(w.relist, 5*time.Second))
+		}
+	}
+}
+
+// fail says once that what was sent is stale.
+func (w *watch) fail(err error) {
+	if !w.failed {
+		w.failed = true
+		w.to.Fail(err)
+	}
+}
+
+// forget is for a new session: it has no watches, and what was read may have changed.
+func (w *watch) forget() {
+	for _, p := range w.places {
+		p.armed = false
+		for _, e := range p.entries {
+			e.armed, e.read = false, false
+		}
+	}
+}
+
+// pull brings what is known up to date: with what has fired, or with everything listed again when full.
+func (w *watch) pull(ctx context.Context, full bool) error {
+	fired := w.sub.take()
+	if full {
+		w.round++
+	}
+	var stale []func() error // reads to be done
+	for _, p := range w.places {
+		if _, own := fired[p.Path]; own {
+			p.armed = false
+		}
+		for path := range fired {
+			if dir, name, below := cutLast(path); below && dir == p.Path && p.entries[name] != nil {
+				p.entries[name].armed, p.entries[name].read = false, false
+			}
+		}
+		if p.Leaf {
+			if !p.armed || full {
+				if err := w.readLeaf(ctx, p); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if !p.armed || full {
+			if err := w.list(ctx, p, full); err != nil {
+				return err
+			}
+		}
+		for name, e := range p.entries {
+			if e.read && (!full || w.round%rereads != hash(name)%rereads) {
+				continue
+			}
+			stale = append(stale, func() error { return w.read(ctx, p, name, e) })
+		}
+	}
+	return inParallel(stale)
+}
+
+func cutLast(path string) (dir, name string, found bool) {
+	at := strings.LastIndexByte(path, '/')
+	if at < 0 {
+		return "", "", false
+	}
+	return path[:at], path[at+1:], true
+}
+
+func hash(s string) int {
+	h := 0
+	for i := range len(s) {
+		h = h*31 + int(s[i])
+	}
+	return h & 0xffff
+}
+
+// inParallel does some at a time and returns the first error.
+func inParallel(work []func() error) error {
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var first error
+	next := 0
+	for range min(32, len(work)) {
+		all.Go(func() {
+			for {
+				mu.Lock()
+				if first != nil || next >= len(work) {
+					mu.Unlock()
+					return
+				}
+				do := work[next]
+				next++
+				mu.Unlock()
+				if err := do(); err != nil {
+					mu.Lock()
+					first = cmp.Or(first, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	all.Wait()
+	return first
+}
+
+type listing struct {
+	names  []string
+	exists bool
+	armed  bool
+}
+
+// list reads the names of a place's children and sets the watch that tells of the next change, also of the node itself when
+// it is not there: containers vanish with their last child and come back with the next one.
+func (w *watch) list(ctx context.Context, p *place, full bool) error {
+	for range 5 {
+		armed := p.armed
+		now, err := do(ctx, w.c, w.generation, func(z *zk.Conn) (listing, error) {
+			if armed && full { // a second watch would be kept beside the first one
+				names, _, err := z.Children(p.Path)
+				return listing{names, true, true}, err
+			}
+			names, _, _, err := z.ChildrenW(p.Path)
+			return listing{names, true, true}, err
+		})
+		if errors.Is(err, zk.ErrNoNode) {
+			now, err = do(ctx, w.c, w.generation, func(z *zk.Conn) (listing, error) {
+				if armed { // by what follows, earlier
+					there, _, err := z.Exists(p.Path)
+					return listing{nil, there, !there}, err
+				}
+				there, _, _, err := z.ExistsW(p.Path)
+				return listing{nil, there, !there}, err
+			})
+			if err == nil && now.exists {
+				continue // it has just been made
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("zookeeper: list %s: %w", p.Path, err)
+		}
+		if len(now.names) > w.most {
+			return fmt.Errorf("zookeeper: want at most %d instances in %s, found %d", w.most, p.Path, len(now.names))
+		}
+		p.armed = now.armed
+		there := make(map[string]struct{}, len(now.names))
+		for _, name := range now.names {
+			there[name] = struct{}{}
+			if p.entries[name] == nil {
+				p.entries[name] = &entry{}
+			}
+		}
+		maps.DeleteFunc(p.entries, func(name string, _ *entry) bool { _, stays := there[name]; return !stays })
+		return nil
+	}
+	return fmt.Errorf("zookeeper: list %s: the node comes and goes faster than it is read", p.Path)
+}
+
+// read reads one child. What is gone meanwhile stays until the next list, which is due.
+func (w *watch) read(ctx context.Context, p *place, name string, e *entry) error {
+	var data []byte
+	if !p.Name {
+		armed := e.armed
+		now, err := do(ctx, w.c, w.generation, func(z *zk.Conn) (found, error) {
+			if armed {
+				data, stat, err := z.Get(p.Path + "/" + name)
+				return found{data, stat}, err
+			}
+			data, stat, _, err := z.GetW(p.Path + "/" + name)
+			return found{data, stat}, err
+		})
+		switch {
+		case errors.Is(err, zk.ErrNoNode):
+			return nil
+		case errors.Is(err, zk.ErrNoAuth):
+			e.read, e.bad = true, true
+			return nil
+		case err != nil:
+			return fmt.Errorf("zookeeper: read %s/%s: %w", p.Path, name, err)
+		}
+		data, e.armed = now.data, true
+	}
+	endpoints, err := w.layout.Parse(w.service, p.Place, name, data)
+	e.read, e.bad = true, err != nil
+	if err == nil { // else what it said last holds
+		e.endpoints = endpoints
+	} else {
+		w.c.cfg.Log.Debug("zookeeper: entry skipped", "node", p.Path+"/"+name, "error", err)
+	}
+	return nil
+}
+
+// readLeaf reads a place that holds all instances in its own data.
+func (w *watch) readLeaf(ctx context.Context, p *place) error {
+	for range 5 {
+		armed := p.armed
+		now, err := do(ctx, w.c, w.generation, func(z *zk.Conn) (found, error) {
+			if armed {
+				data, stat, err := z.Get(p.Path)
+				return found{data, stat}, err
+			}
+			data, stat, _, err := z.GetW(p.Path)
+			return found{data, stat}, err
+		})
+		if errors.Is(err, zk.ErrNoNode) {
+			there, e := do(ctx, w.c, w.generation, func(z *zk.Conn) (bool, error) {
+				if armed {
+					there, _, err := z.Exists(p.Path)
+					return there, err
+				}
+				there, _, _, err := z.ExistsW(p.Path)
+				return there, err
+			})
+			if e == nil && there {
+				continue
+			}
+			if e == nil {
+				p.armed, p.first, p.bad = true, nil, 0
+				return nil
+			}
+			err = e
+		}
+		if err != nil {
+			return fmt.Errorf("zookeeper: read %s: %w", p.Path, err)
+		}
+		p.armed = true
+		endpoints, err := w.layout.Parse(w.service, p.Place, "", now.data)
+		if len(endpoints) > w.most {
+			return fmt.Errorf("zookeeper: want at most %d instances in %s, found %d", w.most, p.Path, len(endpoints))
+		}
+		p.bad = 0
+		if err != nil {
+			p.bad = 1
+			w.c.cfg.Log.Debug("zookeeper: entries skipped", "node", p.Path, "error", err)
+		}
+		if err == nil || len(endpoints) > 0 {
+			p.first = endpoints
+		}
+		return nil
+	}
+	return fmt.Errorf("zookeeper: read %s: the node comes and goes faster than it is read", p.Path)
+}
+
+// send sends what is known, if it differs from what was sent or has to be confirmed.
+func (w *watch) send() {
+	var all []registry.Endpoint
+	skipped := 0
+	for _, p := range w.places {
+		all = append(all, p.first...)
+		skipped += p.bad
+		for _, name := range slices.Sorted(maps.Keys(p.entries)) {
+			e := p.entries[name]
+			all = append(all, e.endpoints...)
+			if e.bad {
+				skipped++
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b registry.Endpoint) int { return strings.Compare(a.ID, b.ID) })
+	unique := slices.CompactFunc(all, func(a, b registry.Endpoint) bool { return a.ID == b.ID })
+	skipped += len(all) - len(unique)
+	if w.known && !w.failed && w.sent.Skipped == skipped && reflect.DeepEqual(w.sent.Endpoints, unique) {
+		return
+	}
+	if skipped > w.sent.Skipped {
+		w.c.cfg.Log.Warn("zookeeper: entries of a service cannot be read and are left out", "service", w.service, "entries", skipped)
+	}
+	w.revision++
+	w.sent = registry.Set{Service: w.service, Revision: w.revision, Endpoints: unique, Skipped: skipped}
+	w.known, w.failed = true, false
+	out := w.sent
+	out.Endpoints = slices.Clone(unique) // the taker's own
+	for i := range out.Endpoints {
+		out.Endpoints[i].Meta = maps.Clone(out.Endpoints[i].Meta)
+	}
+	w.to.Update(out)
+}

@@ -1,0 +1,273 @@
+package zookeeper
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+
+	"github.com/causeway-gateway/causeway/registry"
+	"github.com/causeway-gateway/causeway/registry/registrytest"
+)
+
+func TestResolver(t *testing.T) {
+	onServers(t, func(t *testing.T, addr string, session time.Duration) {
+		side := plain(t, addr)
+		var n atomic.Int32
+		root := func() string { return fmt.Sprintf("/test%d", n.Add(1)) }
+		t.Run("contract", func(t *testing.T) {
+			registrytest.Run(t, func(t *testing.T, addresses ...string) registry.Resolver {
+				at := root()
+				setInstances(t, side, at+"/v1/services/orders/instances", addresses...)
+				return &Resolver{Conn: connect(t, Config{Servers: []string{addr}, Root: at, Session: session})}
+			})
+		})
+		t.Run("changes", func(t *testing.T) {
+			registrytest.RunChanging(t, func(t *testing.T) registrytest.Registry {
+				at, g := root(), startGate(t, addr)
+				return registrytest.Registry{
+					Resolver: &Resolver{Conn: connect(t, Config{Servers: []string{g.addr()}, Root: at, Session: session})},
+					Set:      func(addresses ...string) { setInstances(t, side, at+"/v1/services/orders/instances", addresses...) },
+					Lose:     func() { g.set(refuse) },
+					Return:   func() { g.set(pass) },
+				}
+			})
+		})
+		for name, test := range map[string]func(*testing.T, *Conn, *zk.Conn, *registrytest.Sink, string){
+			"missing parents, vanishing containers": testContainers,
+			"malformed entries":                     testMalformed,
+			"data of one's own watch":               testDataChanges,
+			"bursts end with the last state":        testBursts,
+		} {
+			t.Run(name, func(t *testing.T) {
+				at := root()
+				conn := connect(t, Config{Servers: []string{addr}, Root: at, Session: session})
+				sink, stop := registrytest.Watch(t, &Resolver{Conn: conn, Relist: time.Hour}, "orders")
+				defer stop() //nolint:errcheck // the context's error
+				sink.Wait()
+				test(t, conn, side, sink, at+"/v1/services/orders/instances")
+			})
+		}
+		t.Run("5,000 instances", func(t *testing.T) { testMany(t, addr, side, root()) })
+		t.Run("beats", func(t *testing.T) { testBeats(t, addr, session, root()) })
+	})
+}
+
+func testContainers(t *testing.T, _ *Conn, side *zk.Conn, sink *registrytest.Sink, dir string) {
+	id, data := instanceAt(t, "a:1")
+	above, _, _ := cutLast(dir)
+	for range 3 {
+		mkdir(t, side, above)
+		if _, err := side.CreateContainer(dir, nil, zk.FlagContainer, zk.WorldACL(zk.PermAll)); err != nil {
+			t.Fatal(err)
+		}
+		put(t, side, dir+"/"+id, data)
+		sink.Wait("a:1")
+		if err := side.Delete(dir+"/"+id, -1); err != nil {
+			t.Fatal(err)
+		}
+		sink.Wait()
+		eventually(t, "the container gone", func() bool { there, _, err := side.Exists(dir); return err == nil && !there })
+	}
+}
+
+func testMalformed(t *testing.T, _ *Conn, side *zk.Conn, sink *registrytest.Sink, dir string) {
+	setInstances(t, side, dir, "a:1", "b:1")
+	sink.Wait("a:1", "b:1")
+	for name, data := range map[string]string{
+		"empty": "", "binary": "\xff\xfe\x00", "other": "127.0.0.1:80", "list": "[]", "huge": `{"v":1,"id":"huge","x":"` + strings.Repeat("x", 900<<10) + `"}`,
+		"port0":    `{"v":1,"id":"port0","endpoints":[{"protocol":"grpc","host":"h","port":0}]}`,
+		"wrong-id": `{"v":1,"id":"other","endpoints":[{"protocol":"grpc","host":"h","port":1}]}`,
+	} {
+		put(t, side, dir+"/"+name, data)
+	}
+	set := sink.WaitSet("seven skipped", func(s registry.Set) bool { return s.Skipped == 7 })
+	if len(set.Endpoints) != 2 {
+		t.Errorf("want the two sound ones kept, found %+v", set)
+	}
+	// One that was sound keeps what it said last.
+	put(t, side, dir+"/a-1", "garbage")
+	set = sink.WaitSet("eight skipped", func(s registry.Set) bool { return s.Skipped == 8 })
+	if len(set.Endpoints) != 2 {
+		t.Errorf("want one that became malformed to stay as it was, found %+v", set)
+	}
+	if err := side.Delete(dir+"/a-1", -1); err != nil {
+		t.Fatal(err)
+	}
+	sink.Wait("b:1")
+}
+
+func testDataChanges(t *testing.T, _ *Conn, side *zk.Conn, sink *registrytest.Sink, dir string) {
+	setInstances(t, side, dir, "a:1", "b:1")
+	sink.Wait("a:1", "b:1")
+	_, data := instanceAt(t, "a:1")
+	for _, s := range []registry.Status{registry.Draining, registry.Up, registry.Down, registry.Starting, registry.Up} {
+		changed, err := WithStatus([]byte(data), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, side, dir+"/a-1", string(changed))
+		set := sink.WaitSet(s.String(), func(set registry.Set) bool { return len(set.Endpoints) == 2 && set.Endpoints[0].Status == s })
+		if a := set.Endpoints[0]; (a.Weight == 0) != (s != registry.Up) || set.Endpoints[1].Status != registry.Up {
+			t.Errorf("want a weight with the status up only, found %+v", set.Endpoints)
+		}
+	}
+}
+
+func testBursts(t *testing.T, _ *Conn, side *zk.Conn, sink *registrytest.Sink, dir string) {
+	mkdir(t, side, dir)
+	for i := range 300 {
+		address := fmt.Sprintf("h%d:1", i%40)
+		id, data := instanceAt(t, address)
+		if there, _, err := side.Exists(dir + "/" + id); err != nil {
+			t.Fatal(err)
+		} else if !there {
+			put(t, side, dir+"/"+id, data)
+		} else if i%3 == 0 {
+			put(t, side, dir+"/"+id, strings.Replace(data, `"v":1`, fmt.Sprintf(`"v":1,"weight":%d`, i), 1))
+		} else if err := side.Delete(dir+"/"+id, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, _, err := side.Children(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]registry.Endpoint{}
+	for _, name := range names {
+		data, _, err := side.Get(dir + "/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		eps, err := Native{}.Parse("orders", Place{}, name, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[name] = eps[0]
+	}
+	sink.WaitSet("what a fresh list shows", func(s registry.Set) bool {
+		for _, e := range s.Endpoints {
+			if w, there := want[e.ID]; !there || w.Weight != e.Weight {
+				return false
+			}
+		}
+		return len(s.Endpoints) == len(want)
+	})
+}
+
+func testMany(t *testing.T, addr string, side *zk.Conn, root string) {
+	const n = 5000
+	dir := root + "/v1/services/orders/instances"
+	mkdir(t, side, dir)
+	var addresses []string
+	var ops []any
+	for i := range n {
+		address := fmt.Sprintf("h%d:1", i)
+		addresses = append(addresses, address)
+		id, data := instanceAt(t, address)
+		ops = append(ops, &zk.CreateRequest{Path: dir + "/" + id, Data: []byte(data), Acl: zk.WorldACL(zk.PermAll)})
+		if len(ops) == 500 {
+			if _, err := side.Multi(ops...); err != nil {
+				t.Fatal(err)
+			}
+			ops = ops[:0]
+		}
+	}
+	conn := connect(t, Config{Servers: []string{addr}, Root: root})
+	began := time.Now()
+	sink, stop := registrytest.Watch(t, &Resolver{Conn: conn, Relist: time.Hour}, "orders")
+	defer stop() //nolint:errcheck // the context's error
+	sink.Wait(addresses...)
+	t.Logf("%d instances known after %v", n, time.Since(began).Round(time.Millisecond))
+	// 2,000 vanish at once: none of them is left.
+	for i := range 2000 {
+		ops = append(ops, &zk.DeleteRequest{Path: dir + "/" + fmt.Sprintf("h%d-1", i), Version: -1})
+		if len(ops) == 500 {
+			if _, err := side.Multi(ops...); err != nil {
+				t.Fatal(err)
+			}
+			ops = ops[:0]
+		}
+	}
+	sink.Wait(addresses[2000:]...)
+
+	few, stopFew := registrytest.Watch(t, &Resolver{Conn: conn, Most: 2999}, "orders")
+	defer stopFew() //nolint:errcheck // the context's error
+	if err := few.WaitFail(); !strings.Contains(err.Error(), "at most 2999") {
+		t.Errorf("want the limit named, found %v", err)
+	}
+}
+
+func testBeats(t *testing.T, addr string, session time.Duration, root string) {
+	conn := connect(t, Config{Servers: []string{addr}, Root: root, Session: session})
+	load := 0.0
+	r := &Registrar{Conn: conn, Beat: 20 * time.Millisecond, Load: func() float64 { load += 0.001; return load }}
+	lease, err := r.Register(short(t), "orders", registry.Endpoint{Address: "a:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&Registrar{Conn: conn}).Register(short(t), "orders", registry.Endpoint{Address: "b:1"}); err != nil {
+		t.Fatal(err)
+	}
+	sink, stop := registrytest.Watch(t, &Resolver{Conn: conn, Beats: 30 * time.Millisecond}, "orders")
+	defer stop() //nolint:errcheck // the context's error
+	sink.Wait("a:1", "b:1")
+	beats := sink.WaitBeats("a-1", 5)
+	for i := 1; i < len(beats); i++ {
+		if beats[i].Load <= beats[i-1].Load || !beats[i].At.After(beats[i-1].At) {
+			t.Errorf("want beats of rising load and time, found %v", beats)
+		}
+	}
+	updates := sink.Updates()
+	if err := lease.Close(short(t)); err != nil {
+		t.Fatal(err)
+	}
+	sink.Wait("b:1")
+	if updates != 1 {
+		t.Errorf("want beats to change no set, found %d sets", updates)
+	}
+}
+
+func TestResolverReadsAgainOnANewSession(t *testing.T) {
+	s, addr := startDev(t)
+	side := plain(t, addr)
+	g := startGate(t, addr)
+	conn := connect(t, Config{Servers: []string{g.addr()}, Session: 300 * time.Millisecond})
+	sink, stop := registrytest.Watch(t, &Resolver{Conn: conn, Relist: time.Hour}, "orders")
+	defer stop() //nolint:errcheck // the context's error
+	dir := "/causeway/v1/services/orders/instances"
+	setInstances(t, side, dir, "a:1", "b:1")
+	sink.Wait("a:1", "b:1")
+	before, _ := conn.now()
+	g.set(refuse)
+	s.ExpireSessions()
+	if err := sink.WaitFail(); !lost(err) && !errors.Is(err, io.EOF) {
+		t.Errorf("want a lost connection told, found %v", err)
+	}
+	side = plain(t, addr)
+	_, data := instanceAt(t, "a:1")
+	put(t, side, dir+"/a-1", strings.Replace(data, `"v":1`, `"v":1,"weight":7`, 1))
+	g.set(pass)
+	sink.WaitSet("the new weight", func(s registry.Set) bool { return s.Endpoints[0].Weight == 7 })
+	if after, _ := conn.now(); after.generation != before.generation+1 || after.session == before.session {
+		t.Errorf("want one new session, found %+v after %+v", after, before)
+	}
+	// Its watches are armed.
+	setInstances(t, side, dir, "c:1")
+	sink.Wait("c:1")
+}
+
+func TestServiceNames(t *testing.T) {
+	conn := connect(t, Config{Servers: []string{"127.0.0.1:1"}})
+	for _, name := range []string{"", "a/b", "..", "a\x00", strings.Repeat("x", 513)} {
+		err := (&Resolver{Conn: conn}).Watch(short(t), name, registrytest.NewSink(t))
+		if err == nil || errors.Is(err, short(t).Err()) {
+			t.Errorf("%q: want the name refused, found %v", name, err)
+		}
+	}
+}
