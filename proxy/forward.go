@@ -37,7 +37,7 @@ func (f *forward) Handle(ctx context.Context, c *rpc.Call) error {
 	if err != nil {
 		return err
 	}
-	start := time.Now()
+	start := rpcadapters.Now(c.Times.Start)
 	c.Times.Body = start
 	for {
 		err = f.attempt(ctx, c, req, start)

@@ -64,7 +64,7 @@ const statusClientGone = 499
 
 // Finished says what a caller of the gRPC family got: e, nil for success, and werr, why it could not be written, if so.
 func Finished(x *wire.Exchange, e *rpc.Error, werr error) rpc.Sent {
-	s := rpc.Sent{Status: x.Status(), End: time.Now(), Err: werr}
+	s := rpc.Sent{Status: x.Status(), End: Now(x.Start), Err: werr}
 	s.BytesIn, s.BytesOut = x.Bytes()
 	if e != nil {
 		s.Code, s.Reason, s.Err = e.Code, e.Reason, e
@@ -79,6 +79,14 @@ func Finished(x *wire.Exchange, e *rpc.Error, werr error) rpc.Sent {
 		s.Status = statusClientGone
 	}
 	return s
+}
+
+// Now is the present time, for a call that began at start: of one that began lately the wall clock need not be asked again.
+func Now(start time.Time) time.Time {
+	if d := time.Since(start); d >= 0 && d < time.Minute {
+		return start.Add(d)
+	}
+	return time.Now()
 }
 
 // RefuseHTTP answers in plain HTTP a request that is not in the protocol that its content type names. Clients make a status of

@@ -35,6 +35,7 @@ func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy He
 		if hop && hopByHop(headers, key) {
 			continue
 		}
+		checked := false // that value is printable
 		switch headerClass(key) {
 		case never:
 			if policy == PassAll || !strings.HasPrefix(key, metadataPrefix) {
@@ -57,11 +58,11 @@ func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy He
 				continue
 			}
 		case standard:
-			if !Printable(value) {
+			if checked = Printable(value); !checked {
 				continue // nobody chose it as metadata: a name in a user agent is no reason to refuse
 			}
 		}
-		if policy == PassCarried && (!metadataKey(key) || !strings.HasSuffix(key, "-bin") && !Printable(value)) {
+		if policy == PassCarried && (!metadataKey(key) || !strings.HasSuffix(key, "-bin") && !checked && !Printable(value)) {
 			continue
 		}
 		if !metadataKey(key) {
@@ -73,7 +74,7 @@ func AppendRequestMetadata(dst, headers rpc.Metadata, listed []string, policy He
 				return dst, rpc.Refuse(codes.InvalidArgument, "INVALID_METADATA", "header %q must be base64, as every name that ends in -bin", headers[i].Key)
 			}
 			value = raw
-		} else if !Printable(value) {
+		} else if !checked && !Printable(value) {
 			return dst, rpc.Refuse(codes.InvalidArgument, "INVALID_METADATA", "header %q has a byte that metadata cannot carry: send printable ascii, or base64 under a name that ends in -bin", headers[i].Key)
 		}
 		dst = append(dst, rpc.Pair{Key: key, Value: value})
@@ -274,9 +275,16 @@ func decodeBin(v string) (string, bool) {
 // metadataKey holds a name against the Header-Name production of grpc/doc/PROTOCOL-HTTP2.md.
 func metadataKey(k string) bool {
 	for i := range len(k) {
-		if c := k[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+		if !keyTable[k[i]] {
 			return false
 		}
 	}
 	return k != ""
 }
+
+var keyTable = func() (t [256]bool) {
+	for _, c := range "abcdefghijklmnopqrstuvwxyz0123456789-_." {
+		t[c] = true
+	}
+	return t
+}()

@@ -10,7 +10,7 @@ import (
 // TestPrintable tries every byte at every place of values of several lengths, among the lowest and highest that may be.
 func TestPrintable(t *testing.T) {
 	for _, around := range []string{" ", "~", "a"} {
-		for n := range 20 {
+		for _, n := range []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 40, 63, 64, 65, 75} {
 			value := []byte(strings.Repeat(around, n))
 			if !rpcadapters.Printable(string(value)) {
 				t.Errorf("%q is printable", value)

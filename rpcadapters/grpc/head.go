@@ -154,12 +154,19 @@ func reserved(key string) bool {
 // metadataKey holds a name against the Header-Name production of grpc/doc/PROTOCOL-HTTP2.md.
 func metadataKey(k string) bool {
 	for i := range len(k) {
-		if c := k[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+		if !keyTable[k[i]] {
 			return false
 		}
 	}
 	return k != ""
 }
+
+var keyTable = func() (t [256]bool) {
+	for _, c := range "abcdefghijklmnopqrstuvwxyz0123456789-_." {
+		t[c] = true
+	}
+	return t
+}()
 
 // printable holds a value against the ASCII-Value production; space around it is cut off by every receiver, so HTTP/2
 // does not allow it.

@@ -19,6 +19,8 @@ type clientConn struct {
 	dec  *headerDecoder
 	memo *headMemo // nil until the peer has acknowledged our header table of size 0
 	buf  fields
+	// woken are the streams that have news, to be told without the lock.
+	woken []*stream
 
 	// Guarded by w.mu.
 	peer     peerSettings
@@ -312,12 +314,9 @@ func (c *clientConn) abort(err error) {
 	_ = c.nc.Close()
 }
 
-// handle takes one frame; kick: something is to be written.
+// handle takes a frame and those that were read with it; kick: something is to be written.
 func (c *clientConn) handle(f *inFrame) (kick bool, err error) {
-	s, news, err := c.take(f)
-	if s != nil {
-		s.wake()
-	}
+	news, err := c.take(f)
 	if news.over {
 		c.cl.released()
 	}
@@ -330,14 +329,39 @@ func (c *clientConn) handle(f *inFrame) (kick bool, err error) {
 	return news.kick, err
 }
 
-// news is what a frame has brought about.
+// news is what frames have brought about.
 type news struct{ over, closing, kick, flooded bool }
 
-// take takes one frame with the lock held, which a panic leaves too.
-func (c *clientConn) take(f *inFrame) (s *stream, n news, err error) {
+// atOnce is how many frames are taken in a row before others may have the lock.
+const atOnce = 64
+
+// take takes frames with the lock held, which a panic leaves too, and then tells the streams that have news: they find the
+// lock free, and what they do next goes out together.
+func (c *clientConn) take(f *inFrame) (n news, err error) {
+	defer c.tell()
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
 	before := c.over
-	s, err = c.dispatch(f)
-	return s, news{over: c.over != before, closing: c.closing, kick: c.kick, flooded: c.w.flooded()}, err
+	for i := 1; ; i++ {
+		var s *stream
+		if s, err = c.dispatch(f); s != nil {
+			c.woken = append(c.woken, s)
+		}
+		if err != nil || c.w.flooded() || i == atOnce || !c.r.whole() {
+			break
+		}
+		if err = c.r.next(f); err != nil {
+			break
+		}
+	}
+	return news{over: c.over != before, closing: c.closing, kick: c.kick, flooded: c.w.flooded()}, err
+}
+
+// tell wakes those who wait for woken.
+func (c *clientConn) tell() {
+	for i, s := range c.woken {
+		c.woken[i] = nil
+		s.wake()
+	}
+	c.woken = c.woken[:0]
 }

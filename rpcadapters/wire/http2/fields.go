@@ -240,9 +240,11 @@ func validValue(v string) bool {
 	if v == "" {
 		return true
 	}
-	for i := range len(v) {
-		if c := v[i]; c < 0x20 && c != '\t' || c == 0x7f {
-			return false
+	if !rpc.Printable(v) { // few are not
+		for i := range len(v) {
+			if c := v[i]; c < 0x20 && c != '\t' || c == 0x7f {
+				return false
+			}
 		}
 	}
 	first, last := v[0], v[len(v)-1]

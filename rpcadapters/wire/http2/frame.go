@@ -93,6 +93,11 @@ func (r *frameReader) buffered() bool {
 	return have >= frameHeaderLen && have >= frameHeaderLen+frameLength(r.buf[r.start:])
 }
 
+// whole tells whether the next frame, with those that go on with it, can be had so.
+func (r *frameReader) whole() bool {
+	return r.buffered() && (frameType(r.buf[r.start+3]) != frameHeaders || r.buf[r.start+4]&flagEndHeaders != 0)
+}
+
 // shrink lets a buffer grown under load go. It is called by the reading goroutine, between frames.
 func (r *frameReader) shrink() {
 	if r.start == r.end && r.parts == 0 && len(r.buf) > readBufferMin {

@@ -1,9 +1,6 @@
 package http2
 
 import (
-	"encoding/binary"
-	"sort"
-
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
@@ -48,13 +45,20 @@ func (d *requestDecoder) decode(block []byte, kind blockKind, into *fields) erro
 	d.text, d.parts = d.text[:0], d.parts[:0]
 	size, begun := 0, false
 	for p := block; len(p) > 0; {
-		var part fieldPart
 		var err error
+		n := len(d.parts)
+		if n < cap(d.parts) {
+			d.parts = d.parts[:n+1]
+			d.parts[n] = fieldPart{}
+		} else {
+			d.parts = append(d.parts, fieldPart{})
+		}
+		part := &d.parts[n]
 		switch b := p[0]; {
 		case b&0x80 != 0:
-			p, err = d.indexed(p, &part)
+			p, err = d.indexed(p, part)
 		case b&0xc0 == 0x40:
-			p, err = d.literal(p, 6, true, &part)
+			p, err = d.literal(p, 6, true, part)
 		case b&0xe0 == 0x20:
 			if begun {
 				return errSizeUpdate
@@ -62,25 +66,24 @@ func (d *requestDecoder) decode(block []byte, kind blockKind, into *fields) erro
 			if p, err = d.resize(p); err != nil {
 				return err
 			}
+			d.parts = d.parts[:n]
 			continue
 		default:
-			p, err = d.literal(p, 4, false, &part)
+			p, err = d.literal(p, 4, false, part)
 		}
 		if err != nil {
 			return err
 		}
 		begun = true
 		if into.tooLarge {
-			d.text = d.text[:0]
-			continue
-		}
-		size += len(part.name) + len(part.value) + part.nameLen + part.valueLen + 32
-		if size > d.limit || len(d.parts) >= d.fields {
-			into.tooLarge = true
 			d.parts, d.text = d.parts[:0], d.text[:0]
 			continue
 		}
-		d.parts = append(d.parts, part)
+		size += len(part.name) + len(part.value) + part.nameLen + part.valueLen + 32
+		if size > d.limit || n >= d.fields {
+			into.tooLarge = true
+			d.parts, d.text = d.parts[:0], d.text[:0]
+		}
 	}
 	if !into.tooLarge {
 		d.finish(kind, into)
@@ -372,100 +375,3 @@ var commonNames = func() map[string]string {
 	}
 	return m
 }()
-
-// Huffman codes (RFC 7541 appendix B), asked of x/net one symbol at a time. Codes of up to huffmanBits bits are looked up
-// at once; longer ones, which are of control characters mostly, are searched.
-const huffmanBits = 10
-
-type huffmanCode struct {
-	code   uint32 // at the left end
-	length uint8
-	symbol byte
-}
-
-var huffmanShort, huffmanLong = func() (short [1 << huffmanBits]huffmanCode, long []huffmanCode) {
-	for s := range 256 {
-		length := uint8(hpack.HuffmanEncodeLength(string([]byte{byte(s), byte(s), byte(s), byte(s), byte(s), byte(s), byte(s), byte(s)})))
-		var left [4]byte
-		copy(left[:], hpack.AppendHuffmanString(nil, string([]byte{byte(s)})))
-		code := uint32(left[0])<<24 | uint32(left[1])<<16 | uint32(left[2])<<8 | uint32(left[3])
-		code &^= 1<<(32-length) - 1 // the padding
-		c := huffmanCode{code, length, byte(s)}
-		if length > huffmanBits {
-			long = append(long, c)
-			continue
-		}
-		from := code >> (32 - huffmanBits)
-		for i := range uint32(1) << (huffmanBits - length) {
-			short[from+i] = c
-		}
-	}
-	sort.Slice(long, func(i, j int) bool { return long[i].code < long[j].code })
-	return short, long
-}()
-
-const huffmanEnd = 0xfffffffc // the code of EOS, 30 ones, at the left end
-
-// appendHuffmanDecoded appends what p says. It is false for EOS, and for padding that is longer than seven bits or not
-// of ones.
-func appendHuffmanDecoded(dst, p []byte) ([]byte, bool) {
-	var bits uint64 // at the left end
-	var have uint
-	for len(p) >= 8 {
-		// As many whole bytes as there is room for; the rest of what is read stands where it will be read again.
-		bits |= binary.BigEndian.Uint64(p) >> have
-		p = p[(63-have)>>3:]
-		have |= 56
-		for have >= 32 { // more than any code has
-			c := huffmanShort[bits>>(64-huffmanBits)]
-			if c.length == 0 {
-				top := uint32(bits >> 32)
-				if top >= huffmanEnd {
-					return dst, false
-				}
-				c = huffmanSearch(top)
-			}
-			dst = append(dst, c.symbol)
-			bits <<= c.length
-			have -= uint(c.length)
-		}
-	}
-	if have > 0 {
-		bits &^= 1<<(64-have) - 1
-	} else {
-		bits = 0
-	}
-	for {
-		for have <= 56 && len(p) > 0 {
-			bits |= uint64(p[0]) << (56 - have)
-			have += 8
-			p = p[1:]
-		}
-		if have == 0 {
-			return dst, true
-		}
-		next := bits
-		if have < 32 {
-			next |= (1<<64 - 1) >> have // as if padding went on
-		}
-		c := huffmanShort[next>>(64-huffmanBits)]
-		if c.length == 0 {
-			top := uint32(next >> 32)
-			if top >= huffmanEnd {
-				return dst, have < 8
-			}
-			c = huffmanSearch(top)
-		}
-		if uint(c.length) > have {
-			return dst, have < 8 && bits>>(64-have) == 1<<have-1
-		}
-		dst = append(dst, c.symbol)
-		bits <<= c.length
-		have -= uint(c.length)
-	}
-}
-
-// huffmanSearch finds the long code at the left end of top.
-func huffmanSearch(top uint32) huffmanCode {
-	return huffmanLong[sort.Search(len(huffmanLong), func(i int) bool { return huffmanLong[i].code > top })-1]
-}
