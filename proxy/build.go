@@ -41,6 +41,7 @@ type builder struct {
 	streams    *streams
 	current    func() builtin.Catalog // what is served
 	states     *states
+	fetching   func(first plugin.Fetcher, revision int64) plugin.Fetcher
 	lend       func(store string) plugin.Store
 	log        *slog.Logger
 

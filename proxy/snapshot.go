@@ -41,6 +41,8 @@ type Snapshot struct {
 	consumerPlugins bool           // some consumer has plugins
 	preflights      bool           // some plugin answers CORS preflights
 	trusted         []netip.Prefix // the proxies that say who calls
+	outbound        []netip.Prefix // what the gateway may call for itself beside public addresses
+	fetch           plugin.Fetcher // nil: nothing
 }
 
 // service is one upstream with what it was made of.

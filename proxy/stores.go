@@ -98,9 +98,32 @@ func (b *builder) fetcher() {
 			allow = append(allow, p)
 		}
 	}
-	if b.std.Fetch != nil {
-		b.env.Fetch = b.std.Fetch(allow)
+	if b.std.Fetch == nil {
+		return
 	}
+	b.snap.outbound = allow
+	if b.prev != nil && b.prev.fetch != nil && slices.Equal(b.prev.outbound, allow) {
+		b.snap.fetch = b.prev.fetch // with its connections
+	} else {
+		b.snap.fetch = b.std.Fetch(allow)
+	}
+	b.env.Fetch = b.fetching(b.snap.fetch, b.snap.Revision)
+}
+
+// fetching makes requests by what the snapshot in force allows: a plugin may outlive the snapshot that it was made for, and
+// begins before that is in force.
+type fetching struct {
+	gateway  *Gateway
+	first    plugin.Fetcher
+	revision int64 // of the first's snapshot
+}
+
+// Fetch implements plugin.Fetcher.
+func (f *fetching) Fetch(ctx context.Context, r *plugin.FetchRequest) (*plugin.FetchResponse, error) {
+	if snap := f.gateway.snap.Load(); snap != nil && snap.Revision >= f.revision {
+		return snap.fetch.Fetch(ctx, r)
+	}
+	return f.first.Fetch(ctx, r)
 }
 
 // called is a service that a plugin calls. It finds the service anew for each call: the plugin may outlive its snapshot.

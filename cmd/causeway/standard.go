@@ -15,6 +15,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/plugin/extauthz"
 	"github.com/causeway-gateway/causeway/proxy/plugin/forwardauth"
 	"github.com/causeway-gateway/causeway/proxy/plugin/hmacauth"
+	"github.com/causeway-gateway/causeway/proxy/plugin/jwtauth"
 	"github.com/causeway-gateway/causeway/proxy/plugin/keyauth"
 	"github.com/causeway-gateway/causeway/proxy/plugin/limitconn"
 	"github.com/causeway-gateway/causeway/proxy/plugin/limitcount"
@@ -63,6 +64,7 @@ func standard() (*proxy.Standard, error) {
 			extauthz.Kind,
 			forwardauth.Kind,
 			hmacauth.Kind,
+			jwtauth.Kind,
 			keyauth.Kind,
 			limitconn.Kind,
 			limitcount.Kind,
