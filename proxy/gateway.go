@@ -56,7 +56,8 @@ type Gateway struct {
 	removed   []*listener      // those that a reload took away, while they drain
 	attempted *config.Document // the last document loaded, valid or not: its files are watched
 	last      outcome
-	leaving   *retirement // of the snapshot before the one in force
+	leaving   *retirement         // of the snapshot before the one in force
+	instances map[instanceOf]bool // those that the metrics have
 	closed    bool
 
 	drains sync.WaitGroup // of removed listeners
@@ -77,6 +78,8 @@ type gauges struct {
 	accepted    *telemetry.CounterVec
 	translation *telemetry.Gauge
 	streams     *telemetry.Gauge
+	inFlight    *telemetry.GaugeVec
+	instances   *telemetry.GaugeVec
 }
 
 // New makes a gateway that serves nothing yet: Start loads its configuration.
@@ -93,7 +96,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.panics = panics.With()
-	var errs [7]error
+	var errs [9]error
 	g.gauges.reloads, errs[0] = o.Meter.Counter("causeway_config_reloads_total", "", "Configurations tried, by result.", "result")
 	success, err := o.Meter.Gauge("causeway_config_last_reload_success", "", "1 when the last configuration tried is in force.")
 	errs[1] = err
@@ -105,6 +108,8 @@ func New(o Options) (*Gateway, error) {
 	errs[5] = err
 	streaming, err := o.Meter.Gauge("causeway_streams", "", "Streaming calls in flight.")
 	errs[6] = err
+	g.gauges.inFlight, errs[7] = o.Meter.Gauge("causeway_requests_in_flight", "", "Calls now.", "route")
+	g.gauges.instances, errs[8] = o.Meter.Gauge("causeway_service_instance_up", "", "1 for each instance that calls are sent to.", "service", "node")
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
@@ -226,6 +231,7 @@ func (g *Gateway) keepSeries(next *Snapshot) {
 	g.opts.Meter.Keep("route", func(v string) bool { return routes[v] })
 	g.opts.Meter.Keep("service", func(v string) bool { return services[v] })
 	g.opts.Meter.Keep("rpc_method", func(v string) bool { return methods[v] })
+	g.opts.Meter.Keep("consumer", func(v string) bool { return next.consumers[v] != nil })
 	g.opts.Meter.Keep("store", func(v string) bool { return next.stores[v] != nil })
 	g.opts.Meter.Keep("listener", func(v string) bool { return g.listening(v) != nil })
 }

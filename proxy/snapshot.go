@@ -205,16 +205,18 @@ type retirement struct {
 	left    atomic.Int64 // routes with calls inside, and one for the retirement before
 	closers []func()
 
-	mu   sync.Mutex
-	done bool
-	next func() // what waits for the end
+	mu     sync.Mutex
+	done   bool
+	next   func() // what waits for the end
+	routes []*route
+	before *retirement
 }
 
 // retire begins the end of prev: what next (nil: nothing) does not take over is closed. before is the retirement of the
 // snapshot before prev, or nil.
 func retire(prev, next *Snapshot, before *retirement) *retirement {
-	r := &retirement{closers: prev.closers(next)}
 	routes := prev.routes
+	r := &retirement{closers: prev.closers(next), routes: routes, before: before}
 	r.left.Store(int64(len(routes)) + 1)
 	for _, rt := range routes {
 		rt.gate.Shut(r.leave)
@@ -253,10 +255,21 @@ func (r *retirement) leave() {
 	}
 	r.mu.Lock()
 	next := r.next
-	r.done, r.closers = true, nil
+	r.done, r.closers, r.routes, r.before = true, nil, nil, nil
 	r.mu.Unlock()
 	if next != nil {
 		next()
+	}
+}
+
+// each calls f with the routes of every snapshot that calls have not left so far.
+func (r *retirement) each(f func([]*route)) {
+	for r != nil {
+		r.mu.Lock()
+		routes, before := r.routes, r.before
+		r.mu.Unlock()
+		f(routes)
+		r = before
 	}
 }
 

@@ -1,10 +1,15 @@
 package proxy
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/causeway-gateway/causeway/proxy/telemetry"
 )
 
 // Status is how the gateway stands, for readyz and the admin calls.
@@ -104,6 +109,8 @@ func (g *Gateway) Sample() {
 	defer g.mu.Unlock()
 	g.gauges.translation.Set(g.budget.Used())
 	g.gauges.streams.Set(int64(g.streams.open()))
+	g.sampleRoutes()
+	g.sampleInstances()
 	for _, l := range g.listeners {
 		address := l.conf.GetAddress()
 		g.gauges.connections.With(address).Set(l.server.Conns())
@@ -115,6 +122,57 @@ func (g *Gateway) Sample() {
 			l.panics = n
 		}
 	}
+}
+
+// sampleRoutes counts the calls in the gates of routes: of the snapshot in force, and of those on their way out. g.mu is held.
+func (g *Gateway) sampleRoutes() {
+	inside := map[string]int64{}
+	count := func(routes []*route) {
+		for _, rt := range routes {
+			inside[cmp.Or(rt.Route, telemetry.Unmatched)] += rt.gate.Inside()
+		}
+	}
+	if snap := g.snap.Load(); snap != nil {
+		count(snap.routes)
+	}
+	g.leaving.each(count)
+	for name, n := range inside {
+		g.gauges.inFlight.With(name).Set(n)
+	}
+}
+
+// instanceOf is an instance of a service.
+type instanceOf struct{ service, node string }
+
+// sampleInstances lists the instances of services; series of those that are gone go too. g.mu is held.
+func (g *Gateway) sampleInstances() {
+	snap := g.snap.Load()
+	if snap == nil {
+		return
+	}
+	now, nodes := map[instanceOf]bool{}, map[string]bool{}
+	for _, sv := range snap.services {
+		for _, n := range sv.up.Nodes() {
+			now[instanceOf{sv.name, n.Address}] = true
+			nodes[n.Address] = true
+			if host, _, err := net.SplitHostPort(n.Address); err == nil {
+				nodes[host] = true
+			}
+		}
+	}
+	for i := range now {
+		g.gauges.instances.With(i.service, i.node).Set(1)
+	}
+	if maps.Equal(now, g.instances) {
+		return
+	}
+	for i := range g.instances {
+		if !now[i] {
+			g.gauges.instances.Delete(i.service, i.node)
+		}
+	}
+	g.opts.Meter.Keep("node", func(v string) bool { return nodes[v] })
+	g.instances = now
 }
 
 // Summary says in a line what the snapshot consists of, and what of it could not be checked.

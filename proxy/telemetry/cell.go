@@ -46,10 +46,11 @@ type Histogram struct {
 	bounds  []float64       // upper bounds, inclusive, rising; shared by all series
 	buckets []atomic.Uint64 // one more than bounds
 	sum     atomic.Uint64   // bits of a float64
+	unit    time.Duration   // of bounds and sum, where they are of time
 }
 
-func newHistogram(bounds []float64) *Histogram {
-	return &Histogram{bounds: bounds, buckets: make([]atomic.Uint64, len(bounds)+1)}
+func newHistogram(bounds []float64, unit time.Duration) *Histogram {
+	return &Histogram{bounds: bounds, buckets: make([]atomic.Uint64, len(bounds)+1), unit: unit}
 }
 
 // Observe counts v in its bucket. NaN and infinities do nothing: they would spoil the sum for ever.
@@ -57,6 +58,10 @@ func (h *Histogram) Observe(v float64) {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return
 	}
+	h.observe(v)
+}
+
+func (h *Histogram) observe(v float64) {
 	lo, hi := 0, len(h.bounds)
 	for lo < hi {
 		if mid := int(uint(lo+hi) >> 1); h.bounds[mid] < v {
@@ -74,8 +79,15 @@ func (h *Histogram) Observe(v float64) {
 	}
 }
 
-// ObserveDuration counts d in seconds. Negative durations count as zero.
-func (h *Histogram) ObserveDuration(d time.Duration) { h.Observe(max(d, 0).Seconds()) }
+// ObserveDuration counts d in the histogram's unit: seconds, but for foreign ones. Negative durations count as zero.
+func (h *Histogram) ObserveDuration(d time.Duration) {
+	d = max(d, 0)
+	if h.unit == time.Second {
+		h.observe(d.Seconds())
+		return
+	}
+	h.observe(float64(d) / float64(h.unit))
+}
 
 // Count is the number of observations so far.
 func (h *Histogram) Count() uint64 {

@@ -44,6 +44,7 @@ type desc struct {
 	kind, name, unit, help string
 	labels                 []string
 	bounds                 []float64
+	foreign                bool // the name is another product's
 }
 
 func (d *desc) String() string {
@@ -110,7 +111,20 @@ func (m *Meter) Gauge(name, unit, help string, labels ...string) (*GaugeVec, err
 func (m *Meter) Histogram(name, unit, help string, bounds []float64, labels ...string) (*HistogramVec, error) {
 	bounds = slices.Clone(bounds)
 	return obtain(m, desc{kind: "histogram", name: name, unit: unit, help: help, labels: labels, bounds: bounds},
-		func() *Histogram { return newHistogram(bounds) }, histogramData)
+		func() *Histogram { return newHistogram(bounds, time.Second) }, histogramData)
+}
+
+// ForeignCounter is as Counter, with another product's name.
+func (m *Meter) ForeignCounter(name, help string, labels ...string) (*CounterVec, error) {
+	return obtain(m, desc{kind: "counter", name: name, help: help, labels: labels, foreign: true},
+		func() *Counter { return new(Counter) }, counterData)
+}
+
+// ForeignHistogram is as Histogram, with another product's name; bounds are in unit, as ObserveDuration counts.
+func (m *Meter) ForeignHistogram(name, help string, unit time.Duration, bounds []float64, labels ...string) (*HistogramVec, error) {
+	bounds = slices.Clone(bounds)
+	return obtain(m, desc{kind: "histogram", name: name, help: help, labels: labels, bounds: bounds, foreign: true},
+		func() *Histogram { return newHistogram(bounds, unit) }, histogramData)
 }
 
 func obtain[C any](m *Meter, d desc, cell func() *C, data func([]*series[C], time.Time) metricdata.Aggregation) (*Vec[C], error) {
@@ -137,11 +151,18 @@ func obtain[C any](m *Meter, d desc, cell func() *C, data func([]*series[C], tim
 
 var (
 	metricName = regexp.MustCompile(`^causeway(_[a-z0-9]+)+$`)
+	otherName  = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)+$`)
 	labelName  = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 )
 
 // check refuses what would come out under another name, or be refused, at some reader.
 func (d *desc) check() error {
+	if d.foreign {
+		if !otherName.MatchString(d.name) || metricName.MatchString(d.name) {
+			return errors.New(`want a name of lower case words joined by "_" that does not begin with causeway_`)
+		}
+		return d.checkRest()
+	}
 	if !metricName.MatchString(d.name) {
 		return errors.New(`want a name of lower case words joined by "_" that begins with causeway_`)
 	}
@@ -156,6 +177,11 @@ func (d *desc) check() error {
 	if !strings.HasSuffix(base, suffix) {
 		return fmt.Errorf("want %s at the end of the name of a metric in unit %q", suffix, d.unit)
 	}
+	return d.checkRest()
+}
+
+// checkRest refuses help, labels and buckets that no instrument has.
+func (d *desc) checkRest() error {
 	if d.help == "" {
 		return errors.New("want a help text")
 	}
@@ -226,7 +252,10 @@ func (p producer) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 	now := time.Now()
 	var scope metricdata.ScopeMetrics
 	scope.Scope.Name = "github.com/causeway-gateway/causeway"
-	for _, in := range instruments {
+	for i, in := range instruments {
+		if superseded(instruments, i) {
+			continue
+		}
 		if data := in.read(now); data != nil {
 			d := in.describe()
 			scope.Metrics = append(scope.Metrics, metricdata.Metrics{Name: d.name, Description: d.help, Unit: d.unit, Data: data})

@@ -293,7 +293,7 @@ func TestConcurrentUse(t *testing.T) {
 func TestHistogramBucketsAgreeWithAScan(t *testing.T) {
 	bounds := []float64{-1, 0, 0.0005, 0.1, 1, 2.5, 10}
 	for _, v := range []float64{-2, -1, -0.5, 0, 1e-9, 0.0005, 0.00051, 0.1, 1, 2.5, 2.50001, 10, 11, math.MaxFloat64} {
-		h := newHistogram(bounds)
+		h := newHistogram(bounds, time.Second)
 		h.Observe(v)
 		want := len(bounds)
 		for i, b := range bounds {

@@ -125,6 +125,14 @@ func (v *Vec[C]) Delete(values ...string) {
 	}
 }
 
+// Clear removes all series, as Delete does.
+func (v *Vec[C]) Clear() {
+	v.mu.Lock()
+	clear(v.series)
+	v.mu.Unlock()
+	v.meter.epoch.Add(1) // after the removal, as above
+}
+
 // Len is the number of series.
 func (v *Vec[C]) Len() int {
 	v.mu.RLock()

@@ -10,6 +10,9 @@ import (
 // appendLine appends the line of a call, with its end. Fields that do not apply are left out. w is locked, or nil.
 func (l *layout) appendLine(b []byte, c *rpc.Call, sent *rpc.Sent, w *writer) []byte {
 	start := len(b)
+	if w != nil {
+		w.touch(c)
+	}
 	for i := range l.steps {
 		s := &l.steps[i]
 		switch {
@@ -76,6 +79,9 @@ func (l *layout) appendField(b []byte, s *step, c *rpc.Call, sent *rpc.Sent, w *
 		}
 		return b
 	case fieldUserAgent:
+		if w != nil {
+			return l.appendText(b, s.key, w.agent)
+		}
 		return l.appendText(b, s.key, userAgent(c))
 	case fieldGroups:
 		if c.Consumer != nil {
@@ -247,19 +253,40 @@ func appendMicros(b []byte, t time.Time) []byte {
 	return append(appendPadded(b, t.Nanosecond()/1000, 6), 'Z')
 }
 
+// digits are the numbers from 00 to 99.
+const digits = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899"
+
 // appendPadded appends the last digits of n, which is not negative.
-func appendPadded(b []byte, n, digits int) []byte {
+func appendPadded(b []byte, n, width int) []byte {
 	at := len(b)
-	b = append(b, "000000"[:digits]...)
-	for i := digits - 1; i >= 0; i-- {
-		b[at+i] = byte('0' + n%10)
-		n /= 10
+	b = append(b, "000000"[:width]...)
+	d := b[at:]
+	i := width
+	for ; i >= 2; i -= 2 {
+		two := uint(n) % 100 * 2 //nolint:gosec // not negative
+		n = int(uint(n) / 100)   //nolint:gosec // as above
+		d[i-1], d[i-2] = digits[two+1], digits[two]
+	}
+	if i > 0 {
+		d[0] = byte('0' + n%10)
 	}
 	return b
 }
 
 func appendInt(b []byte, key string, n int64) []byte {
-	b = append(b, key...)
+	return appendNumber(append(b, key...), n)
+}
+
+// appendNumber appends n; small ones are the rule.
+func appendNumber(b []byte, n int64) []byte {
+	switch {
+	case 0 <= n && n < 10:
+		return append(b, byte('0'+n))
+	case 10 <= n && n < 100:
+		return append(b, digits[2*n], digits[2*n+1])
+	case 100 <= n && n < 1000:
+		return append(b, byte('0'+n/100), digits[n%100*2], digits[n%100*2+1])
+	}
 	return strconv.AppendInt(b, n, 10)
 }
 
@@ -267,9 +294,9 @@ func appendInt(b []byte, key string, n int64) []byte {
 func appendMillis(b []byte, key string, d time.Duration) []byte {
 	us := max(d.Microseconds(), 0)
 	b = append(b, key...)
-	b = strconv.AppendInt(b, us/1000, 10)
-	b = append(b, '.')
-	return appendPadded(b, int(us%1000), 3)
+	b = appendNumber(b, us/1000)
+	us %= 1000
+	return append(b, '.', byte('0'+us/100), digits[us%100*2], digits[us%100*2+1])
 }
 
 func appendHex(b, raw []byte) []byte {

@@ -18,7 +18,20 @@ type writer struct {
 	second int64
 	stamp  []byte
 	missed uint
+	agent  string // of the call at hand
+	fetch  byte
 	kept   [keeps]*kept
+}
+
+// touch reads from those parts of the request's head that the line will have. It was written before the upstream was asked,
+// and is not in the processor's caches any more: fetched now, all at once, the parts are there when they are copied.
+func (w *writer) touch(c *rpc.Call) {
+	if w.agent = userAgent(c); w.agent != "" {
+		w.fetch = w.agent[0]
+	}
+	if c.HTTP != nil && c.HTTP.Path != "" {
+		w.fetch ^= c.HTTP.Path[0]
+	}
 }
 
 // keeps is how many combinations of repeating values are kept; they give way to each other.

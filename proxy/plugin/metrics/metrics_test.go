@@ -1,8 +1,6 @@
 package metrics
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -82,25 +80,25 @@ func TestScrape(t *testing.T) {
 	tars.Protocol, tars.HTTP = "tars", nil
 	m.Done(tars, sent(99, 0))
 	want := []string{
-		`causeway_request_bytes_total{route="orders",rpc_method="acme.v1.Orders/Get"} 50`,
-		`causeway_request_bytes_total{route="unmatched",rpc_method=""} 10`,
-		`causeway_request_duration_seconds_bucket{route="orders",rpc_method="acme.v1.Orders/Get",le="0.25"} 0`,
-		`causeway_request_duration_seconds_bucket{route="orders",rpc_method="acme.v1.Orders/Get",le="1"} 5`,
-		`causeway_request_duration_seconds_bucket{route="orders",rpc_method="acme.v1.Orders/Get",le="+Inf"} 5`,
-		`causeway_request_duration_seconds_sum{route="orders",rpc_method="acme.v1.Orders/Get"} 2.5`,
-		`causeway_request_duration_seconds_count{route="orders",rpc_method="acme.v1.Orders/Get"} 5`,
-		`causeway_request_duration_seconds_bucket{route="unmatched",rpc_method="",le="0.25"} 0`,
-		`causeway_request_duration_seconds_bucket{route="unmatched",rpc_method="",le="1"} 1`,
-		`causeway_request_duration_seconds_bucket{route="unmatched",rpc_method="",le="+Inf"} 1`,
-		`causeway_request_duration_seconds_sum{route="unmatched",rpc_method=""} 0.5`,
-		`causeway_request_duration_seconds_count{route="unmatched",rpc_method=""} 1`,
-		`causeway_requests_total{code="NOT_FOUND",protocol="rest",route="orders",rpc_method="acme.v1.Orders/Get",service="backend",status="404"} 1`,
-		`causeway_requests_total{code="NOT_FOUND",protocol="rest",route="unmatched",rpc_method="",service="",status="404"} 1`,
-		`causeway_requests_total{code="OK",protocol="rest",route="orders",rpc_method="acme.v1.Orders/Get",service="backend",status="200"} 2`,
-		`causeway_requests_total{code="RESOURCE_EXHAUSTED",protocol="rest",route="orders",rpc_method="acme.v1.Orders/Get",service="backend",status="429"} 1`,
-		`causeway_requests_total{code="UNKNOWN",protocol="tars",route="orders",rpc_method="acme.v1.Orders/Get",service="backend",status=""} 1`,
-		`causeway_response_bytes_total{route="orders",rpc_method="acme.v1.Orders/Get"} 100`,
-		`causeway_response_bytes_total{route="unmatched",rpc_method=""} 20`,
+		`causeway_request_bytes_total{consumer="",route="orders",rpc_method="acme.v1.Orders/Get",service="backend"} 50`,
+		`causeway_request_bytes_total{consumer="",route="unmatched",rpc_method="",service=""} 10`,
+		`causeway_request_duration_seconds_bucket{consumer="",route="orders",rpc_method="acme.v1.Orders/Get",service="backend",le="0.25"} 0`,
+		`causeway_request_duration_seconds_bucket{consumer="",route="orders",rpc_method="acme.v1.Orders/Get",service="backend",le="1"} 5`,
+		`causeway_request_duration_seconds_bucket{consumer="",route="orders",rpc_method="acme.v1.Orders/Get",service="backend",le="+Inf"} 5`,
+		`causeway_request_duration_seconds_sum{consumer="",route="orders",rpc_method="acme.v1.Orders/Get",service="backend"} 2.5`,
+		`causeway_request_duration_seconds_count{consumer="",route="orders",rpc_method="acme.v1.Orders/Get",service="backend"} 5`,
+		`causeway_request_duration_seconds_bucket{consumer="",route="unmatched",rpc_method="",service="",le="0.25"} 0`,
+		`causeway_request_duration_seconds_bucket{consumer="",route="unmatched",rpc_method="",service="",le="1"} 1`,
+		`causeway_request_duration_seconds_bucket{consumer="",route="unmatched",rpc_method="",service="",le="+Inf"} 1`,
+		`causeway_request_duration_seconds_sum{consumer="",route="unmatched",rpc_method="",service=""} 0.5`,
+		`causeway_request_duration_seconds_count{consumer="",route="unmatched",rpc_method="",service=""} 1`,
+		`causeway_requests_total{code="NOT_FOUND",consumer="",protocol="rest",route="orders",rpc_method="acme.v1.Orders/Get",service="backend",status="404"} 1`,
+		`causeway_requests_total{code="NOT_FOUND",consumer="",protocol="rest",route="unmatched",rpc_method="",service="",status="404"} 1`,
+		`causeway_requests_total{code="OK",consumer="",protocol="rest",route="orders",rpc_method="acme.v1.Orders/Get",service="backend",status="200"} 2`,
+		`causeway_requests_total{code="RESOURCE_EXHAUSTED",consumer="",protocol="rest",route="orders",rpc_method="acme.v1.Orders/Get",service="backend",status="429"} 1`,
+		`causeway_requests_total{code="UNKNOWN",consumer="",protocol="tars",route="orders",rpc_method="acme.v1.Orders/Get",service="backend",status=""} 1`,
+		`causeway_response_bytes_total{consumer="",route="orders",rpc_method="acme.v1.Orders/Get",service="backend"} 100`,
+		`causeway_response_bytes_total{consumer="",route="unmatched",rpc_method="",service=""} 20`,
 		`causeway_upstream_duration_seconds_bucket{rpc_method="acme.v1.Orders/Get",service="backend",le="0.25"} 4`,
 		`causeway_upstream_duration_seconds_bucket{rpc_method="acme.v1.Orders/Get",service="backend",le="1"} 4`,
 		`causeway_upstream_duration_seconds_bucket{rpc_method="acme.v1.Orders/Get",service="backend",le="+Inf"} 4`,
@@ -109,48 +107,6 @@ func TestScrape(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, scrape(meter)); diff != "" {
 		t.Errorf("scrape (-want +got):\n%s", diff)
-	}
-}
-
-// peek looks at the gauge of the calls in flight while its call is.
-type peek struct {
-	m    *metrics
-	seen int64
-	err  error
-	boom bool
-}
-
-func (p *peek) Handle(_ context.Context, c *rpc.Call) error {
-	p.seen = p.m.inFlight.With(routeLabel(c.Route)).Value()
-	if p.boom {
-		panic("boom")
-	}
-	return p.err
-}
-
-func TestInFlight(t *testing.T) {
-	m, _ := newMetrics(t, &metricsv1.Metrics{})
-	for _, route := range []string{"orders", ""} {
-		end := &peek{m: m, err: errors.New("refused")}
-		h := m.Wrap(end)
-		if err := h.Handle(t.Context(), call(route, "Get")); !errors.Is(err, end.err) {
-			t.Errorf("error %v, want %v", err, end.err)
-		}
-		if after := m.inFlight.With(routeLabel(route)).Value(); end.seen != 1 || after != 0 {
-			t.Errorf("route %q: %d during the call and %d after, want 1 and 0", route, end.seen, after)
-		}
-		end.boom = true
-		func() {
-			defer func() {
-				if recover() == nil {
-					t.Error("the panic did not reach the gateway")
-				}
-			}()
-			_ = h.Handle(t.Context(), call(route, "Get")) // panics
-		}()
-		if after := m.inFlight.With(routeLabel(route)).Value(); after != 0 {
-			t.Errorf("route %q: %d after a panic, want 0", route, after)
-		}
 	}
 }
 
@@ -201,11 +157,7 @@ func TestStatusIsBounded(t *testing.T) {
 // TestRemovedSeriesComeBack: a route that is removed and added again is counted from zero, and is counted.
 func TestRemovedSeriesComeBack(t *testing.T) {
 	m, meter := newMetrics(t, &metricsv1.Metrics{})
-	h := m.Wrap(&peek{m: m})
 	m.Done(call("old", "Get"), sent(codes.OK, 200))
-	if err := h.Handle(t.Context(), call("old", "Get")); err != nil {
-		t.Fatal(err)
-	}
 	meter.Keep("route", func(string) bool { return false })
 	for _, line := range scrape(meter) {
 		if strings.Contains(line, `"old"`) {
@@ -234,8 +186,8 @@ func TestConfigErrors(t *testing.T) {
 		{[]float64{1, math.NaN()}, `buckets[1]: want bounds in seconds above 0 that rise, found NaN`},
 		{[]float64{1, math.Inf(1)}, `buckets[1]: want bounds in seconds above 0 that rise, found +Inf`},
 		{make([]float64, 51), `buckets: want at most 50, found 51`},
-		{[]float64{2}, `metric causeway_request_duration_seconds: asked for as histogram{route,rpc_method}, unit "s", ` +
-			`help "Time from a call's head to the last byte of its answer.", buckets [2], but is histogram{route,rpc_method}, unit "s", ` +
+		{[]float64{2}, `metric causeway_request_duration_seconds: asked for as histogram{route,service,rpc_method,consumer}, unit "s", ` +
+			`help "Time from a call's head to the last byte of its answer.", buckets [2], but is histogram{route,service,rpc_method,consumer}, unit "s", ` +
 			`help "Time from a call's head to the last byte of its answer.", buckets [1] since the start; restart to change it`},
 	} {
 		_, err := Kind.New(&metricsv1.Metrics{Buckets: tt.buckets}, plugin.Env{Meter: meter})
@@ -256,10 +208,8 @@ func TestConcurrentCalls(t *testing.T) {
 	var wg sync.WaitGroup
 	for g := range goroutines {
 		wg.Go(func() {
-			h := m.Wrap(&peek{m: m})
 			for i := range calls {
 				c := call(fmt.Sprint("route", i%40), fmt.Sprint("Method", i%7))
-				_ = h.Handle(context.Background(), c) // never fails
 				m.Done(c, sent(codes.Code(i%17), 200+i%3))
 				m.Done(call("kept", "Get"), sent(codes.OK, 200+i%2))
 				if g == 0 && i%300 == 0 {
@@ -271,15 +221,10 @@ func TestConcurrentCalls(t *testing.T) {
 	wg.Wait()
 	var n int64
 	for _, status := range []string{"200", "201"} {
-		n += m.requests.With("kept", "backend", "acme.v1.Orders/Get", "rest", "OK", status).Value()
+		n += m.requests.With("kept", "backend", "acme.v1.Orders/Get", "rest", "", "OK", status).Value()
 	}
 	if n != goroutines*calls {
 		t.Errorf("counted %d calls, want %d", n, goroutines*calls)
-	}
-	for i := range 40 {
-		if v := m.inFlight.With(fmt.Sprint("route", i)).Value(); v != 0 {
-			t.Errorf("route %d has %d calls in flight, want 0", i, v)
-		}
 	}
 }
 
@@ -314,33 +259,23 @@ func TestCallAllocs(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	m, _ := newMetrics(t, &metricsv1.Metrics{})
-	h, ctx, c, s := m.Wrap(pass{}), t.Context(), call("orders", "Get"), sent(codes.OK, 200)
-	if n := testing.AllocsPerRun(100, func() {
-		if err := h.Handle(ctx, c); err != nil {
-			t.Error(err)
-		}
-		m.Done(c, s)
-	}); n != 0 {
+	c, s := call("orders", "Get"), sent(codes.OK, 200)
+	if n := testing.AllocsPerRun(100, func() { m.Done(c, s) }); n != 0 {
 		t.Errorf("%v allocations per call, want 0", n)
 	}
 }
-
-type pass struct{}
-
-func (pass) Handle(context.Context, *rpc.Call) error { return nil }
 
 func BenchmarkCall(b *testing.B) {
 	for _, routes := range []int{1, 10_000} {
 		b.Run(fmt.Sprintf("%d routes", routes), func(b *testing.B) {
 			m, _ := newMetrics(b, &metricsv1.Metrics{})
-			h, ctx, s := m.Wrap(pass{}), b.Context(), sent(codes.OK, 200)
+			s := sent(codes.OK, 200)
 			calls := make([]*rpc.Call, routes)
 			for i := range calls {
 				calls[i] = call(fmt.Sprint("orders", i), "Get")
 			}
 			for range 3 {
 				for _, c := range calls {
-					_ = h.Handle(ctx, c) // never fails
 					m.Done(c, s)
 				}
 			}
@@ -348,7 +283,6 @@ func BenchmarkCall(b *testing.B) {
 			b.ResetTimer()
 			for i := 0; b.Loop(); i++ {
 				c := calls[i%routes]
-				_ = h.Handle(ctx, c) // never fails
 				m.Done(c, s)
 			}
 		})

@@ -24,6 +24,17 @@ func (t *table[K, V]) get(key K) (v V, ok bool) {
 	return v, ok
 }
 
+// len is how many keys there are.
+func (t *table[K, V]) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := len(t.fresh)
+	if m := t.settled.Load(); m != nil {
+		n += len(*m)
+	}
+	return n
+}
+
 // obtain returns the value of a key, made by newValue if there is none; newValue runs once per key, under the lock.
 func (t *table[K, V]) obtain(key K, newValue func() V) V {
 	t.mu.Lock()

@@ -23,11 +23,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Metrics counts calls, latency and bytes per route, method and code.
+// Metrics counts calls, latency and bytes per route, service, method, consumer and code.
 type Metrics struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Upper bounds of the latency buckets in seconds, rising. Default: 0.0005 to 10 in steps of about two.
-	Buckets       []float64 `protobuf:"fixed64,1,rep,packed,name=buckets,proto3" json:"buckets,omitempty"`
+	Buckets []float64 `protobuf:"fixed64,1,rep,packed,name=buckets,proto3" json:"buckets,omitempty"`
+	// Count each consumer of the configuration apart. Default: the label `consumer` is empty.
+	Consumers bool `protobuf:"varint,2,opt,name=consumers,proto3" json:"consumers,omitempty"`
+	// Also give out the metrics that dashboards for Apache APISIX ask for, under its names.
+	Apisix        bool `protobuf:"varint,3,opt,name=apisix,proto3" json:"apisix,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -69,13 +73,29 @@ func (x *Metrics) GetBuckets() []float64 {
 	return nil
 }
 
+func (x *Metrics) GetConsumers() bool {
+	if x != nil {
+		return x.Consumers
+	}
+	return false
+}
+
+func (x *Metrics) GetApisix() bool {
+	if x != nil {
+		return x.Apisix
+	}
+	return false
+}
+
 var File_causeway_plugin_metrics_v1_metrics_proto protoreflect.FileDescriptor
 
 const file_causeway_plugin_metrics_v1_metrics_proto_rawDesc = "" +
 	"\n" +
-	"(causeway/plugin/metrics/v1/metrics.proto\x12\x1acauseway.plugin.metrics.v1\"#\n" +
+	"(causeway/plugin/metrics/v1/metrics.proto\x12\x1acauseway.plugin.metrics.v1\"Y\n" +
 	"\aMetrics\x12\x18\n" +
-	"\abuckets\x18\x01 \x03(\x01R\abucketsBRZPgithub.com/causeway-gateway/causeway/protos/causeway/plugin/metrics/v1;metricsv1b\x06proto3"
+	"\abuckets\x18\x01 \x03(\x01R\abuckets\x12\x1c\n" +
+	"\tconsumers\x18\x02 \x01(\bR\tconsumers\x12\x16\n" +
+	"\x06apisix\x18\x03 \x01(\bR\x06apisixBRZPgithub.com/causeway-gateway/causeway/protos/causeway/plugin/metrics/v1;metricsv1b\x06proto3"
 
 var (
 	file_causeway_plugin_metrics_v1_metrics_proto_rawDescOnce sync.Once
