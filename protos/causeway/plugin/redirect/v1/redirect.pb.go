@@ -166,7 +166,7 @@ type PathRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A regular expression (RE2) that has to take the whole path, as it was sent.
 	Regex string `protobuf:"bytes,1,opt,name=regex,proto3" json:"regex,omitempty"`
-	// The place, with $1 or ${name} for what a group of it took.
+	// The place, with {1} or {name} for what a group of it took.
 	To            string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
