@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
@@ -15,11 +16,11 @@ func (s *Snapshot) client(x *wire.Exchange) {
 		return
 	}
 	header := x.HTTP.Header
-	for i := len(header) - 1; i >= 0; i-- {
-		if header[i].Key != "x-forwarded-for" {
+	for _, h := range slices.Backward(header) {
+		if h.Key != "x-forwarded-for" {
 			continue
 		}
-		for rest := header[i].Value; ; {
+		for rest := h.Value; ; {
 			at := strings.LastIndexByte(rest, ',')
 			a, ok := forwardedFor(rest[at+1:])
 			if !ok {

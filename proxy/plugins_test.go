@@ -245,8 +245,10 @@ func TestPluginFaults(t *testing.T) {
 	picky := plugin.Kind{Name: "picky", Config: func() proto.Message { return &metricsv1.Metrics{} }, New: func(proto.Message, plugin.Env) (plugin.Plugin, error) {
 		return nil, plugin.Faultf("keys[1]", "write another", "no key")
 	}}
-	kinds := []plugin.Kind{keyedKind("key", &made), passing("g", &o).kind(), picky, kindOf("dress", &dresser{endsOnly{&o}}),
-		kindOf("elsewhere", &director{chosen: []string{"ech"}}), kindOf("elsewhere2", &director{chosen: []string{"chat"}})}
+	kinds := []plugin.Kind{
+		keyedKind("key", &made), passing("g", &o).kind(), picky, kindOf("dress", &dresser{endsOnly{&o}}),
+		kindOf("elsewhere", &director{chosen: []string{"ech"}}), kindOf("elsewhere2", &director{chosen: []string{"chat"}}),
+	}
 	for _, tc := range []struct{ more, want string }{
 		{"plugins: [{name: picky}]", "plugins[0].config.keys[1]: no key"},
 		{"plugins: [{any_of: [{name: key}, {name: g}]}]", `plugins[0].any_of[1]: plugin "g" does not find out who calls`},

@@ -9,7 +9,7 @@ import (
 	"sync"
 
 	"cel.dev/cel-go/cel"
-	"cel.dev/cel-go/checker"
+	"cel.dev/cel-go/common/cost"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 
@@ -44,16 +44,16 @@ const maxSize = 64 << 10
 // sizes tells how large values can be, as far as that is known before.
 type sizes struct{}
 
-// EstimateSize implements checker.CostEstimator.
-func (sizes) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
+// EstimateSize implements cost.CostEstimator.
+func (sizes) EstimateSize(node cost.AstNode) *cost.SizeEstimate {
 	if node.Type().IsExactType(cel.StringType) && len(node.Path()) > 0 && node.Path()[0] != "message" && node.Path()[0] != "claims" {
-		return &checker.SizeEstimate{Max: maxSize}
+		return &cost.SizeEstimate{Max: maxSize}
 	}
 	return nil
 }
 
-// EstimateCallCost implements checker.CostEstimator.
-func (sizes) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
+// EstimateCallCost implements cost.CostEstimator.
+func (sizes) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
 	return nil
 }
 

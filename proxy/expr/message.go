@@ -2,9 +2,11 @@ package expr
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"time"
 
 	"cel.dev/cel-go/common/types"
@@ -23,7 +25,7 @@ type message struct {
 	typ  *schema.Message
 }
 
-var errNoMessage = fmt.Errorf("`message` is the request of a unary call, before its answer")
+var errNoMessage = errors.New("`message` is the request of a unary call, before its answer")
 
 // request is the request's message; it is received now if nobody asked before.
 func request(ctx context.Context, c *rpc.Call, sent *rpc.Sent) any {
@@ -83,7 +85,7 @@ type occurrence struct {
 }
 
 // errWire is the error of bytes that are no message; a request that was received is one.
-var errWire = fmt.Errorf("the message is malformed")
+var errWire = errors.New("the message is malformed")
 
 // each calls take for each element of a field, packed ones one by one.
 func each(data []byte, f *schema.Field, take func(occurrence) error) error {
@@ -187,7 +189,7 @@ func (m message) value(f *schema.Field) (v ref.Val, set bool) {
 		count := 0
 		err = each(m.data, f, func(o occurrence) error {
 			if count++; f.Message != nil && count > 1 { // parts of a message are merged, which their concatenation is
-				o.bytes = append(last.bytes[:len(last.bytes):len(last.bytes)], o.bytes...)
+				o.bytes = append(slices.Clip(last.bytes), o.bytes...)
 			}
 			last = o
 			return nil

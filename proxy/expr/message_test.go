@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"math"
 	"testing"
 
 	"cel.dev/cel-go/cel"
@@ -88,7 +89,7 @@ func same(a, b ref.Val) bool {
 
 func TestMessageAgainstGeneratedGo(t *testing.T) {
 	own, o := programs(t), newOracle(t)
-	for _, m := range []*echov1.Values{{}, values(), {Note: nil, Side: &echov1.Values_Left{Left: "l"}}, {Ratio: -0.0}} {
+	for _, m := range []*echov1.Values{{}, values(), {Note: nil, Side: &echov1.Values_Left{Left: "l"}}, {Ratio: math.Copysign(0, -1)}} {
 		c, _ := callOf(t, m)
 		compare(t, c, m, own, o)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -179,9 +180,7 @@ func (a *auth) request(ctx context.Context, c *rpc.Call) (*authv3.CheckRequest, 
 	if c.Method != nil {
 		extensions["rpc"] = c.Method.Name
 	}
-	for k, v := range a.context {
-		extensions[k] = v
-	}
+	maps.Copy(extensions, a.context)
 	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source:            &authv3.AttributeContext_Peer{Address: peer, Principal: c.ConsumerName()},
 		Request:           &authv3.AttributeContext_Request{Time: timestamppb.New(a.env.Now()), Http: h},

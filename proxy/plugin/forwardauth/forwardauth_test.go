@@ -54,9 +54,14 @@ func TestAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := rpc.Metadata{
-		{Key: "x-forwarded-method", Value: "DELETE"}, {Key: "x-forwarded-proto", Value: "http"}, {Key: "x-forwarded-host", Value: "api.example.com:8443"},
-		{Key: "x-forwarded-uri", Value: "/v1/orders/7?x=1"}, {Key: "x-forwarded-for", Value: "192.0.2.1"}, {Key: "x-request-id", Value: "id-1"},
-		{Key: "x-forwarded-rpc", Value: "/acme.v1.Orders/Get"}, {Key: "authorization", Value: "Bearer t"},
+		{Key: "x-forwarded-method", Value: "DELETE"},
+		{Key: "x-forwarded-proto", Value: "http"},
+		{Key: "x-forwarded-host", Value: "api.example.com:8443"},
+		{Key: "x-forwarded-uri", Value: "/v1/orders/7?x=1"},
+		{Key: "x-forwarded-for", Value: "192.0.2.1"},
+		{Key: "x-request-id", Value: "id-1"},
+		{Key: "x-forwarded-rpc", Value: "/acme.v1.Orders/Get"},
+		{Key: "authorization", Value: "Bearer t"},
 	}
 	if r := s.asked[0]; r.URL != "http://auth.example.com/check" || r.Method != "" || !slices.Equal(r.Header, want) {
 		t.Errorf("asked %+v", r)

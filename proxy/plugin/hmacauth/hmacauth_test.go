@@ -112,7 +112,8 @@ func TestRFC9421Example(t *testing.T) { // appendix B.2.5
 		t.Fatal(err)
 	}
 	h := &rpc.HTTP{Method: "POST", Scheme: "https", Host: "example.com", Path: "/foo", Header: rpc.Metadata{
-		{Key: "date", Value: "Tue, 20 Apr 2021 02:07:55 GMT"}, {Key: "content-type", Value: "application/json"},
+		{Key: "date", Value: "Tue, 20 Apr 2021 02:07:55 GMT"},
+		{Key: "content-type", Value: "application/json"},
 		{Key: "signature-input", Value: `sig-b25=("date" "@authority" "content-type");created=1618884473;keyid="test-shared-secret"`},
 		{Key: "signature", Value: "sig-b25=:pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8=:"},
 	}}

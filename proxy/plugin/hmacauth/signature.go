@@ -54,16 +54,16 @@ func parse(header rpc.Metadata) (*signature, error) {
 	member, _ := inputs.Get(names[0])
 	list, ok := member.(httpsfv.InnerList)
 	if !ok {
-		return nil, errors.New("Signature-Input has no list of components")
+		return nil, errors.New("header signature-input has no list of components")
 	}
 	member, _ = macs.Get(names[0])
 	item, ok := member.(httpsfv.Item)
 	if !ok {
-		return nil, errors.New("Signature is no sequence of bytes")
+		return nil, errors.New("header signature is no sequence of bytes")
 	}
 	s := &signature{}
 	if s.mac, ok = item.Value.([]byte); !ok {
-		return nil, errors.New("Signature is no sequence of bytes")
+		return nil, errors.New("header signature is no sequence of bytes")
 	}
 	if err := s.cover(list); err != nil {
 		return nil, err
