@@ -114,8 +114,8 @@ var homes = []struct {
 	{"google.golang.org/protobuf/types/dynamicpb", []string{"transcode/source"}},
 	{"google.golang.org/grpc/codes", []string{"..."}},
 	{"google.golang.org/grpc/...", []string{"cmd/...", "proxy/{admin,builtin}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
-	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry,fetch}", "rpcadapters/wire/websocket", "rpcadapters/adaptertest", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
-	{"net/http/...", []string{"cmd/...", "proxy/{admin,telemetry}"}},
+	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry,fetch}", "proxy/plugin/plugintest", "rpcadapters/wire/websocket", "rpcadapters/adaptertest", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
+	{"net/http/...", []string{"cmd/...", "proxy/{admin,telemetry}", "proxy/plugin/plugintest"}},
 	{"github.com/coder/websocket/...", []string{"cmd/...", "rpcadapters/wire/websocket"}},
 	{"unsafe", []string{"transcode/jsonwire", "rpcadapters/wire/socket", "protos/..."}},
 	{"log", nil}, // log/slog, handed in

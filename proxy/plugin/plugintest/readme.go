@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -206,4 +208,12 @@ func Faults(t *testing.T, kind plugin.Kind, env plugin.Env, cases []Fault) {
 			}
 		})
 	}
+}
+
+// Scrape is what the meter of an env shows to a monitoring system.
+func Scrape(t testing.TB, env plugin.Env) string {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	env.Meter.Handler().ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
+	return rec.Body.String()
 }
