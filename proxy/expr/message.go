@@ -198,7 +198,7 @@ func (m message) value(f *schema.Field) (v ref.Val, set bool) {
 			v = zero(f)
 		} else {
 			v, set = convert(f, last), true
-			if !f.Presence && f.Message == nil && v.Equal(zero(f)) == types.True {
+			if !f.Presence && f.Message == nil && last.bits == 0 && len(last.bytes) == 0 { // -0.0 has a bit
 				set = false
 			}
 		}
