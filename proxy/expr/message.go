@@ -198,7 +198,7 @@ func (m message) value(f *schema.Field) (v ref.Val, set bool) {
 			v = zero(f)
 		} else {
 			v, set = convert(f, last), true
-			if !f.Presence && f.Message == nil && last.bits == 0 && len(last.bytes) == 0 { // -0.0 has a bit
+			if !f.Presence && f.Message == nil && isZero(f, last) {
 				set = false
 			}
 		}
@@ -207,6 +207,16 @@ func (m message) value(f *schema.Field) (v ref.Val, set bool) {
 		return types.WrapErr(err), false
 	}
 	return v, set
+}
+
+// isZero tells an element that is its type's zero; -0.0 is not.
+func isZero(f *schema.Field, o occurrence) bool {
+	switch f.Kind {
+	case protoreflect.EnumKind, protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Uint32Kind:
+		return uint32(o.bits) == 0 //nolint:gosec // what decoders make of it
+	default:
+		return o.bits == 0 && len(o.bytes) == 0
+	}
 }
 
 // zero is the value of a singular field that is not set.

@@ -107,6 +107,9 @@ func FuzzMessage(f *testing.F) {
 		}
 	}
 	f.Add(uint8(10), []byte{0x4a, 3, 0x0a, 1, 'a', 0x4a, 3, 0x52, 1, 'b', 0x4a, 0})
+	for i := range asked { // 32-bit fields with more bits
+		f.Add(uint8(i), []byte{0x10, 0x80, 0x80, 0x80, 0x80, 0x10, 0x30, 0x80, 0x80, 0x80, 0x80, 0x10}) //nolint:gosec // there are few
+	}
 	own, o := programs(f), newOracle(f)
 	f.Fuzz(func(t *testing.T, which uint8, raw []byte) {
 		i := int(which) % len(asked)
