@@ -19,16 +19,22 @@ import (
 func wideMessage(tb testing.TB, fields int) *schema.Message {
 	tb.Helper()
 	var b strings.Builder
-	b.WriteString("syntax = \"proto3\";\npackage wide;\nmessage Wide {\n")
+	b.WriteString("message Wide {\n")
 	for i := range fields {
 		fmt.Fprintf(&b, "  repeated bool f%d = %d [packed = false];\n", i, i+1)
 	}
 	fmt.Fprintf(&b, "  Wide wide = %d;\n}\n", fields+1)
+	return wideOf(tb, b.String())
+}
+
+// wideOf is the message Wide as it is declared.
+func wideOf(tb testing.TB, declared string) *schema.Message {
+	tb.Helper()
 	w, err := newWorld(func(name string) (io.ReadCloser, error) {
 		if name != "wide.proto" {
 			return nil, fs.ErrNotExist
 		}
-		return io.NopCloser(strings.NewReader(b.String())), nil
+		return io.NopCloser(strings.NewReader("syntax = \"proto3\";\npackage wide;\n" + declared)), nil
 	}, "wide.proto")
 	if err != nil {
 		tb.Fatal(err)
@@ -99,6 +105,24 @@ func orders(tb testing.TB) []order {
 			bytesField(3, bytesField(2, bytes.Repeat(kid, 6*parts))),
 			bytes.Repeat(bytesField(3, append(bytesField(2, kid), append(bytesField(2, kid), kid...)...)), parts),
 		})
+
+	// Messages whose fields are in order but for the first, which comes last: what was written in one look is taken back.
+	const plain = 255
+	var late strings.Builder
+	late.WriteString("message Wide {\n")
+	for i := range plain {
+		fmt.Fprintf(&late, "  bool f%d = %d;\n", i, i+1)
+	}
+	fmt.Fprintf(&late, "  repeated Wide kids = %d;\n}\n", plain+1)
+	var early, lately []byte
+	for f := range plain {
+		early = append(early, flagField(protowire.Number(f+1))...)
+	}
+	lately = append(append(lately, early[2:]...), early[:2]...)
+	all = append(all, order{
+		"first field last", wideOf(tb, late.String()), false,
+		bytes.Repeat(bytesField(plain+1, early), 380), bytes.Repeat(bytesField(plain+1, lately), 380),
+	})
 
 	// Groups in groups, which a decoder goes over once per level to find their ends.
 	group := func(inner []byte) []byte {

@@ -1,79 +1,71 @@
 package jsonwire
 
 import (
+	"encoding/binary"
 	"math"
 	"math/bits"
 	"slices"
 	"strconv"
 )
 
-// numberRoom is the room that any number takes: 21 digits before the point at the most, or a sign, "0." and 22 behind it.
-const numberRoom = 32
+// numberRoom is the room in which any number is written: 25 bytes at the most, as -0.000001234567890123456, and 8 that are
+// written with the last digits.
+const numberRoom = 40
 
 // room gives out up to its capacity, of which at least n bytes are free.
 func room(out []byte, n int) []byte {
 	if cap(out)-len(out) < n {
-		out = slices.Grow(out, n)
+		return grown(out, n)
 	}
 	return out[:cap(out)]
 }
 
-// twoDigits are the numbers below 100.
-const twoDigits = "" +
-	"0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849" +
-	"5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899"
-
-// tens are the powers of ten that fit 64 bits.
-var tens = [...]uint64{
-	1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19,
+func grown(out []byte, n int) []byte {
+	out = slices.Grow(out, n)
+	return out[:cap(out)]
 }
 
-// decimalLen is the number of digits of v, which is not zero.
-func decimalLen(v uint64) int {
-	n := bits.Len64(v) * 1233 >> 12 // log10(2) is 1233/4096, nearly
-	if v >= tens[n] {
-		n++
-	}
-	return n
+const zeros = eachByte * '0'
+
+// eightDigits gives the eight digits of v, which is below 1e8, the first in the lowest byte: by halves in numbers of four
+// digits, of two and of one, all of them at once. The factors are 1/100 and 1/10, near enough for what they are used on.
+func eightDigits(v uint64) uint64 {
+	four := v / 1e4
+	v = four | (v-four*1e4)<<32
+	two := v * 10486 >> 20 & 0x0000007F0000007F
+	v = two | (v-two*100)<<16
+	one := v * 103 >> 10 & 0x000F000F000F000F
+	return one | (v-one*10)<<8
 }
 
-// putDigits fills b with the last len(b) digits of v.
-func putDigits(b []byte, v uint64) {
-	for len(b) >= 4 {
-		q := v / 1e4
-		r := uint32(v - q*1e4)
-		high, low := r/100, r%100
-		four := b[len(b)-4:]
-		four[0], four[1], four[2], four[3] = twoDigits[2*high], twoDigits[2*high+1], twoDigits[2*low], twoDigits[2*low+1]
-		b, v = b[:len(b)-4], q
-	}
-	for i := len(b) - 1; i >= 0; i-- {
-		b[i] = byte('0' + v%10)
-		v /= 10
-	}
-}
-
-// putUint writes v at b[n:], where there is room, and returns where it ends; so do putInt and the others.
+// putUint writes v at b[n:], where there is room, and returns where it ends; so do the others.
 func putUint(b []byte, n int, v uint64) int {
 	if v < 10 {
 		b[n] = byte('0' + v)
 		return n + 1
 	}
-	if v < 100 {
-		b[n], b[n+1] = twoDigits[2*v], twoDigits[2*v+1]
-		return n + 2
+	const half = 1e8
+	if v >= half*half {
+		upper := v / (half * half)
+		n = putUint(b, n, upper)
+		v -= upper * half * half
+		binary.LittleEndian.PutUint64(b[n:], eightDigits(v/half)|zeros)
+		binary.LittleEndian.PutUint64(b[n+8:], eightDigits(v%half)|zeros)
+		return n + 16
 	}
-	end := n + decimalLen(v)
-	putDigits(b[n:end], v)
-	return end
-}
-
-func putInt(b []byte, n int, v int64) int {
-	if v < 0 {
-		b[n] = '-'
-		return putUint(b, n+1, -uint64(v))
+	upper := v / half
+	if upper == 0 {
+		d := eightDigits(v)
+		lead := bits.TrailingZeros64(d) &^ 7
+		binary.LittleEndian.PutUint64(b[n:], (d|zeros)>>lead)
+		return n + 8 - lead/8
 	}
-	return putUint(b, n, uint64(v))
+	d := eightDigits(upper)
+	lead := bits.TrailingZeros64(d) &^ 7
+	binary.LittleEndian.PutUint64(b[n:], (d|zeros)>>lead)
+	n += 8 - lead/8
+	binary.LittleEndian.PutUint64(b[n:], eightDigits(v-upper*half)|zeros)
+	return n + 8
 }
 
 func appendUint(dst []byte, v uint64) []byte {
@@ -82,8 +74,10 @@ func appendUint(dst []byte, v uint64) []byte {
 }
 
 func appendInt(dst []byte, v int64) []byte {
-	b := room(dst, numberRoom)
-	return b[:putInt(b, len(dst), v)]
+	if v < 0 {
+		return appendUint(append(dst, '-'), -uint64(v))
+	}
+	return appendUint(dst, uint64(v))
 }
 
 // putFloat64 writes a number as protojson and encoding/json do; the values that JSON lacks become strings.
@@ -95,12 +89,20 @@ func putFloat64(b []byte, n int, v float64) int {
 	abs := math.Abs(v)
 	if scaled := abs*1e4 + 0.5; scaled < limit {
 		if d := int64(scaled); float64(d)/1e4 == abs && d > 0 {
-			return putDecimal(b, n, v < 0, uint64(d), 4)
+			if v < 0 {
+				b[n] = '-'
+				n++
+			}
+			return putDecimal4(b, n, uint64(d))
 		}
 	}
 	if scaled := abs*1e8 + 0.5; scaled < limit && abs >= 1e-6 {
 		if d := int64(scaled); float64(d)/1e8 == abs {
-			return putDecimal(b, n, v < 0, uint64(d), 8)
+			if v < 0 {
+				b[n] = '-'
+				n++
+			}
+			return putDecimal(b, n, uint64(d)/1e8, uint64(d)%1e8)
 		}
 	}
 	return putFloat(b, n, v, 64)
@@ -110,41 +112,45 @@ func putFloat64(b []byte, n int, v float64) int {
 func putFloat32(b []byte, n int, v float32) int {
 	const limit = 1e6
 	abs := max(v, -v)
-	if d := int64(min(abs, limit)); d < limit && float32(d) == abs && d > 0 {
-		return putDecimal(b, n, v < 0, uint64(d), 0)
-	}
 	if scaled := abs*1e4 + 0.5; scaled < limit {
 		if d := int64(scaled); float32(d)/1e4 == abs && d > 0 {
-			return putDecimal(b, n, v < 0, uint64(d), 4)
+			if v < 0 {
+				b[n] = '-'
+				n++
+			}
+			return putDecimal4(b, n, uint64(d))
 		}
 	}
 	return putFloat(b, n, float64(v), 32)
 }
 
-// putDecimal writes d divided by a power of ten, without zeros at its end.
-func putDecimal(b []byte, n int, neg bool, d uint64, decimals int) int {
-	if neg {
-		b[n] = '-'
-		n++
+// putDecimal4 writes v/1e4 without zeros at its end.
+func putDecimal4(b []byte, n int, v uint64) int {
+	if v >= 1e8 {
+		return putDecimal(b, n, v/1e4, v%1e4*1e4)
 	}
-	whole := d
-	if decimals == 4 {
-		whole /= 1e4
-	} else {
-		whole /= tens[decimals]
-	}
-	n = putUint(b, n, whole)
-	rest := d - whole*tens[decimals]
-	if rest == 0 {
-		return n
-	}
+	d := eightDigits(v)
+	lead := min(bits.TrailingZeros64(d)&^7, 24)
+	binary.LittleEndian.PutUint32(b[n:], uint32(d|zeros)>>lead)
+	n += 4 - lead/8
 	b[n] = '.'
-	n += 1 + decimals
-	putDigits(b[n-decimals:n], rest)
-	for b[n-1] == '0' {
-		n--
+	binary.LittleEndian.PutUint32(b[n+1:], uint32((d|zeros)>>32))
+	if trail := bits.LeadingZeros64(d) / 8; trail < 4 {
+		n += 5 - trail
 	}
 	return n
+}
+
+// putDecimal writes a number by its whole part and eight decimals, without zeros at its end.
+func putDecimal(b []byte, n int, whole, decimals uint64) int {
+	n = putUint(b, n, whole)
+	if decimals == 0 {
+		return n
+	}
+	d := eightDigits(decimals)
+	b[n] = '.'
+	binary.LittleEndian.PutUint64(b[n+1:], d|zeros)
+	return n + 9 - bits.LeadingZeros64(d)/8
 }
 
 // putFloat writes what has no short form.

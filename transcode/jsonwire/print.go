@@ -19,8 +19,13 @@ func (p *printer) message(m *schema.Message, lo, hi int) bool {
 	}
 	var ok bool
 	if m.WellKnown == schema.NotWellKnown || m.WellKnown == schema.Empty {
-		p.out = append(p.out, '{')
+		at := len(p.out)
 		ok = p.fields(m, lo, hi)
+		if len(p.out) == at {
+			p.out = append(p.out, '{')
+		} else {
+			p.out[at] = '{' // for the first comma
+		}
 		p.out = append(p.out, '}')
 	} else {
 		ok = p.wellKnown(m, lo, hi)
@@ -29,34 +34,34 @@ func (p *printer) message(m *schema.Message, lo, hi int) bool {
 	return ok
 }
 
-// fields writes the members of m without the braces.
+// fields writes the members of m, each behind a comma.
 func (p *printer) fields(m *schema.Message, lo, hi int) bool {
-	base, mark := len(p.occs), len(p.out)
-	from, last, done := -1, -1, base
-	if hi-lo == 1 && !p.opts.EmitUnpopulated {
-		from, last = p.ahead(m, p.occs[lo])
-		done = len(p.occs)
-	}
-	if !p.indexFrom(m, lo, hi, base, from) {
+	base := len(p.occs)
+	if hi-lo == 1 && !p.opts.EmitUnpopulated && len(m.Required) == 0 && len(m.Fields) <= aheadFields {
+		mark := len(p.out)
+		next, last := p.ahead(m, lo)
+		if next < 0 {
+			return true
+		}
+		if !p.indexFrom(m, lo, hi, next) {
+			return false
+		}
+		if len(p.occs) > base && p.occs[base].index() <= last {
+			p.out = p.out[:mark]
+			p.takeBack(m, lo, base, next)
+		}
+	} else if !p.index(m, lo, hi) {
 		return false
 	}
 	top := len(p.occs)
-	if done < top && p.occs[done].index() <= last { // what came later belongs among what is written
-		p.out, done = p.out[:mark], base
-	}
-	required, next := 0, 0
-	if len(m.Required) > 0 {
-		for _, o := range p.occs[base:done] {
-			required += int(oneIf(m.Fields[o.index()].Required))
-		}
-	}
-	for i := done; i < top; {
+	required, unset := 0, 0
+	for i := base; i < top; {
 		j := p.run(i, top)
 		p.steps += j - i
 		f := m.Fields[p.occs[i].index()]
 		if p.opts.EmitUnpopulated {
-			p.unpopulated(m, next, f.Index)
-			next = f.Index + 1
+			p.unpopulated(m, unset, f.Index)
+			unset = f.Index + 1
 		}
 		if f.Required {
 			required++
@@ -67,7 +72,7 @@ func (p *printer) fields(m *schema.Message, lo, hi int) bool {
 			ok = (j-i == 1 || p.check(f, i, j-1)) && p.member(f, p.occs[j-1])
 		case f.Cardinality == schema.Repeated && (!p.opts.EmitUnpopulated || f.Desc.IsExtension()) && p.noElements(f, i, j):
 		default:
-			p.name(f)
+			p.out = append(p.out, p.name(f)...)
 			ok = p.value(f, i, j)
 		}
 		if !ok {
@@ -76,19 +81,13 @@ func (p *printer) fields(m *schema.Message, lo, hi int) bool {
 		i = j
 	}
 	if p.opts.EmitUnpopulated {
-		p.unpopulated(m, next, len(m.Fields))
+		p.unpopulated(m, unset, len(m.Fields))
 	}
 	if required < len(m.Required) && p.partial == 0 {
 		return p.lacks(m, base)
 	}
 	p.occs = p.occs[:base]
 	return true
-}
-
-// name writes the name of a member.
-func (p *printer) name(f *schema.Field) {
-	b, n := p.begin(f, 0)
-	p.out = b[:n]
 }
 
 // member writes name and value of a singular field that is no message.
@@ -118,7 +117,7 @@ func (p *printer) unpopulated(m *schema.Message, i, end int) {
 		if f.Desc.IsExtension() || null && (!p.opts.EmitNull || f.Desc.ContainingOneof() != nil) {
 			continue
 		}
-		p.name(f)
+		p.out = append(p.out, p.name(f)...)
 		if null {
 			p.raw("null")
 		} else {
@@ -183,6 +182,9 @@ func (p *printer) value(f *schema.Field, i, j int) bool {
 
 func (p *printer) list(f *schema.Field, i, j int) bool {
 	p.out = append(p.out, '[')
+	if f.Kind == protoreflect.StringKind {
+		return p.strings(i, j)
+	}
 	n := 0
 	for ; i < j; i++ {
 		o := p.occs[i]
@@ -224,6 +226,30 @@ func (p *printer) list(f *schema.Field, i, j int) bool {
 	return true
 }
 
+// strings writes the elements of a list of strings, and its end.
+func (p *printer) strings(i, j int) bool {
+	for n := range j - i {
+		start, end := p.span(p.occs[i+n])
+		s := p.in[start:end]
+		b, at := room(p.out, len(s)+3), len(p.out)
+		if n > 0 {
+			b[at] = ','
+			at++
+		}
+		if to := putString(b, at, s); to >= 0 {
+			p.out = b[:to]
+			continue
+		}
+		var ok bool
+		if p.out, ok = appendEscaped(b[:at], s); !ok {
+			p.notUTF8(s)
+			return p.inElement(n)
+		}
+	}
+	p.out = append(p.out, ']')
+	return true
+}
+
 // scalar writes one value that is no message.
 func (p *printer) scalar(f *schema.Field, o occurrence) bool {
 	if f.Wire == protowire.BytesType {
@@ -237,21 +263,21 @@ func (p *printer) scalar(f *schema.Field, o occurrence) bool {
 
 // text writes a string, or bytes.
 func (p *printer) text(f *schema.Field, s []byte) bool {
+	if f.Kind != protoreflect.StringKind {
+		p.out = appendBytes(p.out, s)
+		return true
+	}
 	var ok bool
-	if p.out, ok = appendText(p.out, f, s); !ok {
+	if p.out, ok = appendString(p.out, s); !ok {
 		return p.notUTF8(s)
 	}
 	return true
 }
 
-// appendText is false when a string is not UTF-8.
-func appendText(out []byte, f *schema.Field, s []byte) ([]byte, bool) {
-	if f.Kind == protoreflect.StringKind {
-		return appendString(out, s)
-	}
+func appendBytes(out, s []byte) []byte {
 	out = append(out, '"')
 	out = base64.StdEncoding.AppendEncode(out, s)
-	return append(out, '"'), true
+	return append(out, '"')
 }
 
 func (p *printer) notUTF8(s []byte) bool {
@@ -271,37 +297,40 @@ func (p *printer) number(f *schema.Field, v uint64) {
 
 // putNumber writes a number or bool at b[n:], where there is room for it.
 func (p *printer) putNumber(b []byte, n int, kind protoreflect.Kind, v uint64) int {
+	var whole int64
+	wide := !p.opts.Int64Numbers
 	switch kind {
 	case protoreflect.BoolKind:
 		if v != 0 {
 			return n + copy(b[n:], "true")
 		}
 		return n + copy(b[n:], "false")
-	case protoreflect.Int32Kind, protoreflect.Sfixed32Kind:
-		return putInt(b, n, int64(int32(v)))
-	case protoreflect.Sint32Kind:
-		return putInt(b, n, int64(int32(protowire.DecodeZigZag(v&math.MaxUint32))))
-	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
-		return putUint(b, n, uint64(uint32(v)))
 	case protoreflect.FloatKind:
 		return putFloat32(b, n, math.Float32frombits(uint32(v)))
 	case protoreflect.DoubleKind:
 		return putFloat64(b, n, math.Float64frombits(v))
+	case protoreflect.Int32Kind, protoreflect.Sfixed32Kind:
+		whole, wide = int64(int32(v)), false
+	case protoreflect.Sint32Kind:
+		whole, wide = int64(int32(protowire.DecodeZigZag(v&math.MaxUint32))), false
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
+		whole, wide = int64(uint32(v)), false
+	case protoreflect.Sint64Kind:
+		whole = protowire.DecodeZigZag(v)
+	default:
+		whole = int64(v)
 	}
-	quoted := !p.opts.Int64Numbers
-	if quoted {
+	if wide {
 		b[n] = '"'
 		n++
 	}
-	switch kind {
-	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
-		n = putUint(b, n, v)
-	case protoreflect.Sint64Kind:
-		n = putInt(b, n, protowire.DecodeZigZag(v))
-	default:
-		n = putInt(b, n, int64(v))
+	if whole < 0 && kind != protoreflect.Uint64Kind && kind != protoreflect.Fixed64Kind {
+		b[n] = '-'
+		n++
+		whole = -whole
 	}
-	if quoted {
+	n = putUint(b, n, uint64(whole))
+	if wide {
 		b[n] = '"'
 		n++
 	}

@@ -1,7 +1,6 @@
 package jsonwire
 
 import (
-	"encoding/binary"
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -10,51 +9,75 @@ import (
 	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
-// ahead writes the fields at the start of the message m, of which o is the only part, in the same look in which it finds them: as long as they
-// come in the order of the table, each once, and are plain. It appends their occurrences like index, which goes on where
-// ahead stops, at next; last is the index of the last field that was written, or -1.
+// aheadFields is the number of fields up to which a message is written ahead. Beyond, sorting takes two passes; with plain
+// values written twice on top, a message out of order would cost more than three times what the ordered one does.
+const aheadFields = 256
+
+// ahead writes the fields at the start of the message m, of which occs[part] is the only part, in the same look in which it
+// finds them: as long as they come in the order of the table, each once, and are plain. It returns where it stops, -1 for the
+// end, and the index of the last field that it wrote, or -1.
 //
 // What is written so has to be taken back when a field follows that belongs before it. That costs plain values of this one
 // message, and once: nothing that has messages inside is written before all of its message is known.
-func (p *printer) ahead(m *schema.Message, o occurrence) (next, last int) {
-	i, end := p.span(o)
+func (p *printer) ahead(m *schema.Message, part int) (next, last int) {
+	i, end := p.span(p.occs[part])
 	in := p.in[:end]
+	first := p.elements
 	last = -1
-	for i < len(in) && len(p.occs) < cap(p.occs) && p.elements < p.maxElements {
-		tag, at := varint(in, i, len(in))
+	for i < len(in) && p.elements < p.maxElements {
+		tag, at := uint64(in[i]), i+1
+		if tag >= 0x80 {
+			tag, at = longVarint(in, i, len(in))
+		}
 		f := m.ByNumber(protowire.Number(tag >> 3)) // cut to 32 bits it may be a field's, but the tag is not
-		if f == nil || f.Tag != tag || !f.Plain || f.Index <= last {
+		if f == nil || f.Tag != tag || !f.Plain || f.Index <= last || at >= len(in) {
 			break
 		}
-		var v uint64
-		var stop int
-		switch f.Wire {
-		case protowire.BytesType:
-			if v, stop = varint(in, at, len(in)); stop < 0 || v > uint64(len(in)-stop) {
-				return i, last
+		// A number, or the length of a string.
+		v, stop := uint64(in[at]), at+1
+		if f.Wire != protowire.BytesType && f.Wire != protowire.VarintType {
+			v, stop = number(in, at, len(in), f.Wire)
+		} else if v >= 0x80 {
+			v, stop = longVarint(in, at, len(in))
+		}
+		if stop < 0 {
+			break
+		}
+		if f.Wire == protowire.BytesType {
+			if v > uint64(len(in)-stop) {
+				break
 			}
-			start := stop
-			stop += int(v)
-			if !p.textMember(f, in[start:stop]) {
-				return i, last // index comes here again, after what else is wrong before it
+			s := in[stop : stop+int(v)]
+			if stop += int(v); !p.textMember(f, s) {
+				break // index comes here again, after what else is wrong before it
 			}
-		case protowire.VarintType:
-			if v, stop = varint(in, at, len(in)); stop < 0 {
-				return i, last
-			}
-			p.numberMember(f, v)
-		default:
-			if v, stop = number(in, at, len(in), f.Wire); stop < 0 {
-				return i, last
-			}
+		} else {
 			p.numberMember(f, v)
 		}
-		p.occs = append(p.occs, occurrence{pos: uint32(at), info: uint32(f.Index)<<3 | uint32(f.Wire)})
 		p.elements++
-		p.steps += 2
 		last, i = f.Index, stop
 	}
+	p.steps += 2 * (p.elements - first)
+	if i == len(in) {
+		i = -1
+	}
 	return i, last
+}
+
+// takeBack makes up for what was written ahead, up to the offset stop, and must not have been: its occurrences join those that
+// followed, occs[base:], in front of them and sorted with them.
+func (p *printer) takeBack(m *schema.Message, part, base, stop int) {
+	first := len(p.occs)
+	for i, end := p.span(p.occs[part]); i < stop; {
+		f, typ, at, next := p.next(m, i, end)
+		p.push(occurrence{pos: uint32(at), info: uint32(f.Index)<<3 | uint32(typ)})
+		p.steps++
+		i = next
+	}
+	slices.Reverse(p.occs[base:first])
+	slices.Reverse(p.occs[first:])
+	slices.Reverse(p.occs[base:])
+	p.sort(base, len(m.Fields))
 }
 
 // textMember writes name and value of a field of strings or bytes; nothing for an empty one without presence. It is false, and
@@ -63,14 +86,18 @@ func (p *printer) textMember(f *schema.Field, s []byte) bool {
 	if len(s) == 0 && !f.Presence && !p.opts.EmitUnpopulated {
 		return true
 	}
-	b, n := p.begin(f, len(s)+2)
-	if f.Kind == protoreflect.StringKind {
-		if end := putString(b, n, s); end >= 0 {
-			p.out = b[:end]
-			return true
-		}
+	name := p.name(f)
+	b := room(p.out, len(name)+len(s)+2)
+	n := len(p.out) + copy(b[len(p.out):], name)
+	if f.Kind != protoreflect.StringKind {
+		p.out = appendBytes(b[:n], s)
+		return true
 	}
-	out, ok := appendText(b[:n], f, s)
+	if end := putString(b, n, s); end >= 0 {
+		p.out = b[:end]
+		return true
+	}
+	out, ok := appendEscaped(b[:n], s)
 	if ok {
 		p.out = out
 	}
@@ -82,7 +109,9 @@ func (p *printer) numberMember(f *schema.Field, v uint64) {
 	if uint32(v) == 0 && !f.Presence && !p.opts.EmitUnpopulated && zeroNumber(f, v) {
 		return
 	}
-	b, n := p.begin(f, numberRoom)
+	name := p.name(f)
+	b := room(p.out, len(name)+numberRoom)
+	n := len(p.out) + copy(b[len(p.out):], name)
 	if f.Enum != nil {
 		p.out = p.appendEnum(b[:n], f.Enum, int32(v))
 		return
@@ -90,45 +119,10 @@ func (p *printer) numberMember(f *schema.Field, v uint64) {
 	p.out = b[:p.putNumber(b, n, f.Kind, v)]
 }
 
-// begin writes the name of a member, behind a comma unless it is the first: only then does a brace stand before it. It returns
-// p.out up to its capacity, with at least size bytes behind n, where the value begins.
-func (p *printer) begin(f *schema.Field, size int) (b []byte, n int) {
-	name := f.JSONKey
+// name is the name of a member, behind a comma.
+func (p *printer) name(f *schema.Field) string {
 	if p.opts.ProtoNames {
-		name = f.ProtoKey
+		return f.ProtoNext
 	}
-	b, n = p.out, len(p.out)
-	if cap(b)-n <= len(name)+size {
-		b = slices.Grow(b, len(name)+size+1)
-	}
-	b = b[:cap(b)]
-	if b[n-1] != '{' {
-		b[n] = ','
-		n++
-	}
-	to := b[n : n+len(name)]
-	if len(name) < 8 {
-		if len(name) < 4 { // an empty name
-			return b, n + copy(to, name)
-		}
-		binary.LittleEndian.PutUint32(to, load32(name, 0))
-		binary.LittleEndian.PutUint32(to[len(to)-4:], load32(name, len(name)-4))
-		return b, n + len(name)
-	}
-	for i := 0; i+8 <= len(name); i += 8 {
-		binary.LittleEndian.PutUint64(to[i:], load64(name, i))
-	}
-	binary.LittleEndian.PutUint64(to[len(to)-8:], load64(name, len(name)-8))
-	return b, n + len(name)
-}
-
-func load32(s string, i int) uint32 {
-	s = s[i : i+4]
-	return uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
-}
-
-func load64(s string, i int) uint64 {
-	s = s[i : i+8]
-	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
-		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+	return f.JSONNext
 }

@@ -259,17 +259,13 @@ func (p *printer) skipGroup(num protowire.Number, i, end int) int {
 // index appends the occurrences of m's fields in the parts occs[lo:hi], in the order of m.Fields and, within a field, of
 // the wire. Fields that m does not know, or that have another wire type than it says, are left out. Where members of one
 // oneof meet, only what is in force is left.
-func (p *printer) index(m *schema.Message, lo, hi int) bool {
-	return p.indexFrom(m, lo, hi, len(p.occs), -1)
-}
+func (p *printer) index(m *schema.Message, lo, hi int) bool { return p.indexFrom(m, lo, hi, -1) }
 
-// indexFrom is index behind occs[base:], which are those of the first part up to the offset from; -1 is its start.
-func (p *printer) indexFrom(m *schema.Message, lo, hi, base, from int) bool {
+// indexFrom is index from the offset from on in the first part; -1 is its start.
+func (p *printer) indexFrom(m *schema.Message, lo, hi, from int) bool {
+	base := len(p.occs)
 	occs := p.occs
 	sorted, last, oneofs := true, 0, uint64(0)
-	if len(occs) > base {
-		last = occs[len(occs)-1].index()
-	}
 	clash := false
 	in := p.in
 	for part := lo; part < hi; part++ {
@@ -278,33 +274,26 @@ func (p *printer) indexFrom(m *schema.Message, lo, hi, base, from int) bool {
 			i, from = from, -1
 		}
 		for i < end {
-			num, typ, next := protowire.Number(in[i]>>3), protowire.Type(in[i]&7), i+1
-			if in[i] >= 0x80 || num == 0 || typ > protowire.Fixed32Type {
-				num, typ, next = p.tag(i, end)
-			}
-			if next < 0 || typ == protowire.EndGroupType {
-				return p.broken(m)
-			}
 			p.steps++
 			if !p.element() {
 				return false
 			}
-			// Most values are short; skip takes the others, and what the message ends in.
-			switch i = next; {
-			case typ == protowire.BytesType && i < end && in[i] < 0x80:
-				i += 1 + int(in[i])
-				if i > end {
-					return p.broken(m)
-				}
-			case typ == protowire.VarintType && i < end && in[i] < 0x80:
-				i++
+			// Most fields have a tag of one byte, and a value that is as short or has a length that is; next takes the others.
+			f, typ, at := m.ByNumber(protowire.Number(in[i]>>3)), protowire.Type(in[i]&7), i+1
+			switch {
+			case f == nil || f.Tag != uint64(in[i]) || in[i] >= 0x80 || at >= end || in[at] >= 0x80:
+				f, typ, at, i = p.next(m, i, end)
+			case typ == protowire.BytesType:
+				i += 2 + int(in[at])
+			case typ == protowire.VarintType:
+				i += 2
 			default:
-				if i = p.skip(num, typ, i, end); i < 0 {
-					return p.broken(m)
-				}
+				f, typ, at, i = p.next(m, i, end)
 			}
-			f := m.ByNumber(num)
-			if f == nil || f.Wire != typ && (f.PackedTag == 0 || typ != protowire.BytesType) {
+			if i < 0 || i > end {
+				return p.broken(m)
+			}
+			if f == nil {
 				continue
 			}
 			if f.Index < last {
@@ -321,7 +310,7 @@ func (p *printer) indexFrom(m *schema.Message, lo, hi, base, from int) bool {
 				p.room(i, end, part, hi)
 				occs = p.occs
 			}
-			occs = append(occs, occurrence{pos: uint32(next), info: uint32(f.Index)<<3 | uint32(typ)})
+			occs = append(occs, occurrence{pos: uint32(at), info: uint32(f.Index)<<3 | uint32(typ)})
 		}
 	}
 	p.occs = occs
@@ -332,6 +321,20 @@ func (p *printer) indexFrom(m *schema.Message, lo, hi, base, from int) bool {
 		p.sort(base, len(m.Fields))
 	}
 	return true
+}
+
+// next finds the field at in[i:end]: its value begins at and ends before stop, which is negative when it is not well formed.
+// No field is one that m does not know, or not with this wire type.
+func (p *printer) next(m *schema.Message, i, end int) (f *schema.Field, typ protowire.Type, at, stop int) {
+	num, typ, at := p.tag(i, end)
+	if at < 0 || typ == protowire.EndGroupType {
+		return nil, 0, 0, -1
+	}
+	f = m.ByNumber(num)
+	if f != nil && f.Wire != typ && (f.PackedTag == 0 || typ != protowire.BytesType) {
+		f = nil
+	}
+	return f, typ, at, p.skip(num, typ, at, end)
 }
 
 // element counts one field, list element or map entry.

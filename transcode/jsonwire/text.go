@@ -12,10 +12,12 @@ const (
 
 // special marks, in the high bit of each byte of x, the bytes that end a run of plain text in JSON: controls, quote,
 // backslash, and all that is not ASCII. Only the lowest mark is exact, which is the one that is used.
-func special(x uint64) uint64 {
-	quote := x ^ eachByte*'"'
-	slash := x ^ eachByte*'\\'
-	return ((quote-eachByte)&^quote | (slash-eachByte)&^slash | (x-eachByte*' ')&^x | x) & highBits
+func special(x uint64) uint64 { return (^plain(x) | x) & highBits }
+
+// plain sets the high bit of each byte of x that is neither a control nor a quote nor a backslash, as far as x is ASCII.
+func plain(x uint64) uint64 {
+	const below = eachByte * 0x7F // what is not zero carries into the high bit
+	return ((x ^ eachByte*'"') + below) & ((x ^ eachByte*'\\') + below) & (x + eachByte*(0x80-' '))
 }
 
 // appendString appends s as a JSON string, escaped as protojson does: what RFC 8259 demands and no more. It is false
@@ -38,18 +40,19 @@ func putString(b []byte, n int, s []byte) int {
 	if len(s) < 8 {
 		return putShort(to, s, end+1)
 	}
-	for i := 0; i+8 <= len(s); i += 8 {
-		x := binary.LittleEndian.Uint64(s[i:])
-		if special(x) != 0 {
-			return -1
-		}
-		binary.LittleEndian.PutUint64(to[i:], x)
+	wide := binary.LittleEndian.Uint64(s[len(s)-8:])
+	binary.LittleEndian.PutUint64(to[len(to)-8:], wide)
+	fine := plain(wide)
+	for len(s) > 8 {
+		x := binary.LittleEndian.Uint64(s)
+		binary.LittleEndian.PutUint64(to, x)
+		fine &= plain(x)
+		wide |= x
+		s, to = s[8:], to[8:]
 	}
-	x := binary.LittleEndian.Uint64(s[len(s)-8:])
-	if special(x) != 0 {
+	if fine&^wide&highBits != highBits {
 		return -1
 	}
-	binary.LittleEndian.PutUint64(to[len(to)-8:], x)
 	return end + 1
 }
 
@@ -96,9 +99,9 @@ func appendEscaped(dst, s []byte) ([]byte, bool) {
 			}
 		}
 		binary.LittleEndian.PutUint64(b[n:], x)
-		plain := lowest(special(x)) // 8 when there is none
-		i, n = i+plain, n+plain
-		if plain == 8 {
+		size := lowest(special(x)) // 8 when there is none
+		i, n = i+size, n+size
+		if size == 8 {
 			continue
 		}
 		if i >= len(s) {

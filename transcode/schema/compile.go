@@ -167,8 +167,8 @@ func (c *compiler) field(parent *Message, fd protoreflect.FieldDescriptor) *Fiel
 		Parent:   parent,
 		Desc:     fd,
 	}
-	f.JSONKey = quote(f.JSONName) + ":"
-	f.ProtoKey = quote(f.Name) + ":"
+	f.JSONNext, f.ProtoNext = ","+quote(f.JSONName)+":", ","+quote(f.Name)+":"
+	f.JSONKey, f.ProtoKey = f.JSONNext[1:], f.ProtoNext[1:]
 	f.Wire = wireTypes[f.Kind]
 	f.Tag = protowire.EncodeTag(f.Number, f.Wire)
 	switch {

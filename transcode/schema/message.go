@@ -49,26 +49,28 @@ type Field struct {
 	JSONName string // as JSON has it; for an extension its full name in brackets
 	// JSONKey and ProtoKey are the names as they stand in JSON output, quoted and with the colon.
 	JSONKey, ProtoKey string
-	Number            protowire.Number
-	Kind              protoreflect.Kind
-	Wire              protowire.Type // of one element
-	Tag               uint64         // number and Wire, encoded as protowire.EncodeTag does
-	EndTag            uint64         // groups only
-	PackedTag         uint64         // repeated packable fields only: the tag of the packed form
-	Cardinality       Cardinality
-	Packed            bool // a repeated field that is written packed
-	Presence          bool // singular with explicit presence: set and zero differ from unset
-	Required          bool
-	Plain             bool // singular, of a scalar kind, in no oneof
-	UTF8              bool // a string that must be valid UTF-8 on the wire
-	Index             int  // position in Message.Fields
-	Oneof             int  // index in Message.Oneofs, or -1
-	Self              Path // the path of this field alone, from its message
-	Parent            *Message
-	Message           *Message // kinds message and group, and maps whose value is a message
-	Enum              *Enum    // kind enum, and maps whose value is an enum
-	MapKey, MapValue  *Field   // maps only; numbers 1 and 2 of the entry
-	Desc              protoreflect.FieldDescriptor
+	// JSONNext and ProtoNext are the same behind another member, with a comma.
+	JSONNext, ProtoNext string
+	Number              protowire.Number
+	Kind                protoreflect.Kind
+	Wire                protowire.Type // of one element
+	Tag                 uint64         // number and Wire, encoded as protowire.EncodeTag does
+	EndTag              uint64         // groups only
+	PackedTag           uint64         // repeated packable fields only: the tag of the packed form
+	Cardinality         Cardinality
+	Packed              bool // a repeated field that is written packed
+	Presence            bool // singular with explicit presence: set and zero differ from unset
+	Required            bool
+	Plain               bool // singular, of a scalar kind, in no oneof
+	UTF8                bool // a string that must be valid UTF-8 on the wire
+	Index               int  // position in Message.Fields
+	Oneof               int  // index in Message.Oneofs, or -1
+	Self                Path // the path of this field alone, from its message
+	Parent              *Message
+	Message             *Message // kinds message and group, and maps whose value is a message
+	Enum                *Enum    // kind enum, and maps whose value is an enum
+	MapKey, MapValue    *Field   // maps only; numbers 1 and 2 of the entry
+	Desc                protoreflect.FieldDescriptor
 }
 
 // Enum is the table of one enum type. Read-only.

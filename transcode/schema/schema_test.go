@@ -303,6 +303,13 @@ func agree(t *testing.T, m *schema.Message, i int, f *schema.Field) {
 	if f.Cardinality == schema.Map && (f.MapKey.Number != 1 || f.MapValue.Number != 2 || f.MapKey.Oneof != -1 || f.MapValue.Parent != nil) {
 		t.Errorf("%s.%s: map entry %+v, %+v", m.Name, f.Name, f.MapKey, f.MapValue)
 	}
+	if got, want := f.JSONNext+f.ProtoNext, ","+f.JSONKey+","+f.ProtoKey; got != want {
+		t.Errorf("%s.%s: behind another member %s, want %s", m.Name, f.Name, got, want)
+	}
+	scalar := !f.Desc.IsList() && !f.Desc.IsMap() && f.Desc.Message() == nil
+	if od := f.Desc.ContainingOneof(); f.Plain != (scalar && (od == nil || od.IsSynthetic())) {
+		t.Errorf("%s.%s: plain %v", m.Name, f.Name, f.Plain)
+	}
 	if f.Presence != f.Desc.HasPresence() || f.Packed != f.Desc.IsPacked() {
 		t.Errorf("%s.%s: presence %v, packed %v", m.Name, f.Name, f.Presence, f.Packed)
 	}
