@@ -76,7 +76,8 @@ if due > now + tolerance + interval then due = now + tolerance + interval end
 local room = math.floor((tolerance - (due - now)) / interval + 0.000001) + 1
 local take = math.min(want, room)
 if take < 1 then
-  return {0, 0, math.ceil(due - now - tolerance), math.ceil(due - now), 0}
+  -- Not for one place at a time: what is not asked for meanwhile is there later.
+  return {0, 0, math.ceil(due - now - tolerance + interval * math.floor(want / 4)), math.ceil(due - now), 0}
 end
 due = due + take * interval
 redis.call('SET', KEYS[1], string.format('%.6f', due), 'PX', math.ceil((due - now) / 1000) + 1)
