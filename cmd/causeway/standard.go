@@ -13,14 +13,24 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/plugin/acl"
 	"github.com/causeway-gateway/causeway/proxy/plugin/cors"
 	"github.com/causeway-gateway/causeway/proxy/plugin/extauthz"
+	"github.com/causeway-gateway/causeway/proxy/plugin/faultinjection"
 	"github.com/causeway-gateway/causeway/proxy/plugin/forwardauth"
+	"github.com/causeway-gateway/causeway/proxy/plugin/headers"
 	"github.com/causeway-gateway/causeway/proxy/plugin/hmacauth"
+	"github.com/causeway-gateway/causeway/proxy/plugin/iprestriction"
 	"github.com/causeway-gateway/causeway/proxy/plugin/jwtauth"
 	"github.com/causeway-gateway/causeway/proxy/plugin/keyauth"
 	"github.com/causeway-gateway/causeway/proxy/plugin/limitconn"
 	"github.com/causeway-gateway/causeway/proxy/plugin/limitcount"
 	"github.com/causeway-gateway/causeway/proxy/plugin/limitreq"
 	"github.com/causeway-gateway/causeway/proxy/plugin/metrics"
+	"github.com/causeway-gateway/causeway/proxy/plugin/redirect"
+	"github.com/causeway-gateway/causeway/proxy/plugin/refererrestriction"
+	"github.com/causeway-gateway/causeway/proxy/plugin/requestsize"
+	"github.com/causeway-gateway/causeway/proxy/plugin/securityheaders"
+	"github.com/causeway-gateway/causeway/proxy/plugin/trafficsplit"
+	"github.com/causeway-gateway/causeway/proxy/plugin/uarestriction"
+	"github.com/causeway-gateway/causeway/proxy/plugin/uriblocker"
 	"github.com/causeway-gateway/causeway/proxy/store"
 	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/registry"
@@ -62,14 +72,24 @@ func standard() (*proxy.Standard, error) {
 			acl.Kind,
 			cors.Kind,
 			extauthz.Kind,
+			faultinjection.Kind,
 			forwardauth.Kind,
+			headers.Kind,
 			hmacauth.Kind,
+			iprestriction.Kind,
 			jwtauth.Kind,
 			keyauth.Kind,
 			limitconn.Kind,
 			limitcount.Kind,
 			limitreq.Kind,
 			metrics.Kind,
+			redirect.Kind,
+			refererrestriction.Kind,
+			requestsize.Kind,
+			securityheaders.Kind,
+			trafficsplit.Kind,
+			uarestriction.Kind,
+			uriblocker.Kind,
 		},
 		Balancer: balancer.RoundRobin,
 		Static: func(service string, addresses ...string) (registry.Resolver, error) {
