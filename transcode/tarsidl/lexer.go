@@ -202,7 +202,7 @@ func (l *lexer) token() token {
 			t.kind, t.text = include, "#include"
 			break
 		}
-		t.kind, t.text = broken, fmt.Sprintf("wanted #include, found %q", printable(l.in[start:l.pos]))
+		t.kind, t.text = broken, "wanted #include, found "+printable(l.in[start:l.pos])
 	case bytes.IndexByte([]byte("{}[]()<>;,=:-+*"), c) >= 0:
 		l.pos++
 		t.kind, t.text = punctuation, string(c)
@@ -290,6 +290,5 @@ func printable(b []byte) string {
 	if len(b) > longest {
 		b = b[:longest]
 	}
-	s := fmt.Sprintf("%q", b)
-	return s
+	return fmt.Sprintf("%q", b)
 }

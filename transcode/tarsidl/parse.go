@@ -26,7 +26,8 @@ type parser struct {
 	faults *faults
 	found  int // faults of this file
 	tok    token
-	trail  string // the comment that follows the token before tok on its line
+	before position // the end of the token before tok
+	trail  string   // the comment that follows the token before tok on its line
 }
 
 // parse reads a file. What could be read is given even when there are faults.
@@ -47,6 +48,7 @@ func parse(f *file, in []byte, out *faults) {
 }
 
 func (p *parser) advance() {
+	p.before = p.tok.end
 	p.tok = p.lex.next()
 	p.trail = p.lex.trail
 }
@@ -91,7 +93,11 @@ func (p *parser) want(s, after string) bool {
 		p.advance()
 		return true
 	}
-	return p.wrong(fmt.Sprintf("%q %s", s, after))
+	wanted := fmt.Sprintf("%q %s", s, after)
+	if p.tok.kind != broken && p.tok.at.line > p.before.line && p.before.line > 0 {
+		return p.fail(p.before, "wanted %s, found %s on line %d", wanted, p.shown(), p.tok.at.line)
+	}
+	return p.wrong(wanted)
 }
 
 // semicolon ends a block or a statement.
@@ -209,7 +215,9 @@ func (p *parser) declaration(m *module) bool {
 	case p.word("key"):
 		return p.keys()
 	case p.word("module"):
-		return p.fail(p.tok.at, "a module cannot stand inside a module; close %s first", m.name)
+		p.fail(p.tok.at, "a module cannot stand inside a module; close %s first", m.name)
+		p.advance()
+		return false
 	}
 	return p.wrong(`"struct", "enum", "interface", "const", "key" or "}"`, "struct", "enum", "interface", "const", "key")
 }

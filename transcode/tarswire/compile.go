@@ -1,6 +1,7 @@
 package tarswire
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -67,10 +68,10 @@ type field struct {
 	message *Message // STRUCT, and WRAPPED: then with the one field items
 	entry   *Message // maps: key with tag 0, value with tag 1
 
-	fill     []byte // protobuf: the default with its tag
-	def      []byte // TARS: the default with its head; nil without a default
-	mapKey   protoreflect.Kind
-	index    int // position in fields
+	fill   []byte // protobuf: the default with its tag
+	def    []byte // TARS: the default with its head; nil without a default
+	mapKey protoreflect.Kind
+	index  int // position in fields
 }
 
 // scalar says how numbers of a type are bounded.
@@ -279,7 +280,7 @@ func (c *Compiler) field(fd *schema.Field, o *tarsv1.Member) (*field, error) {
 		return nil, fmt.Errorf("has number %d and tag %d: the tag is the number - 1, and at most %d", fd.Number, o.GetTag(), maxTag)
 	}
 	if fd.Oneof >= 0 {
-		return nil, fmt.Errorf("is in a oneof, which TARS does not have")
+		return nil, errors.New("is in a oneof, which TARS does not have")
 	}
 	f := &field{
 		name: fd.JSONName, tag: uint8(o.GetTag()), require: o.GetRequire(), wireTag: fd.Tag, wire: fd.Wire,
@@ -293,7 +294,7 @@ func (c *Compiler) field(fd *schema.Field, o *tarsv1.Member) (*field, error) {
 	case fd.Cardinality == schema.Repeated && o.GetKey() != 0:
 		f.shape = pairs
 		if fd.Message == nil || kindOf(fd.Message) != tarsv1.Struct_ENTRY {
-			return nil, fmt.Errorf("has the type of a key, and is no map and no list of entries")
+			return nil, errors.New("has the type of a key, and is no map and no list of entries")
 		}
 		var err error
 		f.entry, err = c.Message(fd.Message)
@@ -308,7 +309,7 @@ func (c *Compiler) field(fd *schema.Field, o *tarsv1.Member) (*field, error) {
 		return f, f.defaults(fd, o.GetDefault())
 	}
 	if o.GetDefault() != nil {
-		return nil, fmt.Errorf("has a default, which only a single number or string can have")
+		return nil, errors.New("has a default, which only a single number or string can have")
 	}
 	return f, nil
 }
@@ -337,7 +338,7 @@ func (c *Compiler) mapEntry(f *field, fd *schema.Field, o *tarsv1.Member) error 
 func (c *Compiler) value(f *field, fd *schema.Field, t tarsv1.Type) error {
 	want, ok := natural[t]
 	if !ok {
-		return fmt.Errorf("has no type of TARS in its option")
+		return errors.New("has no type of TARS in its option")
 	}
 	if fd.Kind != want {
 		return fmt.Errorf("is %s in protobuf, and %s in TARS, which is %s", fd.Kind, t, want)

@@ -209,7 +209,9 @@ func (d *decoder) head() (tag uint8, t Type, ok bool) {
 	return tag, t, true
 }
 
-func (d *decoder) cut() bool { return d.failf("the data ends at offset %d, in the middle of a value", len(d.in)) }
+func (d *decoder) cut() bool {
+	return d.failf("the data ends at offset %d, in the middle of a value", len(d.in))
+}
 
 // member reads the member whose head was read.
 func (d *decoder) member(m *Message, tag uint8, t Type, seen *mask) bool {
@@ -310,19 +312,15 @@ func (d *decoder) single(f *field, t Type) bool {
 	return d.number(f, t)
 }
 
-// wrong fails with what the field takes and what stands there.
-func (d *decoder) wrong(f *field, t Type) bool {
-	return d.failf("wanted %s, found %s at offset %d", f.wants(), t, d.pos)
+// wrong fails with what a single value of the field takes and what stands there.
+func (d *decoder) wrong(f *field, t Type) bool { return d.wanted(f.wants(), t) }
+
+func (d *decoder) wanted(what string, t Type) bool {
+	return d.failf("wanted %s, found %s at offset %d", what, t, d.pos)
 }
 
-// wants describes the types that are read for a field.
+// wants describes the types that are read for one value of a field.
 func (f *field) wants() string {
-	switch {
-	case f.shape == mapping || f.shape == pairs:
-		return "MAP"
-	case f.shape == list:
-		return "LIST"
-	}
 	switch f.kind {
 	case tarsv1.Type_STRUCT:
 		return "STRUCT_BEGIN"
@@ -504,7 +502,7 @@ func (d *decoder) wrongLength(of string) bool {
 
 func (d *decoder) list(f *field, t Type) bool {
 	if t != List {
-		return d.wrong(f, t)
+		return d.wanted("LIST", t)
 	}
 	n, next := length(d.in, d.pos, 1)
 	if next < 0 {
@@ -549,7 +547,7 @@ func (d *decoder) list(f *field, t Type) bool {
 // mapping reads the entries of a map: a key with tag 0 and a value with tag 1 each.
 func (d *decoder) mapping(f *field, t Type) bool {
 	if t != Map {
-		return d.wrong(f, t)
+		return d.wanted("MAP", t)
 	}
 	n, next := length(d.in, d.pos, 2)
 	if next < 0 {

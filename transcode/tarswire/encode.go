@@ -154,7 +154,7 @@ func (e *encoder) members(m *Message, lo, hi int) bool {
 			j++
 		}
 		e.steps += 1 + j - i
-		if i == j || e.unset(f, j-1) {
+		if e.unset(f, i, j) {
 			if !e.absent(m, f, f.tag) {
 				return e.inField(f)
 			}
@@ -170,18 +170,32 @@ func (e *encoder) members(m *Message, lo, hi int) bool {
 	return true
 }
 
-// unset says that a field without presence has its zero in occs[i], which is as if it were not there.
-func (e *encoder) unset(f *field, i int) bool {
-	if f.presence || f.shape != single || f.message != nil {
+// unset says that occs[i:j] of a field without presence hold its zero, or no elements, which is as if they were not there.
+func (e *encoder) unset(f *field, i, j int) bool {
+	switch {
+	case i == j:
+		return true
+	case f.shape == list && f.packedTag != 0:
+		for ; i < j; i++ {
+			if o := e.occs[i]; o.typ() != protowire.BytesType || !e.empty(o) {
+				return false
+			}
+		}
+		return true
+	case f.presence || f.shape != single || f.message != nil:
 		return false
 	}
-	o := e.occs[i]
+	o := e.occs[j-1]
 	if o.typ() == protowire.BytesType {
-		start, end := e.span(o)
-		return start == end
+		return e.empty(o)
 	}
 	v, _ := number(e.in, int(o.pos), len(e.in), o.typ())
 	return v == 0
+}
+
+func (e *encoder) empty(o occurrence) bool {
+	start, end := e.span(o)
+	return start == end
 }
 
 // absent writes what stands for a field that is not there: nothing when it is optional.
@@ -284,7 +298,7 @@ func (e *encoder) wrapped(f *field, tag uint8, i, j int) bool {
 		return false
 	}
 	top, items := len(e.occs), f.message.fields[0]
-	ok := true
+	var ok bool
 	switch items.shape {
 	case list:
 		ok = e.list(items, tag, base, top)
@@ -468,4 +482,3 @@ func (e *encoder) mapping(f *field, tag uint8, i, j int) bool {
 	e.depth--
 	return true
 }
-

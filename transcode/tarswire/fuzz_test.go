@@ -2,6 +2,7 @@ package tarswire_test
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -122,9 +123,24 @@ func encodesAs(t *testing.T, m *tarswire.Message, wire []byte, is *dynamicpb.Mes
 	if (err == nil) != (refErr == nil) {
 		t.Fatalf("%s of %x: %v, reference: %v", m.Schema.Name, wire, err, refErr)
 	}
-	if err == nil && !bytes.Equal(tars, ref) {
+	if err == nil && !bytes.Equal(tars, ref) && !sameButNaN(t, m, tars, ref) {
 		t.Fatalf("%s of %x:\nwant %x\n got %x", m.Schema.Name, wire, ref, tars)
 	}
+}
+
+// sameButNaN says that encodings only differ in the bits of NaNs: protoreflect holds a float32 as a float64, which makes
+// signalling NaNs quiet, and here bits are moved as they are.
+func sameButNaN(t *testing.T, m *tarswire.Message, a, b []byte) bool {
+	t.Helper()
+	x, err := refDecode(a, m.Schema.Desc)
+	if err != nil {
+		t.Fatalf("%x: %v", a, err)
+	}
+	y, err := refDecode(b, m.Schema.Desc)
+	if err != nil {
+		t.Fatalf("%x: %v", b, err)
+	}
+	return len(a) == len(b) && proto.Equal(x, y)
 }
 
 // roundTUP: what was written as TUP is read again as the same.
@@ -163,7 +179,7 @@ func FuzzEncode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which uint8, wire []byte, zeros bool) {
 		m := all[int(which)%len(all)]
 		is := dynamicpb.NewMessage(m.Schema.Desc)
-		if err := proto.Unmarshal(wire, is); err != nil {
+		if err := unmarshal(wire, is); err != nil {
 			_, _ = tarswire.AppendTARS(nil, wire, m, nil) // it must end
 			return
 		}
@@ -173,6 +189,17 @@ func FuzzEncode(f *testing.F) {
 			t.Fatal("the input was changed")
 		}
 	})
+}
+
+// unmarshal is proto.Unmarshal, which panics with dynamicpb where a map entry has its key or value twice, the second time with
+// the wrong wire type.
+func unmarshal(wire []byte, m proto.Message) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("protobuf-go panics: %v", p)
+		}
+	}()
+	return proto.Unmarshal(wire, m)
 }
 
 // FuzzTUP: any bytes are read as TUP without harm, and what was read can be written and read again.

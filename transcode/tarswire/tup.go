@@ -24,7 +24,7 @@ func (e *encoder) tup(m *Message) bool {
 	top, n := len(e.occs), 0
 	for i, f := base, 0; f < len(m.fields); f++ {
 		j := e.run(i, m.fields[f])
-		if i < j && !e.unset(m.fields[f], j-1) || m.required.has(m.fields[f].tag) {
+		if !e.unset(m.fields[f], i, j) || m.required.has(m.fields[f].tag) {
 			n++
 		}
 		i = j
@@ -34,7 +34,7 @@ func (e *encoder) tup(m *Message) bool {
 	for _, f := range m.fields {
 		j := e.run(i, f)
 		e.steps += 1 + j - i
-		gone := i == j || e.unset(f, j-1)
+		gone := e.unset(f, i, j)
 		if gone && !m.required.has(f.tag) {
 			i = j
 			continue

@@ -136,7 +136,7 @@ func (r *Reader) Int(t, widest Type) int64 {
 
 // Bytes reads a string or a vector<byte> in its form SIMPLE_LIST. The result is part of the input.
 func (r *Reader) Bytes(t Type) []byte {
-	start, end := 0, -1
+	var start, end int
 	switch t {
 	case String1, String4:
 		start, end = str(r.in, r.pos, t)
