@@ -19,6 +19,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/certs"
 	"github.com/causeway-gateway/causeway/proxy/config"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
+	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/proxy/upstream"
 	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/rpcadapters"
@@ -43,8 +44,11 @@ type builder struct {
 	states     *states
 	fetching   func(first plugin.Fetcher, revision int64) plugin.Fetcher
 	lend       func(store string) plugin.Store
+	exports    *telemetry.Exports
+	version    string
 	log        *slog.Logger
 
+	collects       string         // not "": a collector takes logs
 	equal          map[string]int // plugins alike in one scope, so far
 	servicePlugins map[string][]*member
 
@@ -74,6 +78,7 @@ func (b *builder) build(ctx context.Context) (*Snapshot, error) {
 	b.schemas(ctx)
 	b.services()
 	b.stores()
+	b.telemetry()
 	b.consumers()
 	b.fetcher()
 	b.consumerChains()

@@ -29,6 +29,8 @@ type Options struct {
 	Meter *telemetry.Meter
 	Sinks *telemetry.Sinks
 	Log   *slog.Logger
+	// Version is what is sent to a collector as the gateway's.
+	Version string
 }
 
 // Gateway serves calls by its current snapshot. Readers never lock; changes are made one at a time.
@@ -44,6 +46,7 @@ type Gateway struct {
 	streams  *streams
 	gauges   gauges
 	states   states
+	exports  *telemetry.Exports
 
 	draining atomic.Bool
 	life     context.Context // ends with Shutdown: no change outlives it
@@ -91,6 +94,12 @@ func New(o Options) (*Gateway, error) {
 		g.named = append(g.named, named)
 	}
 	g.life, g.end = context.WithCancel(context.Background())
+	exports, err := telemetry.NewExports(o.Meter, o.Log, g.Sample)
+	if err != nil {
+		return nil, err
+	}
+	g.exports = exports
+	o.Sinks.Collect(exports.Lines())
 	panics, err := o.Meter.Counter("causeway_panics_total", "", "Panics that were caught; each is a defect to report.")
 	if err != nil {
 		return nil, err
@@ -195,6 +204,7 @@ func (g *Gateway) install(next *Snapshot) error {
 	g.snap.Store(next)
 	g.gauges.revision.Set(next.Revision)
 	g.keepSeries(next)
+	g.exports.Use(next.export.get())
 	for _, l := range opened {
 		g.serve(l)
 	}
@@ -247,6 +257,7 @@ func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[s
 			Open:     func(output string, r telemetry.Rotation) (io.WriteCloser, error) { return g.opts.Sinks.Open(output, r) },
 			Service:  func(name string) plugin.Service { return &called{g, name} },
 			Consumer: g.consumer,
+			Spans:    g.exports.Spans(),
 		},
 		equal:      map[string]int{},
 		states:     &g.states,
@@ -257,6 +268,8 @@ func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[s
 		panics:     g.panics,
 		budget:     g.budget,
 		streams:    g.streams,
+		exports:    g.exports,
+		version:    g.opts.Version,
 		current:    g.catalog,
 		log:        g.log,
 	}

@@ -230,10 +230,11 @@ func (g *Gateway) Shutdown(hurry context.Context, stop Stop) {
 	g.drains.Wait()
 	close(g.streams.quit)
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if snap := g.snap.Load(); snap != nil {
 		g.leaving = retire(snap, nil, g.leaving)
 	}
+	g.mu.Unlock()
+	g.exports.Close() // after the plugins, which have last words
 }
 
 // lastWords is how long before the end of the grace streams are told that it is over: a fifth of it, and this at most.

@@ -139,7 +139,7 @@ func (b *builder) instance(at, scope string, conf *configv1.Plugin) *instance {
 	own := fmt.Sprintf("%s\x00%s\x00%s", scope, kind.Name, conf.GetConfig().GetValue())
 	b.equal[own]++
 	own = fmt.Sprintf("%d\x00%s", b.equal[own], own)
-	key := own + "\x00" + digest
+	key := own + "\x00" + digest + b.collects
 	if b.prev != nil && b.prev.plugins[key] != nil {
 		in := b.prev.plugins[key]
 		if err := b.snap.wants(in.stores...); err != nil {

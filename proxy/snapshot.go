@@ -43,6 +43,7 @@ type Snapshot struct {
 	trusted         []netip.Prefix // the proxies that say who calls
 	outbound        []netip.Prefix // what the gateway may call for itself beside public addresses
 	fetch           plugin.Fetcher // nil: nothing
+	export          *export        // nil: nothing is sent
 }
 
 // service is one upstream with what it was made of.
@@ -237,6 +238,9 @@ func (s *Snapshot) closers(next *Snapshot) []func() {
 		if next == nil || next.plugins[key] != p {
 			out = append(out, func() { _ = p.close() }) // its sink says itself when a last line is lost
 		}
+	}
+	if s.export != nil && (next == nil || next.export != s.export) {
+		out = append(out, s.export.Close) // unless it is in use: then the gateway ends it
 	}
 	for name, st := range s.stores {
 		if next == nil || next.stores[name] != st {

@@ -88,7 +88,7 @@ func startApp(ctx context.Context, o appOptions) (*app, error) {
 			return nil, err
 		}
 	}
-	a.gateway, err = proxy.New(proxy.Options{Standard: o.std, Load: o.load, Store: store, Meter: meter, Sinks: a.sinks, Log: o.log})
+	a.gateway, err = proxy.New(proxy.Options{Standard: o.std, Load: o.load, Store: store, Meter: meter, Sinks: a.sinks, Log: o.log, Version: version})
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/plugin/refererrestriction"
 	"github.com/causeway-gateway/causeway/proxy/plugin/requestsize"
 	"github.com/causeway-gateway/causeway/proxy/plugin/securityheaders"
+	"github.com/causeway-gateway/causeway/proxy/plugin/tracing"
 	"github.com/causeway-gateway/causeway/proxy/plugin/trafficsplit"
 	"github.com/causeway-gateway/causeway/proxy/plugin/uarestriction"
 	"github.com/causeway-gateway/causeway/proxy/plugin/uriblocker"
@@ -87,6 +88,7 @@ func standard() (*proxy.Standard, error) {
 			refererrestriction.Kind,
 			requestsize.Kind,
 			securityheaders.Kind,
+			tracing.Kind,
 			trafficsplit.Kind,
 			uarestriction.Kind,
 			uriblocker.Kind,

@@ -113,6 +113,8 @@ type Env struct {
 	// Open returns a writer to a log output, shared by all who name the same one: see telemetry.Sinks.Open. The plugin
 	// closes it in its Close.
 	Open func(output string, r telemetry.Rotation) (io.WriteCloser, error)
+	// Spans takes spans of calls, for the collector that the configuration names.
+	Spans *telemetry.Spans
 	// Credentials are what consumers have for a plugin of this kind. A change to them makes the plugin anew.
 	Credentials []Credential
 	// Consumer finds a consumer of the configuration in force by name; nil: there is none. It is for plugins that learn the

@@ -251,7 +251,7 @@ func (p producer) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 	p.m.mu.Unlock()
 	now := time.Now()
 	var scope metricdata.ScopeMetrics
-	scope.Scope.Name = "github.com/causeway-gateway/causeway"
+	scope.Scope.Name = scopeName
 	for i, in := range instruments {
 		if superseded(instruments, i) {
 			continue

@@ -23,6 +23,8 @@ type Sinks struct {
 	stderr  io.Writer
 	offline bool // outputs are looked at, not opened
 
+	collector io.Writer // of the output Collector; nil: there is none
+
 	mu   sync.Mutex
 	open map[string]*sink // by output; guarded by mu, as are the sinks' users
 }
@@ -59,7 +61,10 @@ func NewOfflineSinks(m *Meter) (*Sinks, error) {
 	return s, nil
 }
 
-// Open returns a writer to an output: Stdout, Stderr or the path of a file or named pipe. A file is appended to,
+// Collect makes w the output Collector. It is called before anything is opened.
+func (s *Sinks) Collect(w io.Writer) { s.collector = w }
+
+// Open returns a writer to an output: Stdout, Stderr, Collector or the path of a file or named pipe. A file is appended to,
 // and made with mode 0640 if need be; when it is renamed or removed (logrotate), the next line after a second goes to a
 // new one. Of several rotations that users of one file wish for, the one of who came last holds.
 //
@@ -68,7 +73,7 @@ func NewOfflineSinks(m *Meter) (*Sinks, error) {
 // Close writes what is queued, for at most a second.
 func (s *Sinks) Open(output string, r Rotation) (io.WriteCloser, error) {
 	key := output
-	if output != Stdout && output != Stderr {
+	if output != Stdout && output != Stderr && output != Collector {
 		if !strings.ContainsRune(output, filepath.Separator) {
 			return nil, fmt.Errorf(`log output: want "stdout", "stderr", "otlp" or a path with a %q in it, found %q`,
 				filepath.Separator, output)
@@ -102,6 +107,14 @@ func (s *Sinks) target(key string) (io.Writer, error) {
 		return s.stdout, nil
 	case Stderr:
 		return s.stderr, nil
+	case Collector:
+		switch {
+		case s.collector == nil:
+			return nil, ErrNoCollector
+		case s.offline:
+			return io.Discard, nil
+		}
+		return s.collector, nil
 	}
 	if s.offline {
 		return io.Discard, lookAt(key)

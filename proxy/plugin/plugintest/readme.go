@@ -162,7 +162,12 @@ func Env(t testing.TB) plugin.Env {
 	if err != nil {
 		t.Fatal(err)
 	}
+	exports, err := telemetry.NewExports(meter, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return plugin.Env{
+		Spans: exports.Spans(),
 		Scope: "global", Meter: meter, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Open: func(string, telemetry.Rotation) (io.WriteCloser, error) { return nothing{io.Discard}, nil },
 		Keep: func(_ string, create func() (any, error)) (any, error) { return create() },
