@@ -57,7 +57,29 @@ func ParseInstance(data []byte) (Instance, error) {
 	if err := json.Unmarshal(data, &in); err != nil {
 		return in, fmt.Errorf("zookeeper: want an instance as JSON: %w", err)
 	}
+	if err := exactNames(data); err != nil {
+		return in, err
+	}
 	return in, in.check()
+}
+
+// exactNames refuses fields that encoding/json takes for known ones in another case: other readers do not, and which of two
+// such fields holds would change when the document is written again.
+func exactNames(data []byte) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return fmt.Errorf("zookeeper: want an instance as JSON: %w", err)
+	}
+	for name := range fields {
+		for _, known := range []string{
+			"v", "id", "endpoints", "weight", "status", "region", "zone", "version", "schema", "metadata", "registered_at",
+		} {
+			if name != known && strings.EqualFold(name, known) {
+				return fmt.Errorf("zookeeper: want the field %q, found %q", known, name)
+			}
+		}
+	}
+	return nil
 }
 
 func (in *Instance) check() error {
@@ -215,11 +237,6 @@ func WithStatus(data []byte, status registry.Status) ([]byte, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err != nil {
 		return nil, fmt.Errorf("zookeeper: want an instance as JSON: %w", err)
-	}
-	for name := range fields { // encoding/json takes the names of fields in any case
-		if strings.EqualFold(name, "status") {
-			delete(fields, name)
-		}
 	}
 	fields["status"] = json.RawMessage(strconv.Quote(status.String()))
 	return json.Marshal(fields)
