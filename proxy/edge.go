@@ -172,7 +172,9 @@ func (g *Gateway) leave(x *wire.Exchange, v *visit) {
 	if v.route != nil {
 		v.route.gate.Leave()
 	}
-	*v = visit{ids: v.ids}
+	ids := v.ids
+	*v = visit{}
+	v.ids = ids
 	visits.Put(v)
 }
 

@@ -229,9 +229,10 @@ func (c *serverCall) release() {
 	c.frames.Close()
 	c.body.Close()
 	c.Reply.Reset()
-	c.Call = rpc.Call{Header: c.Call.Header[:0], Reply: rpc.Reply{Header: c.Reply.Header[:0], Trailer: c.Reply.Trailer[:0]}}
 	clear(c.header[:cap(c.header)])
-	*c = serverCall{Call: c.Call, header: c.header[:0]}
+	header, metadata, reply := c.header[:0], c.Call.Header[:0], rpc.Reply{Header: c.Reply.Header[:0], Trailer: c.Reply.Trailer[:0]}
+	*c = serverCall{}
+	c.header, c.Call.Header, c.Reply = header, metadata, reply
 }
 
 // Refuse answers a request that has no route, or that broke before it had one.

@@ -191,7 +191,7 @@ func TestClientAbortDropsTheBatch(t *testing.T) {
 	c.w.mu.Unlock()
 	c.abort(errSilent)
 	c.cancel(s, &Fault{Kind: Ended})
-	if out := c.w.take(); s.fault.Sent || len(out) > 0 {
+	if out := c.w.take(nil); s.fault.Sent || len(out) > 0 {
 		t.Errorf("want a call that was not sent, found sent %v and %d bytes to be written", s.fault.Sent, len(out))
 	}
 }

@@ -71,7 +71,7 @@ func appendHuffmanDecoded(dst, p []byte) ([]byte, bool) {
 					return dst, false
 				}
 			}
-			out[n] = byte(is)
+			out[n] = byte(is) //nolint:gosec // its lower half
 			n++
 			bits <<= is >> 8 & 63
 			have -= uint(is >> 8)
@@ -110,7 +110,7 @@ func appendHuffmanDecoded(dst, p []byte) ([]byte, bool) {
 			}
 			break
 		}
-		out[n] = byte(is)
+		out[n] = byte(is) //nolint:gosec // its lower half
 		n++
 		bits <<= is >> 8 & 63
 		have -= uint(is >> 8)

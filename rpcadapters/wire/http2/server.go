@@ -53,7 +53,6 @@ func (s *Server) NewConn(c net.Conn, read []byte, state *tls.ConnectionState, h 
 		ap := a.AddrPort()
 		sc.remote = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 	}
-	sc.streams = make(map[uint32]*serverStream)
 	sc.calls.L = &sc.w.mu
 	sc.idleSince = now
 	sc.alarm.Store(monotonic(now.Add(s.look)))
@@ -63,7 +62,7 @@ func (s *Server) NewConn(c net.Conn, read []byte, state *tls.ConnectionState, h 
 	sc.w.init(c, sc.room, sc.lost)
 	sc.w.spawn = sc.spawn
 	sc.w.panics = &s.panics
-	sc.w.alone = func() bool { return len(sc.streams) <= 1 }
+	sc.w.alone = func() bool { return sc.streams.n <= 1 }
 	sc.w.direct = state != nil
 	return sc
 }

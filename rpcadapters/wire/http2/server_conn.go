@@ -36,21 +36,23 @@ type serverConn struct {
 	peer    peerSettings
 	send    sendWindow // of the connection
 	flood   floodGuard
-	late    int32                    // bytes that may be on their way on streams that we have reset
-	streams map[uint32]*serverStream // open, as the client sees it
-	lastID  uint32                   // the highest stream that was taken up
-	running int                      // calls whose handler has not returned
-	calls   sync.Cond                // running has become less
-	waiting []*serverStream          // calls that wait for a place among those running
-	acked   bool                     // our SETTINGS are acknowledged
-	hello   bool                     // our SETTINGS are in the batch
-	greeted bool                     // the client's SETTINGS have come
+	late    int32           // bytes that may be on their way on streams that we have reset
+	streams openStreams     // as the client sees it
+	lastID  uint32          // the highest stream that was taken up
+	running int             // calls whose handler has not returned
+	calls   sync.Cond       // running has become less
+	waiting []*serverStream // calls that wait for a place among those running
+	acked   bool            // our SETTINGS are acknowledged
+	hello   bool            // our SETTINGS are in the batch
+	greeted bool            // the client's SETTINGS have come
 	leave   leaving
 	retire  time.Time // when to ask the client to leave
 	// idleSince is when the last stream ended; it counts while there are none. rested: its buffers were let go since.
 	idleSince time.Time
 	rested    bool
-	flushed   heldUp // the batch that is being written
+	// clock is about now while there are streams: the last head's time or Sweep's, so that a stream's end need not ask.
+	clock   time.Time
+	flushed heldUp // the batch that is being written
 
 	// For Sweep to see without the lock, so that it costs next to nothing for connections that are idle.
 	alarm  atomic.Int64 // when to look next, see monotonic
@@ -187,7 +189,7 @@ func (c *serverConn) take(f *inFrame) error {
 	}
 	switch f.typ {
 	case framePriority:
-		if s := c.streams[f.stream]; f.fault != NoError && s != nil {
+		if s := c.streams.get(f.stream); f.fault != NoError && s != nil {
 			c.fail(s, f.fault)
 		} else if f.fault != NoError {
 			return connFault(f.fault, f.reason)
@@ -228,11 +230,14 @@ func (c *serverConn) takeSettings(f *inFrame) error {
 		return err
 	}
 	if d := int64(c.peer.initialWindow) - int64(former); d != 0 {
-		for _, s := range c.streams {
-			if !s.send.add(d) {
-				return connFault(FlowControlError, "INITIAL_WINDOW_SIZE makes a stream's window too wide")
-			}
+		ok := true
+		c.streams.each(func(s *serverStream) bool {
+			ok = s.send.add(d)
 			s.wake()
+			return ok
+		})
+		if !ok {
+			return connFault(FlowControlError, "INITIAL_WINDOW_SIZE makes a stream's window too wide")
 		}
 	}
 	c.w.batch = appendSettingsAck(c.w.batch)
@@ -252,7 +257,7 @@ func (c *serverConn) takeWindow(f *inFrame) error {
 		c.wakeWriters()
 		return nil
 	}
-	s := c.streams[f.stream]
+	s := c.streams.get(f.stream)
 	switch {
 	case s == nil && c.idle(f.stream):
 		return errIdle
@@ -276,7 +281,7 @@ func (c *serverConn) idle(id uint32) bool { return id%2 == 0 || id > c.lastID &&
 func (c *serverConn) takeReset(f *inFrame) error {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	s := c.streams[f.stream]
+	s := c.streams.get(f.stream)
 	if s == nil {
 		if c.idle(f.stream) {
 			return errIdle
@@ -343,13 +348,12 @@ func (c *serverConn) drop(s *serverStream) {
 
 // remove takes a stream off the open ones. With w.mu held.
 func (c *serverConn) remove(s *serverStream) {
-	if c.streams[s.id] != s {
+	if !c.streams.remove(s) {
 		return
 	}
-	delete(c.streams, s.id)
 	c.active.Add(-1)
-	if len(c.streams) == 0 {
-		c.idleSince, c.rested = time.Now(), false
+	if c.streams.n == 0 {
+		c.idleSince, c.rested = c.clock, false
 		c.leave.empty(c)
 	}
 }
@@ -373,7 +377,7 @@ func (c *serverConn) takeData(f *inFrame) error {
 	} else {
 		c.empty = 0
 	}
-	s := c.streams[f.stream]
+	s := c.streams.get(f.stream)
 	if s == nil {
 		switch {
 		case c.idle(f.stream):
@@ -443,7 +447,7 @@ func (c *serverConn) takeHeaders(f *inFrame) error {
 	c.flood.earn(1)
 	code, status := c.admit(s, f, held)
 	switch {
-	case code == RefusedStream && (!c.acked || len(c.streams) < c.server.limits.Streams):
+	case code == RefusedStream && (!c.acked || c.streams.n < c.server.limits.Streams):
 		// The client could not know.
 		c.release(s)
 		c.onItsWay(c.streamWindow())
@@ -457,9 +461,10 @@ func (c *serverConn) takeHeaders(f *inFrame) error {
 	}
 	s.id, s.ended, s.held = id, f.has(flagEndStream), held
 	s.x.Start = c.now
+	c.clock = c.now
 	s.send, s.recv = sendWindow(c.peer.initialWindow), newRecvWindow(c.streamWindow())
 	c.server.memory.Add(held)
-	c.streams[id] = s
+	c.streams.put(s)
 	c.active.Add(1)
 	if status != 0 {
 		c.refuse(s, status)
@@ -473,7 +478,7 @@ func (c *serverConn) takeHeaders(f *inFrame) error {
 func (c *serverConn) openStream(id uint32) *serverStream {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	return c.streams[id]
+	return c.streams.get(id)
 }
 
 // streamWindow is how much a new stream may be sent: before the client has our SETTINGS at least the protocol's default.
@@ -492,7 +497,7 @@ func (c *serverConn) admit(s *serverStream, f *inFrame, held int64) (ErrCode, in
 		return f.fault, 0
 	case c.head.fault != "":
 		return ProtocolError, 0
-	case len(c.streams) >= c.server.limits.Streams:
+	case c.streams.n >= c.server.limits.Streams:
 		return RefusedStream, 0
 	case c.server.memory.Load()+held > c.server.limits.Memory:
 		return RefusedStream, 0
@@ -525,7 +530,7 @@ func (c *serverConn) takeTrailers(s *serverStream, f *inFrame) error {
 	}
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	if c.streams[f.stream] != s {
+	if c.streams.get(f.stream) != s {
 		return nil // it was ended while the block was decoded
 	}
 	switch {
@@ -579,9 +584,10 @@ func (c *serverConn) returned() {
 
 // wakeWriters wakes all who wait for the connection's window or for room. With w.mu held.
 func (c *serverConn) wakeWriters() {
-	for _, s := range c.streams {
+	c.streams.each(func(s *serverStream) bool {
 		s.wake()
-	}
+		return true
+	})
 }
 
 // room is called by the writer, with w.mu held.

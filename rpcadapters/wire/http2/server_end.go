@@ -83,7 +83,7 @@ func (l *leaving) tell(c *serverConn) {
 
 // empty ends the connection when the last stream has ended. With w.mu held.
 func (l *leaving) empty(c *serverConn) {
-	if l.state == told && len(c.streams) == 0 {
+	if l.state == told && c.streams.n == 0 {
 		c.conclude(time.Now())
 	}
 }
@@ -113,9 +113,10 @@ func (c *serverConn) expel(fault *ConnError, now time.Time) {
 
 // dropAll cancels all calls. With w.mu held.
 func (c *serverConn) dropAll() {
-	for _, s := range c.streams {
+	c.streams.each(func(s *serverStream) bool {
 		c.drop(s)
-	}
+		return true
+	})
 }
 
 // finish ends the connection after reading has, and waits for the calls.

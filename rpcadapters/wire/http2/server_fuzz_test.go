@@ -121,8 +121,8 @@ func serveBytes(t *testing.T, sent []byte) map[uint32]taken {
 	if n := s.Panics(); n != 0 {
 		t.Fatalf("%d panics on %x", n, sent)
 	}
-	if c.active.Load() != 0 || c.running != 0 || len(c.streams) != 0 || len(c.waiting) != 0 {
-		t.Fatalf("calls are left: %d running, %d open, %d waiting, %d active after %x", c.running, len(c.streams), len(c.waiting), c.active.Load(), sent)
+	if c.active.Load() != 0 || c.running != 0 || c.streams.n != 0 || len(c.waiting) != 0 {
+		t.Fatalf("calls are left: %d running, %d open, %d waiting, %d active after %x", c.running, c.streams.n, len(c.waiting), c.active.Load(), sent)
 	}
 	return got
 }

@@ -33,36 +33,45 @@ var (
 
 // serverStream is one stream: it carries the exchange of its request. It is used again once its handler has returned.
 type serverStream struct {
-	c   *serverConn
 	x   wire.Exchange
 	ctx *wire.Context
 
-	// Set before the call begins.
-	id     uint32
-	expect bool // the client waits for 100 Continue
-
-	// The handler's.
-	block   []byte // the answer's encoded head
+	// Buffers, kept from one request to the next.
+	block   []byte // the handler's: the answer's encoded head
 	trailer []byte // its encoded trailers
 	out     []byte // its body as far as it is collected
-	headDue bool   // the head has not been put into the batch
-	noBody  bool   // the answer has none, whatever is written: HEAD, 204, 304
-	torn    bool   // a piece was cut off in the middle
-	lost    bool   // a piece did not go out
+	body    []byte // received; guarded by the connection's lock
+
+	streamState
+}
+
+// streamState is what a stream is of one request.
+type streamState struct {
+	c *serverConn
+
+	// Set before the call begins.
+	id     uint32
+	next   *serverStream // in its bucket of the connection's open streams
+	expect bool          // the client waits for 100 Continue
+
+	// The handler's.
+	headDue bool // the head has not been put into the batch
+	noBody  bool // the answer has none, whatever is written: HEAD, 204, 304
+	torn    bool // a piece was cut off in the middle
+	lost    bool // a piece did not go out
 
 	// Guarded by the connection's lock.
 	recv     recvWindow
 	send     sendWindow
-	body     []byte // received
-	off      int    // of it, read
-	got      int64  // bytes of body in all
-	held     int64  // bytes counted against the server's memory for the head
-	ended    bool   // the client has sent all
-	closed   bool   // we have sent all
-	reset    bool   // the stream is over by RST_STREAM or with the connection
-	queued   bool   // it waits for a place among the running calls
-	stuck    bool   // it was reset because the client took nothing
-	stopped  bool   // nobody wants to read on
+	off      int   // of body, read
+	got      int64 // bytes of body in all
+	held     int64 // bytes counted against the server's memory for the head
+	ended    bool  // the client has sent all
+	closed   bool  // we have sent all
+	reset    bool  // the stream is over by RST_STREAM or with the connection
+	queued   bool  // it waits for a place among the running calls
+	stuck    bool  // it was reset because the client took nothing
+	stopped  bool  // nobody wants to read on
 	headSent bool
 	waiters  int       // goroutines that wait for cond
 	cond     sync.Cond // something has changed
@@ -85,20 +94,17 @@ func (s *Server) takeStream(c *serverConn) *serverStream {
 // release gives a stream back that nobody uses any more. With w.mu held.
 func (c *serverConn) release(s *serverStream) {
 	c.server.memory.Add(-s.held - int64(len(s.body)-s.off))
-	ctx := s.ctx
-	if !ctx.Release() {
-		ctx = new(wire.Context)
+	if !s.ctx.Release() {
+		s.ctx = new(wire.Context)
 	}
 	poison(s.body)
 	poison(s.out)
 	poison(s.block)
 	poison(s.trailer)
-	x := s.x
-	clear(x.HTTP.Header[:cap(x.HTTP.Header)]) // its strings may be large
-	*s = serverStream{
-		x: x, ctx: ctx,
-		body: kept(s.body, keptBody), out: kept(s.out, keptBody), block: kept(s.block, keptBlock), trailer: kept(s.trailer, keptBlock),
-	}
+	clear(s.x.HTTP.Header[:cap(s.x.HTTP.Header)]) // its strings may be large
+	s.body, s.out = kept(s.body, keptBody), kept(s.out, keptBody)
+	s.block, s.trailer = kept(s.block, keptBlock), kept(s.trailer, keptBlock)
+	s.streamState = streamState{}
 	c.server.streams.Put(s)
 }
 

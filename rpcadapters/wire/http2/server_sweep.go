@@ -50,13 +50,14 @@ func (c *serverConn) Sweep(now time.Time) bool {
 		return false
 	}
 	c.alarm.Store(monotonic(now.Add(c.server.look)))
+	c.clock = now
 	l := &c.server.limits
 	switch {
 	case !c.greeted && now.Sub(c.idleSince) >= l.HeadTimeout:
 		c.expel(errNoSettings, now)
 	case c.slowHead(now) >= l.HeadTimeout:
 		c.expel(errSlowHead, now)
-	case c.leave.state == staying && len(c.streams) == 0 && c.greeted && now.Sub(c.idleSince) >= l.IdleTimeout:
+	case c.leave.state == staying && c.streams.n == 0 && c.greeted && now.Sub(c.idleSince) >= l.IdleTimeout:
 		c.leave.ask(c, now)
 	case c.leave.state == asked && c.greeted && now.Sub(c.leave.since) >= roundTrip:
 		c.leave.tell(c)
@@ -68,9 +69,10 @@ func (c *serverConn) Sweep(now time.Time) bool {
 		c.Abort()
 		return false
 	}
-	for _, s := range c.streams {
+	c.streams.each(func(s *serverStream) bool {
 		s.sweep(now, l.WriteTimeout)
-	}
+		return true
+	})
 	rest := c.greeted && !c.rested && c.active.Load() == 0 && now.Sub(c.idleSince) >= restAfter
 	if rest {
 		c.rested = true

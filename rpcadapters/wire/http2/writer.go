@@ -130,12 +130,12 @@ const rounds = 4
 // flush writes batches in the caller's goroutine, without waiting for the network unless direct. With yield it
 // lets others append first, also after a write: then it writes for them too.
 func (w *writer) flush(yield bool) {
+	var out []byte
 	for range rounds {
 		if yield {
 			runtime.Gosched()
 		}
-		out := w.take()
-		if out == nil {
+		if out = w.take(out); out == nil {
 			return
 		}
 		n, err := w.write(out)
@@ -147,8 +147,8 @@ func (w *writer) flush(yield bool) {
 			w.hand(out[n:])
 			return
 		}
-		w.give(out)
 	}
+	w.give(out)
 	w.hand(nil)
 }
 
@@ -173,9 +173,9 @@ func (w *writer) drain() {
 	left := w.left
 	w.left = nil
 	for {
-		if left == nil {
+		if len(left) == 0 {
 			runtime.Gosched()
-			if left = w.take(); left == nil {
+			if left = w.take(left); left == nil {
 				return
 			}
 		}
@@ -183,14 +183,13 @@ func (w *writer) drain() {
 			w.fail(err)
 			return
 		}
-		w.give(left[:0])
-		left = nil
+		left = left[:0]
 	}
 }
 
-// take takes the batch; nil: there is none, and the claim is given up.
-func (w *writer) take() []byte {
-	out, last := w.takeBatch()
+// take takes the batch; nil: there is none, and the claim is given up. written is kept for the batch after next.
+func (w *writer) take(written []byte) []byte {
+	out, last := w.takeBatch(written)
 	if last {
 		w.close() // not under mu: TLS has a last word, and may wait for the peer to take it
 	}
@@ -198,9 +197,10 @@ func (w *writer) take() []byte {
 }
 
 // takeBatch is take without the end of the connection, which is last said to have come.
-func (w *writer) takeBatch() (out []byte, last bool) {
+func (w *writer) takeBatch(written []byte) (out []byte, last bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.keep(written)
 	if len(w.batch) == 0 || w.err != nil {
 		w.flushing = false
 		if last = w.ending && w.err == nil; last {
@@ -229,14 +229,16 @@ func (w *writer) close() {
 
 // give keeps a batch that was written for the one after next.
 func (w *writer) give(out []byte) {
-	if cap(out) > batchKept {
-		return
-	}
 	w.mu.Lock()
-	if cap(out) > cap(w.spare) {
+	defer w.mu.Unlock()
+	w.keep(out)
+}
+
+// keep is give with mu held.
+func (w *writer) keep(out []byte) {
+	if cap(out) <= batchKept && cap(out) > cap(w.spare) && w.err == nil {
 		w.spare = out[:0]
 	}
-	w.mu.Unlock()
 }
 
 // shrink lets buffers grown under load go, when nothing is to be written. With mu held.
