@@ -48,6 +48,9 @@ func (b *builder) loadSchema(ctx context.Context, conf *configv1.Schema, former 
 	case *configv1.Schema_Proto:
 		l.origin = "proto files " + strings.Join(src.Proto.GetPaths(), ", ")
 		set, err = source.Proto(ctx, src.Proto.GetPaths(), src.Proto.GetImportRoots(), limits)
+	case *configv1.Schema_Tars:
+		l.origin = "tars files " + strings.Join(src.Tars.GetPaths(), ", ")
+		set, err = source.Tars(ctx, src.Tars.GetPaths(), src.Tars.GetImportRoots(), src.Tars.GetPackage(), limits)
 	case *configv1.Schema_Reflection:
 		l.origin = "reflection from " + src.Reflection.GetAddress()
 		set, err = reflectSet(ctx, src.Reflection, limits, b.log)
@@ -66,6 +69,9 @@ func (b *builder) loadSchema(ctx context.Context, conf *configv1.Schema, former 
 		return nil, err
 	}
 	l.watch = set.Watch
+	for _, w := range set.Warnings {
+		b.log.Warn("code generators do not understand all of a schema alike", "schema", l.name, "at", w)
+	}
 	return l, l.compile(set, former)
 }
 
@@ -147,6 +153,8 @@ func schemaFault(doc *config.Document, i int, conf *configv1.Schema, err error) 
 		path += ".descriptor_set"
 	case *configv1.Schema_Proto:
 		path += ".proto"
+	case *configv1.Schema_Tars:
+		path += ".tars"
 	case *configv1.Schema_Reflection:
 		path += ".reflection"
 	}

@@ -15,13 +15,15 @@ func (k *checker) schema(path string, s *configv1.Schema) {
 	}
 	switch src := s.GetSource().(type) {
 	case nil:
-		if !k.anyFailed(path, "descriptor_set", "proto", "reflection", "pushed") {
-			k.fault(path, "add one of: descriptor_set, proto, reflection, pushed", "no source of descriptors")
+		if !k.anyFailed(path, "descriptor_set", "proto", "reflection", "pushed", "tars") {
+			k.fault(path, "add one of: descriptor_set, proto, reflection, pushed, tars", "no source of descriptors")
 		}
 	case *configv1.Schema_DescriptorSet:
 		k.file(path+".descriptor_set", src.DescriptorSet)
 	case *configv1.Schema_Proto:
-		k.protoSource(path+".proto", src.Proto)
+		k.sourceFiles(path+".proto", ".proto", "protos", src.Proto)
+	case *configv1.Schema_Tars:
+		k.tarsSource(path+".tars", src.Tars)
 	case *configv1.Schema_Reflection:
 		at := path + ".reflection"
 		if k.failed(at) {
@@ -50,13 +52,20 @@ func (k *checker) schema(path string, s *configv1.Schema) {
 // maxNesting is what protobuf's own decoders take (100 in most languages); deeper messages cannot be sent anyhow.
 const maxNesting = 100
 
-func (k *checker) protoSource(path string, p *configv1.ProtoSource) {
+// sourceTree is a source of files that are compiled here.
+type sourceTree interface {
+	GetPaths() []string
+	GetImportRoots() []string
+}
+
+// sourceFiles checks files with an extension; folder is one for an example.
+func (k *checker) sourceFiles(path, ext, folder string, p sourceTree) {
 	if k.failed(path) {
 		return
 	}
 	if len(p.GetPaths()) == 0 {
 		if !k.failed(path + ".paths") {
-			k.fault(path, "add the .proto files, or folders of them: paths: [protos]", "no paths")
+			k.fault(path, "add the "+ext+" files, or folders of them: paths: ["+folder+"]", "no paths")
 		}
 	}
 	for i, f := range p.GetPaths() {
@@ -64,6 +73,16 @@ func (k *checker) protoSource(path string, p *configv1.ProtoSource) {
 	}
 	for i, f := range p.GetImportRoots() {
 		k.file(item(path+".import_roots", i), f)
+	}
+}
+
+// packageName is a package of protobuf.
+var packageName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
+
+func (k *checker) tarsSource(path string, p *configv1.TarsSource) {
+	k.sourceFiles(path, ".tars", "idl", p)
+	if at := path + ".package"; p.GetPackage() != "" && !k.failed(at) && !packageName.MatchString(p.GetPackage()) {
+		k.fault(at, "write names with dots between them, such as acme.games", "wanted the name of a package, found %q", p.GetPackage())
 	}
 }
 

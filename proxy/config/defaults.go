@@ -118,6 +118,13 @@ func (d *Document) finishSchema(s *configv1.Schema) {
 		for i := range src.Proto.GetImportRoots() {
 			d.resolve(&src.Proto.ImportRoots[i])
 		}
+	case *configv1.Schema_Tars:
+		for i := range src.Tars.GetPaths() {
+			d.resolve(&src.Tars.Paths[i])
+		}
+		for i := range src.Tars.GetImportRoots() {
+			d.resolve(&src.Tars.ImportRoots[i])
+		}
 	case *configv1.Schema_Reflection:
 		d.resolveTLS(src.Reflection.GetTls())
 	}

@@ -1287,6 +1287,7 @@ type Schema struct {
 	//	*Schema_Proto
 	//	*Schema_Reflection
 	//	*Schema_Pushed
+	//	*Schema_Tars
 	Source isSchema_Source `protobuf_oneof:"source"`
 	// Bounds on what is accepted.
 	Limits *SchemaLimits `protobuf:"bytes,6,opt,name=limits,proto3" json:"limits,omitempty"`
@@ -1379,6 +1380,15 @@ func (x *Schema) GetPushed() *PushedSource {
 	return nil
 }
 
+func (x *Schema) GetTars() *TarsSource {
+	if x != nil {
+		if x, ok := x.Source.(*Schema_Tars); ok {
+			return x.Tars
+		}
+	}
+	return nil
+}
+
 func (x *Schema) GetLimits() *SchemaLimits {
 	if x != nil {
 		return x.Limits
@@ -1418,6 +1428,11 @@ type Schema_Pushed struct {
 	Pushed *PushedSource `protobuf:"bytes,5,opt,name=pushed,proto3,oneof"`
 }
 
+type Schema_Tars struct {
+	// .tars files (TARS IDL), compiled here.
+	Tars *TarsSource `protobuf:"bytes,8,opt,name=tars,proto3,oneof"`
+}
+
 func (*Schema_DescriptorSet) isSchema_Source() {}
 
 func (*Schema_Proto) isSchema_Source() {}
@@ -1425,6 +1440,8 @@ func (*Schema_Proto) isSchema_Source() {}
 func (*Schema_Reflection) isSchema_Source() {}
 
 func (*Schema_Pushed) isSchema_Source() {}
+
+func (*Schema_Tars) isSchema_Source() {}
 
 // ProtoSource is a set of .proto files. google/api/*.proto and the well-known types are bundled and need not be there.
 type ProtoSource struct {
@@ -1481,6 +1498,73 @@ func (x *ProtoSource) GetImportRoots() []string {
 	return nil
 }
 
+// TarsSource is a set of .tars files. A module is a package, an interface a service, and a function a method: function f of
+// interface I in module M is M.I/f.
+type TarsSource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Files and folders (read with everything below them), relative to the configuration file.
+	Paths []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
+	// The folders that #include starts from, after the folder of the file that has it. Default: the folders in `paths` and the
+	// folders of its files.
+	ImportRoots []string `protobuf:"bytes,2,rep,name=import_roots,json=importRoots,proto3" json:"import_roots,omitempty"`
+	// What stands before the names of modules, with a dot after it: with "acme.games" module M is package acme.games.M. Default:
+	// nothing.
+	Package       string `protobuf:"bytes,3,opt,name=package,proto3" json:"package,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TarsSource) Reset() {
+	*x = TarsSource{}
+	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TarsSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TarsSource) ProtoMessage() {}
+
+func (x *TarsSource) ProtoReflect() protoreflect.Message {
+	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TarsSource.ProtoReflect.Descriptor instead.
+func (*TarsSource) Descriptor() ([]byte, []int) {
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *TarsSource) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+func (x *TarsSource) GetImportRoots() []string {
+	if x != nil {
+		return x.ImportRoots
+	}
+	return nil
+}
+
+func (x *TarsSource) GetPackage() string {
+	if x != nil {
+		return x.Package
+	}
+	return ""
+}
+
 // ReflectionSource is a live server asked for its descriptors (grpc.reflection v1, else v1alpha).
 type ReflectionSource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1494,7 +1578,7 @@ type ReflectionSource struct {
 
 func (x *ReflectionSource) Reset() {
 	*x = ReflectionSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1590,7 @@ func (x *ReflectionSource) String() string {
 func (*ReflectionSource) ProtoMessage() {}
 
 func (x *ReflectionSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1603,7 @@ func (x *ReflectionSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReflectionSource.ProtoReflect.Descriptor instead.
 func (*ReflectionSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReflectionSource) GetAddress() string {
@@ -1545,7 +1629,7 @@ type PushedSource struct {
 
 func (x *PushedSource) Reset() {
 	*x = PushedSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1557,7 +1641,7 @@ func (x *PushedSource) String() string {
 func (*PushedSource) ProtoMessage() {}
 
 func (x *PushedSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1570,7 +1654,7 @@ func (x *PushedSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushedSource.ProtoReflect.Descriptor instead.
 func (*PushedSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 // SchemaLimits bound what a schema may hold; 0 takes the default.
@@ -1592,7 +1676,7 @@ type SchemaLimits struct {
 
 func (x *SchemaLimits) Reset() {
 	*x = SchemaLimits{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1688,7 @@ func (x *SchemaLimits) String() string {
 func (*SchemaLimits) ProtoMessage() {}
 
 func (x *SchemaLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1701,7 @@ func (x *SchemaLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaLimits.ProtoReflect.Descriptor instead.
 func (*SchemaLimits) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SchemaLimits) GetMaxBytes() int64 {
@@ -1684,7 +1768,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1780,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +1793,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Service) GetName() string {
@@ -1793,7 +1877,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1889,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1902,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -1845,7 +1929,7 @@ type ClientTLS struct {
 
 func (x *ClientTLS) Reset() {
 	*x = ClientTLS{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +1941,7 @@ func (x *ClientTLS) String() string {
 func (*ClientTLS) ProtoMessage() {}
 
 func (x *ClientTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +1954,7 @@ func (x *ClientTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientTLS.ProtoReflect.Descriptor instead.
 func (*ClientTLS) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ClientTLS) GetCaFile() string {
@@ -1943,7 +2027,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[22]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2039,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[22]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2052,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Route) GetName() string {
@@ -2098,7 +2182,7 @@ type RESTOptions struct {
 
 func (x *RESTOptions) Reset() {
 	*x = RESTOptions{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[23]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2110,7 +2194,7 @@ func (x *RESTOptions) String() string {
 func (*RESTOptions) ProtoMessage() {}
 
 func (x *RESTOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[23]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2123,7 +2207,7 @@ func (x *RESTOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RESTOptions.ProtoReflect.Descriptor instead.
 func (*RESTOptions) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RESTOptions) GetPathConflict() PathConflict {
@@ -2189,7 +2273,7 @@ type HTTPRule struct {
 
 func (x *HTTPRule) Reset() {
 	*x = HTTPRule{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[24]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2285,7 @@ func (x *HTTPRule) String() string {
 func (*HTTPRule) ProtoMessage() {}
 
 func (x *HTTPRule) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[24]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2298,7 @@ func (x *HTTPRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRule.ProtoReflect.Descriptor instead.
 func (*HTTPRule) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HTTPRule) GetMethod() string {
@@ -2359,7 +2443,7 @@ type CustomPattern struct {
 
 func (x *CustomPattern) Reset() {
 	*x = CustomPattern{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[25]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2371,7 +2455,7 @@ func (x *CustomPattern) String() string {
 func (*CustomPattern) ProtoMessage() {}
 
 func (x *CustomPattern) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[25]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2384,7 +2468,7 @@ func (x *CustomPattern) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CustomPattern.ProtoReflect.Descriptor instead.
 func (*CustomPattern) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CustomPattern) GetKind() string {
@@ -2421,7 +2505,7 @@ type HeaderCondition struct {
 
 func (x *HeaderCondition) Reset() {
 	*x = HeaderCondition{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[26]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +2517,7 @@ func (x *HeaderCondition) String() string {
 func (*HeaderCondition) ProtoMessage() {}
 
 func (x *HeaderCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[26]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +2530,7 @@ func (x *HeaderCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderCondition.ProtoReflect.Descriptor instead.
 func (*HeaderCondition) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *HeaderCondition) GetName() string {
@@ -2548,7 +2632,7 @@ type JSONOptions struct {
 
 func (x *JSONOptions) Reset() {
 	*x = JSONOptions{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[27]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2560,7 +2644,7 @@ func (x *JSONOptions) String() string {
 func (*JSONOptions) ProtoMessage() {}
 
 func (x *JSONOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[27]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2573,7 +2657,7 @@ func (x *JSONOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JSONOptions.ProtoReflect.Descriptor instead.
 func (*JSONOptions) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{27}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *JSONOptions) GetEmitUnpopulated() bool {
@@ -2629,7 +2713,7 @@ type Plugin struct {
 
 func (x *Plugin) Reset() {
 	*x = Plugin{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[28]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2641,7 +2725,7 @@ func (x *Plugin) String() string {
 func (*Plugin) ProtoMessage() {}
 
 func (x *Plugin) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[28]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2654,7 +2738,7 @@ func (x *Plugin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plugin.ProtoReflect.Descriptor instead.
 func (*Plugin) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{28}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Plugin) GetName() string {
@@ -2778,7 +2862,7 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\x05Admin\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x19\n" +
 	"\x05token\x18\x02 \x01(\tB\x03\x80\x01\x01R\x05token\x12\x19\n" +
-	"\bdata_dir\x18\x03 \x01(\tR\adataDir\"\xe5\x02\n" +
+	"\bdata_dir\x18\x03 \x01(\tR\adataDir\"\x9b\x03\n" +
 	"\x06Schema\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x0edescriptor_set\x18\x02 \x01(\tH\x00R\rdescriptorSet\x127\n" +
@@ -2786,14 +2870,20 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"reflection\x18\x04 \x01(\v2$.causeway.config.v1.ReflectionSourceH\x00R\n" +
 	"reflection\x12:\n" +
-	"\x06pushed\x18\x05 \x01(\v2 .causeway.config.v1.PushedSourceH\x00R\x06pushed\x128\n" +
+	"\x06pushed\x18\x05 \x01(\v2 .causeway.config.v1.PushedSourceH\x00R\x06pushed\x124\n" +
+	"\x04tars\x18\b \x01(\v2\x1e.causeway.config.v1.TarsSourceH\x00R\x04tars\x128\n" +
 	"\x06limits\x18\x06 \x01(\v2 .causeway.config.v1.SchemaLimitsR\x06limits\x12\x1d\n" +
 	"\n" +
 	"http_rules\x18\a \x03(\tR\thttpRulesB\b\n" +
 	"\x06source\"F\n" +
 	"\vProtoSource\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12!\n" +
-	"\fimport_roots\x18\x02 \x03(\tR\vimportRoots\"]\n" +
+	"\fimport_roots\x18\x02 \x03(\tR\vimportRoots\"_\n" +
+	"\n" +
+	"TarsSource\x12\x14\n" +
+	"\x05paths\x18\x01 \x03(\tR\x05paths\x12!\n" +
+	"\fimport_roots\x18\x02 \x03(\tR\vimportRoots\x12\x18\n" +
+	"\apackage\x18\x03 \x01(\tR\apackage\"]\n" +
 	"\x10ReflectionSource\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12/\n" +
 	"\x03tls\x18\x02 \x01(\v2\x1d.causeway.config.v1.ClientTLSR\x03tls\"\x0e\n" +
@@ -2912,7 +3002,7 @@ func file_causeway_config_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_causeway_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_causeway_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_causeway_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_causeway_config_v1_config_proto_goTypes = []any{
 	(PathConflict)(0),           // 0: causeway.config.v1.PathConflict
 	(UnknownQuery)(0),           // 1: causeway.config.v1.UnknownQuery
@@ -2933,86 +3023,88 @@ var file_causeway_config_v1_config_proto_goTypes = []any{
 	(*Admin)(nil),               // 16: causeway.config.v1.Admin
 	(*Schema)(nil),              // 17: causeway.config.v1.Schema
 	(*ProtoSource)(nil),         // 18: causeway.config.v1.ProtoSource
-	(*ReflectionSource)(nil),    // 19: causeway.config.v1.ReflectionSource
-	(*PushedSource)(nil),        // 20: causeway.config.v1.PushedSource
-	(*SchemaLimits)(nil),        // 21: causeway.config.v1.SchemaLimits
-	(*Service)(nil),             // 22: causeway.config.v1.Service
-	(*Endpoint)(nil),            // 23: causeway.config.v1.Endpoint
-	(*ClientTLS)(nil),           // 24: causeway.config.v1.ClientTLS
-	(*Route)(nil),               // 25: causeway.config.v1.Route
-	(*RESTOptions)(nil),         // 26: causeway.config.v1.RESTOptions
-	(*HTTPRule)(nil),            // 27: causeway.config.v1.HTTPRule
-	(*CustomPattern)(nil),       // 28: causeway.config.v1.CustomPattern
-	(*HeaderCondition)(nil),     // 29: causeway.config.v1.HeaderCondition
-	(*JSONOptions)(nil),         // 30: causeway.config.v1.JSONOptions
-	(*Plugin)(nil),              // 31: causeway.config.v1.Plugin
-	nil,                         // 32: causeway.config.v1.Consumer.LabelsEntry
-	nil,                         // 33: causeway.config.v1.Telemetry.ResourceEntry
-	nil,                         // 34: causeway.config.v1.OTLP.HeadersEntry
-	(*anypb.Any)(nil),           // 35: google.protobuf.Any
-	(*durationpb.Duration)(nil), // 36: google.protobuf.Duration
+	(*TarsSource)(nil),          // 19: causeway.config.v1.TarsSource
+	(*ReflectionSource)(nil),    // 20: causeway.config.v1.ReflectionSource
+	(*PushedSource)(nil),        // 21: causeway.config.v1.PushedSource
+	(*SchemaLimits)(nil),        // 22: causeway.config.v1.SchemaLimits
+	(*Service)(nil),             // 23: causeway.config.v1.Service
+	(*Endpoint)(nil),            // 24: causeway.config.v1.Endpoint
+	(*ClientTLS)(nil),           // 25: causeway.config.v1.ClientTLS
+	(*Route)(nil),               // 26: causeway.config.v1.Route
+	(*RESTOptions)(nil),         // 27: causeway.config.v1.RESTOptions
+	(*HTTPRule)(nil),            // 28: causeway.config.v1.HTTPRule
+	(*CustomPattern)(nil),       // 29: causeway.config.v1.CustomPattern
+	(*HeaderCondition)(nil),     // 30: causeway.config.v1.HeaderCondition
+	(*JSONOptions)(nil),         // 31: causeway.config.v1.JSONOptions
+	(*Plugin)(nil),              // 32: causeway.config.v1.Plugin
+	nil,                         // 33: causeway.config.v1.Consumer.LabelsEntry
+	nil,                         // 34: causeway.config.v1.Telemetry.ResourceEntry
+	nil,                         // 35: causeway.config.v1.OTLP.HeadersEntry
+	(*anypb.Any)(nil),           // 36: google.protobuf.Any
+	(*durationpb.Duration)(nil), // 37: google.protobuf.Duration
 }
 var file_causeway_config_v1_config_proto_depIdxs = []int32{
 	14, // 0: causeway.config.v1.Config.listen:type_name -> causeway.config.v1.Listener
 	16, // 1: causeway.config.v1.Config.admin:type_name -> causeway.config.v1.Admin
 	17, // 2: causeway.config.v1.Config.schemas:type_name -> causeway.config.v1.Schema
-	22, // 3: causeway.config.v1.Config.services:type_name -> causeway.config.v1.Service
-	25, // 4: causeway.config.v1.Config.routes:type_name -> causeway.config.v1.Route
-	31, // 5: causeway.config.v1.Config.plugins:type_name -> causeway.config.v1.Plugin
+	23, // 3: causeway.config.v1.Config.services:type_name -> causeway.config.v1.Service
+	26, // 4: causeway.config.v1.Config.routes:type_name -> causeway.config.v1.Route
+	32, // 5: causeway.config.v1.Config.plugins:type_name -> causeway.config.v1.Plugin
 	11, // 6: causeway.config.v1.Config.defaults:type_name -> causeway.config.v1.Defaults
 	13, // 7: causeway.config.v1.Config.limits:type_name -> causeway.config.v1.Limits
 	4,  // 8: causeway.config.v1.Config.consumers:type_name -> causeway.config.v1.Consumer
 	6,  // 9: causeway.config.v1.Config.stores:type_name -> causeway.config.v1.Store
 	8,  // 10: causeway.config.v1.Config.outbound:type_name -> causeway.config.v1.Outbound
 	9,  // 11: causeway.config.v1.Config.telemetry:type_name -> causeway.config.v1.Telemetry
-	32, // 12: causeway.config.v1.Consumer.labels:type_name -> causeway.config.v1.Consumer.LabelsEntry
+	33, // 12: causeway.config.v1.Consumer.labels:type_name -> causeway.config.v1.Consumer.LabelsEntry
 	5,  // 13: causeway.config.v1.Consumer.credentials:type_name -> causeway.config.v1.Credential
-	31, // 14: causeway.config.v1.Consumer.plugins:type_name -> causeway.config.v1.Plugin
-	35, // 15: causeway.config.v1.Credential.config:type_name -> google.protobuf.Any
+	32, // 14: causeway.config.v1.Consumer.plugins:type_name -> causeway.config.v1.Plugin
+	36, // 15: causeway.config.v1.Credential.config:type_name -> google.protobuf.Any
 	7,  // 16: causeway.config.v1.Store.redis:type_name -> causeway.config.v1.Redis
-	24, // 17: causeway.config.v1.Redis.tls:type_name -> causeway.config.v1.ClientTLS
-	36, // 18: causeway.config.v1.Redis.timeout:type_name -> google.protobuf.Duration
-	33, // 19: causeway.config.v1.Telemetry.resource:type_name -> causeway.config.v1.Telemetry.ResourceEntry
+	25, // 17: causeway.config.v1.Redis.tls:type_name -> causeway.config.v1.ClientTLS
+	37, // 18: causeway.config.v1.Redis.timeout:type_name -> google.protobuf.Duration
+	34, // 19: causeway.config.v1.Telemetry.resource:type_name -> causeway.config.v1.Telemetry.ResourceEntry
 	10, // 20: causeway.config.v1.Telemetry.otlp:type_name -> causeway.config.v1.OTLP
-	34, // 21: causeway.config.v1.OTLP.headers:type_name -> causeway.config.v1.OTLP.HeadersEntry
-	24, // 22: causeway.config.v1.OTLP.tls:type_name -> causeway.config.v1.ClientTLS
-	36, // 23: causeway.config.v1.OTLP.interval:type_name -> google.protobuf.Duration
-	36, // 24: causeway.config.v1.OTLP.timeout:type_name -> google.protobuf.Duration
-	36, // 25: causeway.config.v1.Defaults.timeout:type_name -> google.protobuf.Duration
-	30, // 26: causeway.config.v1.Defaults.json:type_name -> causeway.config.v1.JSONOptions
-	26, // 27: causeway.config.v1.Defaults.rest:type_name -> causeway.config.v1.RESTOptions
+	35, // 21: causeway.config.v1.OTLP.headers:type_name -> causeway.config.v1.OTLP.HeadersEntry
+	25, // 22: causeway.config.v1.OTLP.tls:type_name -> causeway.config.v1.ClientTLS
+	37, // 23: causeway.config.v1.OTLP.interval:type_name -> google.protobuf.Duration
+	37, // 24: causeway.config.v1.OTLP.timeout:type_name -> google.protobuf.Duration
+	37, // 25: causeway.config.v1.Defaults.timeout:type_name -> google.protobuf.Duration
+	31, // 26: causeway.config.v1.Defaults.json:type_name -> causeway.config.v1.JSONOptions
+	27, // 27: causeway.config.v1.Defaults.rest:type_name -> causeway.config.v1.RESTOptions
 	12, // 28: causeway.config.v1.Defaults.stream:type_name -> causeway.config.v1.StreamOptions
-	36, // 29: causeway.config.v1.StreamOptions.idle_timeout:type_name -> google.protobuf.Duration
-	36, // 30: causeway.config.v1.StreamOptions.max_age:type_name -> google.protobuf.Duration
+	37, // 29: causeway.config.v1.StreamOptions.idle_timeout:type_name -> google.protobuf.Duration
+	37, // 30: causeway.config.v1.StreamOptions.max_age:type_name -> google.protobuf.Duration
 	15, // 31: causeway.config.v1.Listener.tls:type_name -> causeway.config.v1.ServerTLS
 	18, // 32: causeway.config.v1.Schema.proto:type_name -> causeway.config.v1.ProtoSource
-	19, // 33: causeway.config.v1.Schema.reflection:type_name -> causeway.config.v1.ReflectionSource
-	20, // 34: causeway.config.v1.Schema.pushed:type_name -> causeway.config.v1.PushedSource
-	21, // 35: causeway.config.v1.Schema.limits:type_name -> causeway.config.v1.SchemaLimits
-	24, // 36: causeway.config.v1.ReflectionSource.tls:type_name -> causeway.config.v1.ClientTLS
-	23, // 37: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
-	24, // 38: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
-	36, // 39: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
-	31, // 40: causeway.config.v1.Service.plugins:type_name -> causeway.config.v1.Plugin
-	27, // 41: causeway.config.v1.Route.http:type_name -> causeway.config.v1.HTTPRule
-	29, // 42: causeway.config.v1.Route.headers:type_name -> causeway.config.v1.HeaderCondition
-	31, // 43: causeway.config.v1.Route.plugins:type_name -> causeway.config.v1.Plugin
-	36, // 44: causeway.config.v1.Route.timeout:type_name -> google.protobuf.Duration
-	12, // 45: causeway.config.v1.Route.stream:type_name -> causeway.config.v1.StreamOptions
-	30, // 46: causeway.config.v1.Route.json:type_name -> causeway.config.v1.JSONOptions
-	26, // 47: causeway.config.v1.Route.rest:type_name -> causeway.config.v1.RESTOptions
-	0,  // 48: causeway.config.v1.RESTOptions.path_conflict:type_name -> causeway.config.v1.PathConflict
-	1,  // 49: causeway.config.v1.RESTOptions.unknown_query:type_name -> causeway.config.v1.UnknownQuery
-	2,  // 50: causeway.config.v1.RESTOptions.compatibility:type_name -> causeway.config.v1.Compatibility
-	28, // 51: causeway.config.v1.HTTPRule.custom:type_name -> causeway.config.v1.CustomPattern
-	27, // 52: causeway.config.v1.HTTPRule.additional_bindings:type_name -> causeway.config.v1.HTTPRule
-	35, // 53: causeway.config.v1.Plugin.config:type_name -> google.protobuf.Any
-	31, // 54: causeway.config.v1.Plugin.any_of:type_name -> causeway.config.v1.Plugin
-	55, // [55:55] is the sub-list for method output_type
-	55, // [55:55] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	20, // 33: causeway.config.v1.Schema.reflection:type_name -> causeway.config.v1.ReflectionSource
+	21, // 34: causeway.config.v1.Schema.pushed:type_name -> causeway.config.v1.PushedSource
+	19, // 35: causeway.config.v1.Schema.tars:type_name -> causeway.config.v1.TarsSource
+	22, // 36: causeway.config.v1.Schema.limits:type_name -> causeway.config.v1.SchemaLimits
+	25, // 37: causeway.config.v1.ReflectionSource.tls:type_name -> causeway.config.v1.ClientTLS
+	24, // 38: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
+	25, // 39: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
+	37, // 40: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
+	32, // 41: causeway.config.v1.Service.plugins:type_name -> causeway.config.v1.Plugin
+	28, // 42: causeway.config.v1.Route.http:type_name -> causeway.config.v1.HTTPRule
+	30, // 43: causeway.config.v1.Route.headers:type_name -> causeway.config.v1.HeaderCondition
+	32, // 44: causeway.config.v1.Route.plugins:type_name -> causeway.config.v1.Plugin
+	37, // 45: causeway.config.v1.Route.timeout:type_name -> google.protobuf.Duration
+	12, // 46: causeway.config.v1.Route.stream:type_name -> causeway.config.v1.StreamOptions
+	31, // 47: causeway.config.v1.Route.json:type_name -> causeway.config.v1.JSONOptions
+	27, // 48: causeway.config.v1.Route.rest:type_name -> causeway.config.v1.RESTOptions
+	0,  // 49: causeway.config.v1.RESTOptions.path_conflict:type_name -> causeway.config.v1.PathConflict
+	1,  // 50: causeway.config.v1.RESTOptions.unknown_query:type_name -> causeway.config.v1.UnknownQuery
+	2,  // 51: causeway.config.v1.RESTOptions.compatibility:type_name -> causeway.config.v1.Compatibility
+	29, // 52: causeway.config.v1.HTTPRule.custom:type_name -> causeway.config.v1.CustomPattern
+	28, // 53: causeway.config.v1.HTTPRule.additional_bindings:type_name -> causeway.config.v1.HTTPRule
+	36, // 54: causeway.config.v1.Plugin.config:type_name -> google.protobuf.Any
+	32, // 55: causeway.config.v1.Plugin.any_of:type_name -> causeway.config.v1.Plugin
+	56, // [56:56] is the sub-list for method output_type
+	56, // [56:56] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_causeway_config_v1_config_proto_init() }
@@ -3029,8 +3121,9 @@ func file_causeway_config_v1_config_proto_init() {
 		(*Schema_Proto)(nil),
 		(*Schema_Reflection)(nil),
 		(*Schema_Pushed)(nil),
+		(*Schema_Tars)(nil),
 	}
-	file_causeway_config_v1_config_proto_msgTypes[24].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[25].OneofWrappers = []any{
 		(*HTTPRule_Get)(nil),
 		(*HTTPRule_Put)(nil),
 		(*HTTPRule_Post)(nil),
@@ -3038,7 +3131,7 @@ func file_causeway_config_v1_config_proto_init() {
 		(*HTTPRule_Patch)(nil),
 		(*HTTPRule_Custom)(nil),
 	}
-	file_causeway_config_v1_config_proto_msgTypes[26].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[27].OneofWrappers = []any{
 		(*HeaderCondition_Exact)(nil),
 		(*HeaderCondition_Prefix)(nil),
 		(*HeaderCondition_Regex)(nil),
@@ -3050,7 +3143,7 @@ func file_causeway_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_causeway_config_v1_config_proto_rawDesc), len(file_causeway_config_v1_config_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
