@@ -319,6 +319,8 @@ func (g *Gateway) Files() []string {
 			}
 			files = append(files, s.GetProto().GetPaths()...)
 			files = append(files, s.GetProto().GetImportRoots()...)
+			files = append(files, s.GetTars().GetPaths()...)
+			files = append(files, s.GetTars().GetImportRoots()...)
 			files = append(files, s.GetHttpRules()...)
 		}
 		files = append(files, authorities(doc)...)
