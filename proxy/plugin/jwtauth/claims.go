@@ -235,18 +235,7 @@ const maxHeader = 4096
 func headerOf(v any, binary bool) (string, error) {
 	s, ok := textOf(v)
 	if list, isList := v.([]any); isList && !binary {
-		ok = true
-		for i, e := range list {
-			part, plain := textOf(e)
-			if !plain || strings.Contains(part, ",") {
-				ok = false
-				break
-			}
-			if i > 0 {
-				s += ","
-			}
-			s += part
-		}
+		s, ok = joined(list)
 	}
 	if !ok {
 		raw, err := json.Marshal(v)
@@ -262,6 +251,19 @@ func headerOf(v any, binary bool) (string, error) {
 		return "", fmt.Errorf("is longer than %d bytes", maxHeader)
 	}
 	return s, nil
+}
+
+// joined is a list of texts with commas between, unless that could be another list.
+func joined(list []any) (string, bool) {
+	parts := make([]string, len(list))
+	for i, e := range list {
+		part, ok := textOf(e)
+		if !ok || strings.Contains(part, ",") {
+			return "", false
+		}
+		parts[i] = part
+	}
+	return strings.Join(parts, ","), true
 }
 
 // newAssertions reads claims_to_headers.

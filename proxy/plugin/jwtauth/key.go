@@ -7,7 +7,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
-	_ "crypto/sha512" // of HS384, RS512 and their like
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
@@ -22,6 +21,8 @@ import (
 
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+
+	_ "crypto/sha512" // of HS384, RS512 and their like
 )
 
 // key checks the signatures of one algorithm, which is its own: what a token says of its algorithm only has to be equal.

@@ -320,13 +320,12 @@ func (s *keySet) await(ctx context.Context, id string, known bool) (again bool, 
 	own := false
 	if s.flight == nil {
 		_, missing := s.unknown[id]
-		if now := s.now(); missing || !s.lastAsk.IsZero() && now.Sub(s.lastAsk) < askEvery {
+		now := s.now()
+		if missing || !s.lastAsk.IsZero() && now.Sub(s.lastAsk) < askEvery {
 			s.mu.Unlock()
 			return false, nil
-		} else {
-			s.lastAsk = now
 		}
-		own = true
+		s.lastAsk, own = now, true
 		s.flight = make(chan struct{})
 		select {
 		case s.asked <- struct{}{}:

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 )
 
@@ -123,6 +124,11 @@ func (t *token) seconds(claim string) (value float64, there bool, err error) {
 	if !ok {
 		return 0, true, fmt.Errorf("claim %q: wanted a number", claim)
 	}
-	value, err = n.Float64()
+	if value, err = n.Float64(); err == nil && math.Abs(value) > lastSecond {
+		err = fmt.Errorf("claim %q: wanted seconds since 1970, before the year 10000", claim)
+	}
 	return value, true, err
 }
+
+// lastSecond is the end of the year 9999. What lies behind is milliseconds, or a mistake.
+const lastSecond = 253402300799
