@@ -12,11 +12,11 @@ const (
 
 // special marks, in the high bit of each byte of x, the bytes that end a run of plain text in JSON: controls, quote,
 // backslash, and all that is not ASCII. Only the lowest mark is exact, which is the one that is used.
-func special(x uint64) uint64 { return (^plain(x) | x) & highBits }
+func special(x uint64) uint64 { return ^plain(x) & highBits }
 
-// plain sets the high bit of each byte of x that is neither a control nor a quote nor a backslash, as far as x is ASCII.
+// plain sets the high bit of each byte of x that is plain text, up to the first that is not: only that carries into the next.
 func plain(x uint64) uint64 {
-	const below = eachByte * 0x7F // what is not zero carries into the high bit
+	const below = eachByte * 0x7F // gives 1 to 0x80 the high bit; what is not ASCII is 0x80 to one of the two at the most
 	return ((x ^ eachByte*'"') + below) & ((x ^ eachByte*'\\') + below) & (x + eachByte*(0x80-' '))
 }
 
@@ -40,17 +40,16 @@ func putString(b []byte, n int, s []byte) int {
 	if len(s) < 8 {
 		return putShort(to, s, end+1)
 	}
-	wide := binary.LittleEndian.Uint64(s[len(s)-8:])
-	binary.LittleEndian.PutUint64(to[len(to)-8:], wide)
-	fine := plain(wide)
+	x := binary.LittleEndian.Uint64(s[len(s)-8:])
+	binary.LittleEndian.PutUint64(to[len(to)-8:], x)
+	fine := plain(x)
 	for len(s) > 8 {
 		x := binary.LittleEndian.Uint64(s)
 		binary.LittleEndian.PutUint64(to, x)
 		fine &= plain(x)
-		wide |= x
 		s, to = s[8:], to[8:]
 	}
-	if fine&^wide&highBits != highBits {
+	if fine&highBits != highBits {
 		return -1
 	}
 	return end + 1

@@ -147,6 +147,12 @@ func TestStrings(t *testing.T) {
 	w := theWorld(t)
 	m := w.message(t, "google.protobuf.StringValue")
 	specials := []string{"", "\x00", "\x1f", " ", "!", "\"", "#", "[", "\\", "]", "\x7f", "\x80", "\xff", "\u00e9", "\u65e5", "\U0001f600", "\xed\xa0\x80", "\xc3", "\xe6\x97", "\ufffd", "\u2028", "\n\t\r\b\f", "\"\\\"", "\u00e9\""}
+	for c := range 256 {
+		for at := range 17 {
+			w.compareWire(t, m, bytesField(1, []byte(strings.Repeat("x", at)+string([]byte{byte(c)})+strings.Repeat("y", 16-at))), 0)
+			w.compareWire(t, m, bytesField(1, []byte(strings.Repeat("\"", at)+string([]byte{byte(c), '"'}))), 0)
+		}
+	}
 	for size := range 28 {
 		for at := range size + 1 {
 			for _, s := range specials {
