@@ -87,7 +87,7 @@ type Token struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What it is signed with: 32 bytes or more. Several: the first signs, all are believed, so that it can be changed.
 	Secrets []string `protobuf:"bytes,1,rep,name=secrets,proto3" json:"secrets,omitempty"`
-	// The cookie's name. Default "csrf-token"; over TLS browsers get it with __Host- in front.
+	// The cookie's name. Default "csrf-token".
 	Cookie string `protobuf:"bytes,2,opt,name=cookie,proto3" json:"cookie,omitempty"`
 	// The header's name. Default "x-csrf-token".
 	Header string `protobuf:"bytes,3,opt,name=header,proto3" json:"header,omitempty"`
@@ -95,6 +95,9 @@ type Token struct {
 	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// The name of the cookie that holds the user's session. With it a token is good within its session only.
 	SessionCookie string `protobuf:"bytes,5,opt,name=session_cookie,json=sessionCookie,proto3" json:"session_cookie,omitempty"`
+	// Whether the cookie is for TLS only, with __Host- in front of its name. Default: where the call came over TLS. It is to be said
+	// where TLS ends in front of the gateway.
+	Secure        *bool `protobuf:"varint,6,opt,name=secure,proto3,oneof" json:"secure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -164,6 +167,13 @@ func (x *Token) GetSessionCookie() string {
 	return ""
 }
 
+func (x *Token) GetSecure() bool {
+	if x != nil && x.Secure != nil {
+		return *x.Secure
+	}
+	return false
+}
+
 var File_causeway_plugin_csrf_v1_csrf_proto protoreflect.FileDescriptor
 
 const file_causeway_plugin_csrf_v1_csrf_proto_rawDesc = "" +
@@ -171,13 +181,15 @@ const file_causeway_plugin_csrf_v1_csrf_proto_rawDesc = "" +
 	"\"causeway/plugin/csrf/v1/csrf.proto\x12\x17causeway.plugin.csrf.v1\x1a\x1egoogle/protobuf/duration.proto\"e\n" +
 	"\x04CSRF\x12'\n" +
 	"\x0ftrusted_origins\x18\x01 \x03(\tR\x0etrustedOrigins\x124\n" +
-	"\x05token\x18\x02 \x01(\v2\x1e.causeway.plugin.csrf.v1.TokenR\x05token\"\xaa\x01\n" +
+	"\x05token\x18\x02 \x01(\v2\x1e.causeway.plugin.csrf.v1.TokenR\x05token\"\xd2\x01\n" +
 	"\x05Token\x12\x1d\n" +
 	"\asecrets\x18\x01 \x03(\tB\x03\x80\x01\x01R\asecrets\x12\x16\n" +
 	"\x06cookie\x18\x02 \x01(\tR\x06cookie\x12\x16\n" +
 	"\x06header\x18\x03 \x01(\tR\x06header\x12+\n" +
 	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12%\n" +
-	"\x0esession_cookie\x18\x05 \x01(\tR\rsessionCookieBLZJgithub.com/causeway-gateway/causeway/protos/causeway/plugin/csrf/v1;csrfv1b\x06proto3"
+	"\x0esession_cookie\x18\x05 \x01(\tR\rsessionCookie\x12\x1b\n" +
+	"\x06secure\x18\x06 \x01(\bH\x00R\x06secure\x88\x01\x01B\t\n" +
+	"\a_secureBLZJgithub.com/causeway-gateway/causeway/protos/causeway/plugin/csrf/v1;csrfv1b\x06proto3"
 
 var (
 	file_causeway_plugin_csrf_v1_csrf_proto_rawDescOnce sync.Once
@@ -212,6 +224,7 @@ func file_causeway_plugin_csrf_v1_csrf_proto_init() {
 	if File_causeway_plugin_csrf_v1_csrf_proto != nil {
 		return
 	}
+	file_causeway_plugin_csrf_v1_csrf_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
