@@ -12,6 +12,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/plugin/accesslog"
 	"github.com/causeway-gateway/causeway/proxy/plugin/acl"
 	"github.com/causeway-gateway/causeway/proxy/plugin/cors"
+	"github.com/causeway-gateway/causeway/proxy/plugin/csrf"
 	"github.com/causeway-gateway/causeway/proxy/plugin/extauthz"
 	"github.com/causeway-gateway/causeway/proxy/plugin/faultinjection"
 	"github.com/causeway-gateway/causeway/proxy/plugin/forwardauth"
@@ -24,6 +25,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/plugin/limitcount"
 	"github.com/causeway-gateway/causeway/proxy/plugin/limitreq"
 	"github.com/causeway-gateway/causeway/proxy/plugin/metrics"
+	"github.com/causeway-gateway/causeway/proxy/plugin/mirror"
 	"github.com/causeway-gateway/causeway/proxy/plugin/redirect"
 	"github.com/causeway-gateway/causeway/proxy/plugin/refererrestriction"
 	"github.com/causeway-gateway/causeway/proxy/plugin/requestsize"
@@ -72,6 +74,7 @@ func standard() (*proxy.Standard, error) {
 			accesslog.Kind,
 			acl.Kind,
 			cors.Kind,
+			csrf.Kind,
 			extauthz.Kind,
 			faultinjection.Kind,
 			forwardauth.Kind,
@@ -84,6 +87,7 @@ func standard() (*proxy.Standard, error) {
 			limitcount.Kind,
 			limitreq.Kind,
 			metrics.Kind,
+			mirror.Kind,
 			redirect.Kind,
 			refererrestriction.Kind,
 			requestsize.Kind,
