@@ -29,7 +29,11 @@ func samples(t testing.TB, m *tarswire.Message) [][]byte {
 	return out
 }
 
-type filler struct{ rand *rand.Rand }
+// filler sets fields. When it is safe, numbers are those that a float64 holds.
+type filler struct {
+	rand *rand.Rand
+	safe bool
+}
 
 func (r *filler) message(m protoreflect.Message, rate float64, depth int) {
 	fds := m.Descriptor().Fields()
@@ -56,6 +60,9 @@ func (r *filler) message(m protoreflect.Message, rate float64, depth int) {
 			for range r.rand.Intn(4) {
 				if fd.Message() != nil {
 					r.message(to.AppendMutable().Message(), rate, depth-1)
+					if member(fd).GetKey() != 0 && twice(to) {
+						to.Truncate(to.Len() - 1)
+					}
 				} else {
 					to.Append(r.scalar(fd, member(fd).GetType()))
 				}
@@ -68,6 +75,18 @@ func (r *filler) message(m protoreflect.Message, rate float64, depth int) {
 	}
 }
 
+// twice says that the last entry of a map has the key of another.
+func twice(list protoreflect.List) bool {
+	last := list.Get(list.Len() - 1).Message()
+	key := last.Descriptor().Fields().ByNumber(1)
+	for i := range list.Len() - 1 {
+		if list.Get(i).Message().Get(key).Equal(last.Get(key)) {
+			return true
+		}
+	}
+	return false
+}
+
 var texts = []string{"", "a", "tars", "日本語", string(make([]byte, 255)), string(make([]byte, 256))}
 
 func (r *filler) scalar(fd protoreflect.FieldDescriptor, t tarsv1.Type) protoreflect.Value {
@@ -76,6 +95,9 @@ func (r *filler) scalar(fd protoreflect.FieldDescriptor, t tarsv1.Type) protoref
 		tarsv1.Type_UNSIGNED_BYTE: 8, tarsv1.Type_UNSIGNED_SHORT: 16, tarsv1.Type_UNSIGNED_INT: 32,
 	}[t]
 	n := int64(r.rand.Uint64()) >> (64 - max(bits, 1)) >> r.rand.Intn(max(bits, 1))
+	if r.safe {
+		n = max(min(n, 1<<53), -1<<53)
+	}
 	switch fd.Kind() {
 	case protoreflect.BoolKind:
 		return protoreflect.ValueOfBool(n != 0)
