@@ -89,6 +89,13 @@ func tryGateway(t testing.TB, dir, text string) (*gatewayTest, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return tryGatewayOf(t, dir, text, std)
+}
+
+// tryGatewayOf is tryGateway with a build of its own.
+func tryGatewayOf(t testing.TB, dir, text string, std *proxy.Standard) (*gatewayTest, error) {
+	t.Helper()
+	var err error
 	g := &gatewayTest{t: t, file: filepath.Join(dir, "causeway.yaml"), log: &syncBuffer{}}
 	g.write(text)
 	g.client = &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}
@@ -111,6 +118,16 @@ func (g *gatewayTest) end() {
 	g.once.Do(func() {
 		g.client.CloseIdleConnections()
 		g.stop(context.Background(), proxy.Stop{Grace: 5 * time.Second})
+	})
+}
+
+// endNow stops the gateway without waiting for anybody.
+func (g *gatewayTest) endNow() {
+	g.once.Do(func() {
+		g.client.CloseIdleConnections()
+		hurry, cancel := context.WithCancel(context.Background())
+		cancel()
+		g.stop(hurry, proxy.Stop{})
 	})
 }
 
