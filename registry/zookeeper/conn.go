@@ -69,6 +69,7 @@ type client struct {
 	live    *fence // the network connection in use
 	session int64
 	timeout time.Duration
+	dialled bool      // not for the first time
 	has     bool      // the library has a session on a live connection
 	authed  bool      // the credentials were sent, in this or an earlier connection: the library sends them again
 	refused time.Time // since when servers take the connection and give no session; zero when they do not
@@ -179,10 +180,11 @@ func (c *Conn) dial(cl *client, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.Session/3)
 	defer cancel()
 	c.mu.Lock()
-	again := cl.last != nil || cl.session != 0
+	again := cl.dialled
+	cl.dialled = true
 	c.mu.Unlock()
 	if again { // so that many clients do not come back at the same moment
-		pause(ctx, time.Duration(rand.Int64N(int64(c.cfg.Session/12)+1))) //nolint:gosec // spreads load, no secret
+		pause(ctx, time.Duration(rand.Int64N(int64(c.cfg.Session/6)+1))) //nolint:gosec // spreads load, no secret
 	}
 	nc, err := c.cfg.Dial(ctx, address)
 	if err == nil && c.cfg.TLS != nil {
@@ -503,37 +505,36 @@ func poke(wake chan struct{}) {
 // hosts gives the members in turn, by name: the library's own looks names up once, before anything else, and fails if it
 // cannot.
 type hosts struct {
-	mu         sync.Mutex
-	servers    []string
-	next, last int
+	mu      sync.Mutex
+	servers []string
+	next    int
+	tries   int // since the last connection
 }
 
 // Init is called first.
 func (h *hosts) Init(servers []string) error {
-	h.servers, h.next, h.last = servers, -1, -1
+	h.servers = servers
 	return nil
 }
 
 // Len is the number of members.
 func (h *hosts) Len() int { return len(h.servers) }
 
-// Next is the member to be tried; once all were, the library waits a second.
+// Next is the member to be tried. When told to, the library first waits a second, ends requests that nobody has taken, and
+// looks whether it is to stop. That is for every fourth round: dial has a pause of its own, which is no second for all.
 func (h *hosts) Next() (server string, retryStart bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.tries++
 	h.next = (h.next + 1) % len(h.servers)
-	retryStart = h.next == h.last
-	if h.last == -1 {
-		h.last = 0
-	}
-	return h.servers[h.next], retryStart
+	return h.servers[h.next], h.tries > 1 && (h.tries-1)%(4*len(h.servers)) == 0
 }
 
 // Connected says that the last one was fine.
 func (h *hosts) Connected() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.last = h.next
+	h.tries = 0
 }
 
 // quiet keeps the library from writing to the standard logger.

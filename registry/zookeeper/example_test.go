@@ -26,7 +26,7 @@ func serve(ctx context.Context, server *grpc.Server, listener net.Listener) erro
 	if err != nil {
 		return err
 	}
-	go server.Serve(listener)
+	go server.Serve(listener) //nolint:errcheck // it ends with GracefulStop
 	err = zookeeper.DrainOnSignal(ctx, lease)
 	server.GracefulStop()
 	return err
@@ -52,7 +52,12 @@ func TestFollowsGRPCHealth(t *testing.T) {
 	}
 	served := make(chan error, 1)
 	go func() { served <- keeper.Serve(l) }()
-	t.Cleanup(func() { keeper.Close(); <-served })
+	t.Cleanup(func() {
+		_ = keeper.Close()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
 	conn, err := zookeeper.Connect(zookeeper.Config{Servers: []string{l.Addr().String()}})
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +104,7 @@ func TestReadme(t *testing.T) {
 		code, _, _ := strings.Cut(block, "```")
 		found++
 		for line := range strings.Lines(code) {
-			if s := strings.TrimSpace(line); s != "" && !strings.Contains(string(source), s+"\n") {
+			if s := strings.TrimSpace(line); s != "" && !strings.Contains(string(source), s) {
 				t.Errorf("the README shows a line that is compiled nowhere: %s", s)
 			}
 		}

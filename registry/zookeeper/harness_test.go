@@ -46,10 +46,14 @@ func startDev(t testing.TB) (*devserver.Server, string) {
 // sensible there.
 func onServers(t *testing.T, run func(t *testing.T, addr string, session time.Duration)) {
 	t.Run("devserver", func(t *testing.T) {
+		t.Parallel()
 		_, addr := startDev(t)
 		run(t, addr, 600*time.Millisecond)
 	})
-	t.Run("zookeeper", func(t *testing.T) { run(t, realserver.StartZooKeeper(t).Address, 1200*time.Millisecond) })
+	t.Run("zookeeper", func(t *testing.T) {
+		t.Parallel()
+		run(t, realserver.StartZooKeeper(t).Address, 1200*time.Millisecond)
+	})
 }
 
 // connect connects; the connection ends with the test.
@@ -66,10 +70,10 @@ func connect(t testing.TB, cfg Config) *Conn {
 	return c
 }
 
-// client is the library as it is, for what tests do beside.
+// plain is the library as it is, for what tests do beside.
 func plain(t testing.TB, addr string) *zk.Conn {
 	t.Helper()
-	c, _, err := zk.Connect([]string{addr}, time.Second, zk.WithLogger(quiet{}), zk.WithLogInfo(false))
+	c, _, err := zk.Connect([]string{addr}, 10*time.Second, zk.WithLogger(quiet{}), zk.WithLogInfo(false))
 	if err != nil {
 		t.Fatal(err)
 	}

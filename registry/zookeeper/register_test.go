@@ -47,26 +47,24 @@ func nodeAt(t testing.TB, side *zk.Conn, path string) (in Instance, stat *zk.Sta
 	return in, stat, true
 }
 
-func TestRegister(t *testing.T) {
-	onServers(t, func(t *testing.T, addr string, session time.Duration) {
-		side := plain(t, addr)
-		for name, test := range map[string]func(t *testing.T, x registered){
-			"as it is written": testWritten, "after expiry": testExpired, "a ghost in its place": testGhost,
-			"removed or spoiled by others": testSpoiled, "an operator's word": testOrder,
-			"drained and withdrawn": testDrain, "its health": testHealth,
-			"two processes with one id": testContest,
-		} {
-			root := "/" + strings.ReplaceAll(name, " ", "-")
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				g := startGate(t, addr)
-				test(t, registered{
-					conn: connect(t, Config{Servers: []string{g.addr()}, Root: root, Session: session}),
-					side: side, gate: g, addr: addr, root: root, dir: root + ordersDir,
-				})
+func testRegistrar(t *testing.T, addr string, session time.Duration) {
+	side := plain(t, addr)
+	for name, test := range map[string]func(t *testing.T, x registered){
+		"as it is written": testWritten, "after expiry": testExpired, "a ghost in its place": testGhost,
+		"removed or spoiled by others": testSpoiled, "an operator's word": testOrder,
+		"drained and withdrawn": testDrain, "its health": testHealth,
+		"two processes with one id": testContest,
+	} {
+		root := "/" + strings.ReplaceAll(name, " ", "-")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := startGate(t, addr)
+			test(t, registered{
+				conn: connect(t, Config{Servers: []string{g.addr()}, Root: root, Session: session}),
+				side: side, gate: g, addr: addr, root: root, dir: root + ordersDir,
 			})
-		}
-	})
+		})
+	}
 }
 
 type registered struct {
@@ -348,6 +346,7 @@ func testContest(t *testing.T, x registered) {
 }
 
 func TestRegisterWithoutServer(t *testing.T) {
+	t.Parallel()
 	_, addr := startDev(t)
 	g := startGate(t, addr)
 	g.set(refuse)
@@ -413,6 +412,7 @@ func TestDrainOnSignal(t *testing.T) {
 }
 
 func TestAuthAndTLS(t *testing.T) {
+	t.Parallel()
 	server := devserver.New(devserver.Config{Tick: 50 * time.Millisecond})
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -446,7 +446,14 @@ func TestAuthAndTLS(t *testing.T) {
 		served <- server.Serve(tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}))
 	}()
 	go func() { served <- server.Serve(plainListener) }()
-	t.Cleanup(func() { server.Close(); <-served; <-served })
+	t.Cleanup(func() {
+		_ = server.Close()
+		for range 2 {
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+		}
+	})
 
 	g := startGate(t, l.Addr().String())
 	conn := connect(t, Config{Servers: []string{g.addr()}, Session: 300 * time.Millisecond, TLS: &tls.Config{RootCAs: pool}, Auth: "gateway:secret"})
@@ -474,6 +481,7 @@ func TestAuthAndTLS(t *testing.T) {
 
 // TestServerRestarts needs a server whose data outlives it, and can be lost.
 func TestServerRestarts(t *testing.T) {
+	t.Parallel()
 	z := realserver.StartZooKeeper(t)
 	conn := connect(t, Config{Servers: []string{z.Address}, Session: 2 * time.Second})
 	if _, err := (&Registrar{Conn: conn}).Register(short(t), "orders", registry.Endpoint{Address: "a:1"}); err != nil {

@@ -3,7 +3,6 @@ package zookeeper
 import (
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,50 +14,65 @@ import (
 	"github.com/causeway-gateway/causeway/registry/registrytest"
 )
 
-func TestResolver(t *testing.T) {
+// TestServers holds registrar and resolver to their contracts on a development server and on Debian's ZooKeeper.
+func TestServers(t *testing.T) {
+	t.Parallel()
 	onServers(t, func(t *testing.T, addr string, session time.Duration) {
-		side := plain(t, addr)
-		var n atomic.Int32
-		root := func() string { return fmt.Sprintf("/test%d", n.Add(1)) }
-		t.Run("contract", func(t *testing.T) {
-			registrytest.Run(t, func(t *testing.T, addresses ...string) registry.Resolver {
-				at := root()
-				setInstances(t, side, at+"/v1/services/orders/instances", addresses...)
-				return &Resolver{Conn: connect(t, Config{Servers: []string{addr}, Root: at, Session: session})}
-			})
+		t.Run("registrar", func(t *testing.T) {
+			t.Parallel()
+			testRegistrar(t, addr, session)
 		})
-		t.Run("changes", func(t *testing.T) {
-			registrytest.RunChanging(t, func(t *testing.T) registrytest.Registry {
-				at, g := root(), startGate(t, addr)
-				return registrytest.Registry{
-					Resolver: &Resolver{Conn: connect(t, Config{Servers: []string{g.addr()}, Root: at, Session: session})},
-					Set:      func(addresses ...string) { setInstances(t, side, at+"/v1/services/orders/instances", addresses...) },
-					Lose:     func() { g.set(refuse) },
-					Return:   func() { g.set(pass) },
-				}
-			})
+		t.Run("resolver", func(t *testing.T) {
+			t.Parallel()
+			testResolver(t, addr, session)
 		})
-		for name, test := range map[string]func(*testing.T, *Conn, *zk.Conn, *registrytest.Sink, string){
-			"missing parents, vanishing containers": testContainers,
-			"malformed entries":                     testMalformed,
-			"data of one's own watch":               testDataChanges,
-			"bursts end with the last state":        testBursts,
-		} {
-			t.Run(name, func(t *testing.T) {
-				at := root()
-				conn := connect(t, Config{Servers: []string{addr}, Root: at, Session: session})
-				sink, stop := registrytest.Watch(t, &Resolver{Conn: conn, Relist: time.Hour}, "orders")
-				defer stop() //nolint:errcheck // the context's error
-				sink.Wait()
-				test(t, conn, side, sink, at+"/v1/services/orders/instances")
-			})
-		}
-		t.Run("5,000 instances", func(t *testing.T) { testMany(t, addr, side, root()) })
-		t.Run("beats", func(t *testing.T) { testBeats(t, addr, session, root()) })
 	})
 }
 
-func testContainers(t *testing.T, _ *Conn, side *zk.Conn, sink *registrytest.Sink, dir string) {
+func testResolver(t *testing.T, addr string, session time.Duration) {
+	side := plain(t, addr)
+	var n atomic.Int32
+	root := func() string { return fmt.Sprintf("/test%d", n.Add(1)) }
+	t.Run("contract", func(t *testing.T) {
+		registrytest.Run(t, func(t *testing.T, addresses ...string) registry.Resolver {
+			at := root()
+			setInstances(t, side, at+"/v1/services/orders/instances", addresses...)
+			return &Resolver{Conn: connect(t, Config{Servers: []string{addr}, Root: at, Session: session})}
+		})
+	})
+	t.Run("changes", func(t *testing.T) {
+		t.Parallel()
+		registrytest.RunChanging(t, func(t *testing.T) registrytest.Registry {
+			at, g := root(), startGate(t, addr)
+			return registrytest.Registry{
+				Resolver: &Resolver{Conn: connect(t, Config{Servers: []string{g.addr()}, Root: at, Session: session})},
+				Set:      func(addresses ...string) { setInstances(t, side, at+"/v1/services/orders/instances", addresses...) },
+				Lose:     func() { g.set(refuse) },
+				Return:   func() { g.set(pass) },
+			}
+		})
+	})
+	for name, test := range map[string]func(*testing.T, *zk.Conn, *registrytest.Sink, string){
+		"missing parents, vanishing containers": testContainers,
+		"malformed entries":                     testMalformed,
+		"data of one's own watch":               testDataChanges,
+		"bursts end with the last state":        testBursts,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			at := root()
+			conn := connect(t, Config{Servers: []string{addr}, Root: at, Session: session})
+			sink, stop := registrytest.Watch(t, &Resolver{Conn: conn, Relist: time.Hour}, "orders")
+			defer stop() //nolint:errcheck // the context's error
+			sink.Wait()
+			test(t, side, sink, at+"/v1/services/orders/instances")
+		})
+	}
+	t.Run("5,000 instances", func(t *testing.T) { testMany(t, addr, side, root()) })
+	t.Run("beats", func(t *testing.T) { testBeats(t, addr, session, root()) })
+}
+
+func testContainers(t *testing.T, side *zk.Conn, sink *registrytest.Sink, dir string) {
 	id, data := instanceAt(t, "a:1")
 	above, _, _ := cutLast(dir)
 	for range 3 {
@@ -76,7 +90,7 @@ func testContainers(t *testing.T, _ *Conn, side *zk.Conn, sink *registrytest.Sin
 	}
 }
 
-func testMalformed(t *testing.T, _ *Conn, side *zk.Conn, sink *registrytest.Sink, dir string) {
+func testMalformed(t *testing.T, side *zk.Conn, sink *registrytest.Sink, dir string) {
 	setInstances(t, side, dir, "a:1", "b:1")
 	sink.Wait("a:1", "b:1")
 	for name, data := range map[string]string{
@@ -102,7 +116,7 @@ func testMalformed(t *testing.T, _ *Conn, side *zk.Conn, sink *registrytest.Sink
 	sink.Wait("b:1")
 }
 
-func testDataChanges(t *testing.T, _ *Conn, side *zk.Conn, sink *registrytest.Sink, dir string) {
+func testDataChanges(t *testing.T, side *zk.Conn, sink *registrytest.Sink, dir string) {
 	setInstances(t, side, dir, "a:1", "b:1")
 	sink.Wait("a:1", "b:1")
 	_, data := instanceAt(t, "a:1")
@@ -119,7 +133,7 @@ func testDataChanges(t *testing.T, _ *Conn, side *zk.Conn, sink *registrytest.Si
 	}
 }
 
-func testBursts(t *testing.T, _ *Conn, side *zk.Conn, sink *registrytest.Sink, dir string) {
+func testBursts(t *testing.T, side *zk.Conn, sink *registrytest.Sink, dir string) {
 	mkdir(t, side, dir)
 	for i := range 300 {
 		address := fmt.Sprintf("h%d:1", i%40)
@@ -234,6 +248,7 @@ func testBeats(t *testing.T, addr string, session time.Duration, root string) {
 }
 
 func TestResolverReadsAgainOnANewSession(t *testing.T) {
+	t.Parallel()
 	s, addr := startDev(t)
 	side := plain(t, addr)
 	g := startGate(t, addr)
@@ -246,8 +261,8 @@ func TestResolverReadsAgainOnANewSession(t *testing.T) {
 	before, _ := conn.now()
 	g.set(refuse)
 	s.ExpireSessions()
-	if err := sink.WaitFail(); !lost(err) && !errors.Is(err, io.EOF) {
-		t.Errorf("want a lost connection told, found %v", err)
+	if err := sink.WaitFail(); !strings.HasPrefix(err.Error(), "zookeeper: orders: ") {
+		t.Errorf("want the service named, found %v", err)
 	}
 	side = plain(t, addr)
 	_, data := instanceAt(t, "a:1")
