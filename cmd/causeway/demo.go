@@ -157,11 +157,26 @@ services:
     schema: orders
     endpoints:
       - address: %s
+routes:
+  - name: removal
+    service: orders
+    methods: [demo.orders.v1.Orders/DeleteOrder]
+    plugins:
+      - name: key_auth
+      - name: limit_count
+        config: {count: 1, window: 3600s, type: sliding, key: {consumer: true}}
+consumers:
+  - name: staff
+    credentials:
+      - {plugin: key_auth, config: {key: ` + demoKey + `}}
 plugins:
   - name: access_log
     config: {output: %s}
   - name: metrics
 `
+
+// demoKey is the API key of the demo's only consumer.
+const demoKey = "demo-5f4dcc3b5aa765d61d8327deb882cf99"
 
 // startService serves the orders, at the address wanted or at a free port.
 func (d *demo) startService(address string, log *slog.Logger) error {

@@ -60,9 +60,19 @@ var demoSteps = []step{
 		text: `customer:"ada"`,
 	},
 	{
-		title: "remove an order",
-		path:  "/v1/orders/4", method: "DELETE", status: 200,
+		title: "removing orders is for staff: a route with plugins of its own, for every protocol",
+		path:  "/v1/orders/4", method: "DELETE", status: 401,
+		want: `{"code":16,"details":[{"reason":"CREDENTIALS_MISSING"}]}`,
+	},
+	{
+		title: "with the API key of a consumer",
+		path:  "/v1/orders/4", method: "DELETE", header: "X-Api-Key: " + demoKey, status: 200,
 		want: `{}`,
+	},
+	{
+		title: "which may remove one an hour",
+		path:  "/v1/orders/3", method: "DELETE", header: "X-Api-Key: " + demoKey, status: 429,
+		want: `{"code":8}`,
 	},
 	{
 		title: "a stream of the service, as server-sent events; without the limit it goes on as messages are said",
