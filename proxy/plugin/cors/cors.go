@@ -120,9 +120,13 @@ func (c *cors) allowed(header rpc.Metadata) string {
 	return ""
 }
 
-// Dress implements plugin.Dresser: it lets the script read the answer and all its headers.
+// Dress implements plugin.Dresser: it lets the script read the answer and all its headers. What another one of the kind, further
+// out, has said of that is void: browsers take two answers for none.
 func (c *cors) Dress(header rpc.Metadata, h *rpc.HTTP, preflight bool) rpc.Metadata {
-	if !c.every {
+	header = slices.DeleteFunc(header, func(p rpc.Pair) bool {
+		return p.Key == "access-control-allow-origin" || p.Key == "access-control-allow-credentials" || p.Key == "access-control-expose-headers"
+	})
+	if !c.every && !slices.Contains(header, rpc.Pair{Key: "vary", Value: "origin"}) {
 		header = append(header, rpc.Pair{Key: "vary", Value: "origin"}) // also where this answer is without
 	}
 	from := c.allowed(h.Header)
