@@ -11,6 +11,8 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/plugin/accesslog"
 	"github.com/causeway-gateway/causeway/proxy/plugin/acl"
+	"github.com/causeway-gateway/causeway/proxy/plugin/adaptive"
+	"github.com/causeway-gateway/causeway/proxy/plugin/basicauth"
 	"github.com/causeway-gateway/causeway/proxy/plugin/cors"
 	"github.com/causeway-gateway/causeway/proxy/plugin/csrf"
 	"github.com/causeway-gateway/causeway/proxy/plugin/extauthz"
@@ -73,6 +75,8 @@ func standard() (*proxy.Standard, error) {
 		Plugins: []plugin.Kind{
 			accesslog.Kind,
 			acl.Kind,
+			adaptive.Kind,
+			basicauth.Kind,
 			cors.Kind,
 			csrf.Kind,
 			extauthz.Kind,
