@@ -243,7 +243,7 @@ func TestUnknownKids(t *testing.T) {
 			}
 		}
 	}
-	flood(3000)
+	flood(1000)
 	if n := s.calls.Load(); n != 2 {
 		t.Errorf("fetched %d times: want the first time, and once for all unknown kids", n)
 	}
