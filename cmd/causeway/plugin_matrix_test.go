@@ -150,7 +150,7 @@ func matrix(t testing.TB, b *matrixBackends) map[string]row {
 			},
 		},
 		"cors": {plugins: `{name: cors, config: {origins: ["https://app.example.com"]}}`, deeds: []deed{passes}},
-		"csrf": {plugins: "{name: csrf, config: {safe_methods: []}}", deeds: []deed{passes}, decides: true},
+		"csrf": {plugins: "{name: csrf}", deeds: []deed{passes}, decides: true},
 		"ext_authz": {
 			plugins: "{name: ext_authz, config: {service: authz}}", more: authz, decides: true,
 			deeds: []deed{{says: says("x-pass", "yes")}, {says: says("x-pass", "no"), want: denied, status: 403}},
@@ -160,12 +160,12 @@ func matrix(t testing.TB, b *matrixBackends) map[string]row {
 			plugins: "{name: forward_auth, config: {url: " + b.http + ", request_headers: [x-pass]}}", more: "outbound: {allow: [127.0.0.1]}\n", decides: true,
 			deeds: []deed{{says: says("x-pass", "yes")}, {says: says("x-pass", "no"), want: denied, status: 403}},
 		},
-		"headers": {plugins: "{name: headers, config: {request: {set: {x-user: \"{{ request.id }}\"}}}}", deeds: []deed{passes}, decides: true},
+		"headers": {plugins: "{name: headers, config: {request: {set: {x-user: \"{{ int(request.headers['x-n']) }}\"}}}}", deeds: []deed{{says: says("x-n", "7")}, {says: says("x-n", "x"), want: codes.Internal}}, decides: true},
 		"hmac_auth": {
 			plugins: "{name: hmac_auth, config: {body: optional}}", more: "consumers: [{name: shop, credentials: [{plugin: hmac_auth, config: {key_id: k1, secret: " + matrixSecret + "}}]}]\n", decides: true,
 			deeds: []deed{{says: signedHead(matrixSecret)}, {says: signedHead("x" + matrixSecret), want: unknown}, {says: says(), want: unknown}},
 		},
-		"ip_restriction":      {plugins: "{name: ip_restriction, config: {allow: [127.0.0.1]}}", deeds: []deed{passes}, decides: true},
+		"ip_restriction":      {plugins: "{name: ip_restriction, config: {allow: [127.0.0.1, 203.0.113.0/24], deny: [203.0.113.9]}}", more: "trusted_proxies: [127.0.0.1]\n", deeds: []deed{passes, {says: says("x-forwarded-for", "203.0.113.8")}, {says: says("x-forwarded-for", "203.0.113.9"), want: denied}, {says: says("x-forwarded-for", "203.0.113.8, ::ffff:203.0.113.9"), want: denied}}, decides: true},
 		"jwt_auth":            {plugins: "{name: jwt_auth, config: {keys: [{algorithm: HS256, secret: " + matrixSecret + "}]}}", deeds: []deed{{says: says("authorization", "Bearer "+token)}, {says: says("authorization", "Bearer "+forged), want: unknown}, {says: says(), want: unknown}}, decides: true},
 		"key_auth":            {plugins: "{name: key_auth}", more: shop, deeds: []deed{key(matrixKey, codes.OK), key(other, unknown), {says: says(), want: unknown}}, decides: true},
 		"limit_conn":          {plugins: "{name: limit_conn, config: {count: 1}}", deeds: []deed{passes, passes}, decides: true},
