@@ -296,7 +296,7 @@ func TestLimits(t *testing.T) {
 	// Defaults make a message larger than what was read: two bytes for each struct here.
 	m := table(t, compile(t, `module M { struct S { 0 optional string a = "`+strings.Repeat("x", 2000)+`"; }; struct L { 0 optional vector<S> s; }; };`), "M.L")
 	list := append(binary.BigEndian.AppendUint32([]byte{0x09, 0x02}, 40_000), bytes.Repeat([]byte{0x0a, 0x0b}, 40_000)...)
-	if _, err := tarswire.AppendWire(nil, list, m, nil); err == nil || !strings.HasSuffix(err.Error(), "with its defaults the message has more than 67108864 bytes, the limit") {
+	if _, err := tarswire.AppendWire(nil, list, m, nil); err == nil || !strings.HasSuffix(err.Error(), "the message has more than 67108864 bytes with its defaults, the limit") {
 		t.Errorf("80 MB of defaults: %v", err)
 	}
 	if out, err := tarswire.AppendWire(nil, list[:6+2*10_000], m, &tarswire.Options{MaxOutput: 1 << 20}); err == nil || len(out) > 0 {

@@ -61,7 +61,7 @@ var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
 func newDecoder(dst, in []byte, o *Options) *decoder {
 	d := decoders.Get().(*decoder)
-	d.maxDepth, d.maxElements, d.maxOutput = o.limits()
+	d.maxDepth, d.maxElements, d.maxOutput = o.limits(len(in))
 	d.replaceUTF8 = o != nil && o.ReplaceUTF8
 	d.in, d.out, d.pos, d.base = in, dst, 0, len(dst)
 	return d
@@ -108,7 +108,7 @@ func (d *decoder) fits() bool {
 
 // bounded holds the output to its limit.
 func (d *decoder) bounded() bool {
-	return len(d.out)-d.base+d.extra <= d.maxOutput || d.failf("with its defaults the message has more than %d bytes, the limit", d.maxOutput)
+	return len(d.out)-d.base+d.extra <= d.maxOutput || d.failf("the message has more than %d bytes with its defaults, the limit", d.maxOutput)
 }
 
 func (d *decoder) openLen() int {

@@ -22,7 +22,8 @@ type Options struct {
 	ReplaceUTF8 bool
 	MaxDepth    int // nesting of structs, vectors and maps; 0: 100
 	MaxElements int // members, elements, keys and values of one message; 0: 100,000
-	// MaxOutput bounds the bytes written for one message, since defaults make it larger than what was read. 0: 64 MiB.
+	// MaxOutput bounds the bytes written for one message, since defaults make it larger than what was read. 0: 64 MiB, or four
+	// times what was read if that is more.
 	MaxOutput int
 }
 
@@ -36,8 +37,9 @@ const (
 	maxInput = 256 << 20
 )
 
-func (o *Options) limits() (depth, elements, output int) {
-	depth, elements, output = defaultDepth, defaultElements, defaultOutput
+// limits are those for an input of a size in bytes.
+func (o *Options) limits(size int) (depth, elements, output int) {
+	depth, elements, output = defaultDepth, defaultElements, max(defaultOutput, 4*size)
 	if o != nil && o.MaxDepth > 0 {
 		depth = o.MaxDepth
 	}

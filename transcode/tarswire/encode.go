@@ -61,7 +61,7 @@ var encoders = sync.Pool{New: func() any { return new(encoder) }}
 
 func newEncoder(dst, in []byte, o *Options) *encoder {
 	e := encoders.Get().(*encoder)
-	e.maxDepth, e.maxElements, e.maxOutput = o.limits()
+	e.maxDepth, e.maxElements, e.maxOutput = o.limits(len(in))
 	e.zeros, e.replaceUTF8 = o != nil && o.Zeros, o != nil && o.ReplaceUTF8
 	e.in, e.out, e.base = in, dst, len(dst)
 	return e
@@ -218,7 +218,7 @@ func (e *encoder) absent(m *Message, f *field, tag uint8) bool {
 
 // bounded holds the output to its limit.
 func (e *encoder) bounded() bool {
-	return len(e.out)-e.base <= e.maxOutput || e.failf("with its defaults the message has more than %d bytes, the limit", e.maxOutput)
+	return len(e.out)-e.base <= e.maxOutput || e.failf("the message has more than %d bytes with its defaults, the limit", e.maxOutput)
 }
 
 // zero writes the value that nothing in protobuf stands for.

@@ -89,8 +89,15 @@ func (e *encoder) index(m *Message, lo, hi int) bool {
 			if !e.count(1) {
 				return false
 			}
-			if i = e.skip(num, typ, next, end, e.maxDepth); i < 0 {
-				return e.broken(m)
+			switch { // nearly all values first
+			case typ == protowire.VarintType && next < end && in[next] < 0x80:
+				i = next + 1
+			case typ == protowire.BytesType && next < end && in[next] < 0x80 && next+1+int(in[next]) <= end:
+				i = next + 1 + int(in[next])
+			default:
+				if i = e.skip(num, typ, next, end, e.maxDepth); i < 0 {
+					return e.broken(m)
+				}
 			}
 			f := m.number(num)
 			if f == nil || f.wireType() != typ && (f.packedTag == 0 || typ != protowire.BytesType) {
