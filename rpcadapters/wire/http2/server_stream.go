@@ -228,7 +228,7 @@ func (s *serverStream) endBody() bool {
 	return true
 }
 
-// Read implements wire.Engine.
+// Read implements wire.Engine. The last bytes come with io.EOF where the end is known.
 func (s *serverStream) Read(p []byte) (int, error) {
 	c := s.c
 	c.w.mu.Lock()
@@ -252,8 +252,12 @@ func (s *serverStream) Read(p []byte) (int, error) {
 			}
 			c.server.memory.Add(int64(-n))
 			s.giveBack(n)
+			var end error
+			if s.ended && s.off == len(s.body) {
+				end = io.EOF // who reads need not ask again
+			}
 			c.w.unlockFlush()
-			return n, nil
+			return n, end
 		}
 		if s.ended {
 			c.w.mu.Unlock()
