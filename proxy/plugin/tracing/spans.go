@@ -1,6 +1,7 @@
 package tracing
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +20,11 @@ func (t *tracing) Done(c *rpc.Call, sent rpc.Sent) {
 	if !c.Trace.Sampled || !t.spans.Active() {
 		return
 	}
-	t.spans.Add(spanOf(c, &sent))
+	span := spanOf(c, &sent)
+	if c.Trace.Parent != [8]byte{} && slices.Contains(t.propagators, traceContext) {
+		span.State = strings.Clone(tracestate(c.Header))
+	}
+	t.spans.Add(span)
 }
 
 // spanOf is the span of a call with those of its phases: receiving and translating the request, waiting for the service,
