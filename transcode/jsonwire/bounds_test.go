@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -106,23 +107,23 @@ func orders(tb testing.TB) []order {
 			bytes.Repeat(bytesField(3, append(bytesField(2, kid), append(bytesField(2, kid), kid...)...)), parts),
 		})
 
-	// Messages whose fields are in order but for the first, which comes last: what was written in one look is taken back.
-	const plain = 255
-	var late strings.Builder
-	late.WriteString("message Wide {\n")
-	for i := range plain {
-		fmt.Fprintf(&late, "  bool f%d = %d;\n", i, i+1)
+	// Messages whose fields are in order but for the first, which comes last: what was written in one look is taken back, where
+	// the message has no more fields than that pays for.
+	for _, plain := range []int{255, 299} {
+		var declared strings.Builder
+		declared.WriteString("message Wide {\n")
+		for i := range plain {
+			fmt.Fprintf(&declared, "  bool f%d = %d;\n", i, i+1)
+		}
+		fmt.Fprintf(&declared, "  repeated Wide kids = %d;\n}\n", plain+1)
+		var early []byte
+		for f := range plain {
+			early = append(early, flagField(protowire.Number(f+1))...)
+		}
+		late := append(slices.Clone(early[2:]), early[:2]...)
+		in := func(kid []byte) []byte { return bytes.Repeat(bytesField(protowire.Number(plain+1), kid), 90_000/plain) }
+		all = append(all, order{fmt.Sprintf("first of %d fields last", plain), wideOf(tb, declared.String()), false, in(early), in(late)})
 	}
-	fmt.Fprintf(&late, "  repeated Wide kids = %d;\n}\n", plain+1)
-	var early, lately []byte
-	for f := range plain {
-		early = append(early, flagField(protowire.Number(f+1))...)
-	}
-	lately = append(append(lately, early[2:]...), early[:2]...)
-	all = append(all, order{
-		"first field last", wideOf(tb, late.String()), false,
-		bytes.Repeat(bytesField(plain+1, early), 380), bytes.Repeat(bytesField(plain+1, lately), 380),
-	})
 
 	// Groups in groups, which a decoder goes over once per level to find their ends.
 	group := func(inner []byte) []byte {

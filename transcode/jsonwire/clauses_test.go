@@ -83,6 +83,7 @@ func TestOverridden(t *testing.T) {
 		{"map key", "test.three.Request", text(7, text(1, bad)), text(7, text(1, "k"))},
 		{"wrapper", "google.protobuf.StringValue", text(1, bad), text(1, "a")},
 		{"type URL", "google.protobuf.Any", text(1, bad), text(1, "type.googleapis.com/test.three.Tree")},
+		{"string of a Value by itself", "google.protobuf.Value", text(3, bad), text(3, "a")},
 		{"string of a Value", "google.protobuf.Value", text(3, bad), number(4, 1)},
 		{"Struct of a Value", "google.protobuf.Value", text(5, text(1, text(1, bad)+text(2, number(4, 1)))), number(4, 1)},
 		{"unset", "test.three.Request", text(4, text(1, bad)), text(4, text(1, "a"))},

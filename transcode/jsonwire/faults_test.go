@@ -171,7 +171,7 @@ var faults = []struct {
 	{"what is written ahead is taken back", "print.go", "p.occs[base].index() <= last {", "p.occs[base].index() < min(last, 0) {"},
 	{"what is written ahead and then replaced is taken back", "print.go", "p.occs[base].index() <= last {", "p.occs[base].index() < last {"},
 	{"what is taken back is not in the output", "print.go", "p.out = p.out[:mark]", "p.out = p.out[:max(mark, len(p.out))]"},
-	{"what is taken back comes first on the wire", "print_ahead.go", "slices.Reverse(p.occs[base:first])\n\tslices.Reverse(p.occs[first:])\n\tslices.Reverse(p.occs[base:])", "_ = slices.Reverse[[]int]"},
+	{"what is taken back comes first on the wire", "print_ahead.go", "slices.Reverse(p.occs[base:])", "slices.Reverse(p.occs[len(p.occs):])"},
 	{"written ahead in the order of the table", "print_ahead.go", "|| f.Index <= last ||", "||"},
 	{"written ahead by its own tag", "print_ahead.go", "f.Tag != tag ||", "f.Wire != protowire.Type(tag&7) ||"},
 	{"only what is plain is written ahead", "print_ahead.go", "!f.Plain ||", "f.Cardinality != schema.Singular || f.Message != nil ||"},
