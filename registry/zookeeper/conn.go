@@ -58,6 +58,7 @@ type state struct {
 	connected  bool
 	session    int64  // 0 before the first one
 	generation uint64 // rises with each session: all watches and ephemeral nodes of an earlier one are void
+	links      uint64 // rises with each connection, also of the same session
 	err        error  // why it is not connected
 }
 
@@ -204,6 +205,9 @@ func (c *Conn) dial(cl *client, address string) (net.Conn, error) {
 		cl.last, cl.refused = err, time.Time{}
 		return nil, err
 	}
+	if cl.live != nil {
+		_ = cl.live.Close() // the library leaves that of an expired session open
+	}
 	if cl.refused.IsZero() {
 		cl.refused = time.Now() // until the server gives a session
 	}
@@ -325,6 +329,7 @@ func (c *Conn) connected(cl *client) {
 		}
 	}
 	c.state.connected, c.state.err, cl.last = true, nil, nil
+	c.state.links++
 	c.settled = time.Now()
 	c.cfg.Log.Debug("zookeeper: connected", "session", c.state.session, "timeout", cl.timeout)
 	c.fireAll()

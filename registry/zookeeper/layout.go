@@ -1,7 +1,12 @@
 package zookeeper
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"net"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/causeway-gateway/causeway/registry"
@@ -96,4 +101,57 @@ func instanceID(id string) error {
 		return fmt.Errorf("zookeeper: want an id that can be a node's name, found %q", id)
 	}
 	return nil
+}
+
+const maxForeign = 256 << 10 // bytes of data in layouts of others; one that lists all instances in one node may be large
+
+// unmarshal reads JSON of others.
+func unmarshal(data []byte, v any) error {
+	if len(data) > maxForeign {
+		return fmt.Errorf("zookeeper: want at most %d bytes, found %d", maxForeign, len(data))
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("zookeeper: want JSON: %w", err)
+	}
+	return nil
+}
+
+// entryAt is an endpoint of another's layout, without an ID. A weight that is not given is 100.
+func entryAt(host, port, weight string) (registry.Endpoint, error) {
+	if !validHost(host) {
+		return registry.Endpoint{}, fmt.Errorf("zookeeper: want a host as a name or an address, found %q", host)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return registry.Endpoint{}, fmt.Errorf("zookeeper: want a port within 1 to 65535, found %q", port)
+	}
+	ep := registry.Endpoint{Address: net.JoinHostPort(host, port), Weight: 100}
+	if weight != "" {
+		n, err := strconv.ParseUint(weight, 10, 32)
+		if err != nil || n > maxWeight {
+			return registry.Endpoint{}, fmt.Errorf("zookeeper: want a weight of 0 to %d, found %q", maxWeight, weight)
+		}
+		ep.Weight = uint32(n)
+	}
+	return ep, nil
+}
+
+func addMeta(meta map[string]string, key, value string) map[string]string {
+	if meta == nil {
+		meta = map[string]string{}
+	}
+	meta[key] = value
+	return meta
+}
+
+// pickMeta copies metadata without some keys; nil when nothing is left.
+func pickMeta(meta map[string]string, without ...string) map[string]string {
+	var out map[string]string
+	for key, value := range meta {
+		if !slices.Contains(without, key) {
+			out = addMeta(out, key, value)
+		}
+	}
+	return out
 }

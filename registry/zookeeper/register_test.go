@@ -51,7 +51,7 @@ func testRegistrar(t *testing.T, addr string, session time.Duration) {
 	side := plain(t, addr)
 	for name, test := range map[string]func(t *testing.T, x registered){
 		"as it is written": testWritten, "after expiry": testExpired, "a ghost in its place": testGhost,
-		"removed or spoiled by others": testSpoiled, "an operator's word": testOrder,
+		"removed or spoiled by others": testSpoiled, "an operator's word": testOrder, "inspected": testInspect,
 		"drained and withdrawn": testDrain, "its health": testHealth,
 		"two processes with one id": testContest,
 	} {
@@ -218,15 +218,7 @@ func testOrder(t *testing.T, x registered) {
 	}
 	order := func(s registry.Status) {
 		t.Helper()
-		data, stat, err := x.side.Get(x.dir + "/a-1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		changed, err := WithStatus(data, s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := x.side.Set(x.dir+"/a-1", changed, stat.Version); err != nil {
+		if err := x.conn.Order(short(t), "orders", "a-1", s); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "the order obeyed", func() bool { return lease.Status() == s })
@@ -257,6 +249,46 @@ func testOrder(t *testing.T, x registered) {
 		t.Fatal(err)
 	}
 	x.eventually(t, "it draining all the same", "a-1", func(in Instance, s *zk.Stat) bool { return in.Status == "draining" && s.Version > stat.Version })
+}
+
+func testInspect(t *testing.T, x registered) {
+	if names, err := x.conn.Services(short(t)); len(names) != 0 || err != nil {
+		t.Errorf("want no service, found %v %v", names, err)
+	}
+	if entries, err := x.conn.Inspect(short(t), "orders"); len(entries) != 0 || err != nil {
+		t.Errorf("want no instance, found %v %v", entries, err)
+	}
+	x.register(t, &Registrar{Beat: 10 * time.Millisecond, Load: func() float64 { return 0.25 }}, registry.Endpoint{Address: "a:1"})
+	put(t, x.side, x.dir+"/b", "garbage")
+	eventually(t, "a beat", func() bool {
+		entries, err := x.conn.Inspect(short(t), "orders")
+		return err == nil && len(entries) == 2 && !entries[0].Beat.IsZero()
+	})
+	names, err := x.conn.Services(short(t))
+	if err != nil || !slices.Equal(names, []string{"orders"}) {
+		t.Errorf("want orders, found %v %v", names, err)
+	}
+	entries, err := x.conn.Inspect(short(t), "orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ := x.conn.now()
+	if a := entries[0]; a.Name != "a-1" || a.Owner != s.session || a.Load != 0.25 || a.Fault != nil || a.Endpoint.Address != "a:1" || time.Since(a.Created).Abs() > time.Minute {
+		t.Errorf("want the instance with its beat, found %+v", a)
+	}
+	if b := entries[1]; b.Name != "b" || b.Owner != 0 || string(b.Data) != "garbage" || b.Fault == nil || !b.Beat.IsZero() {
+		t.Errorf("want what is no instance with its fault, found %+v", b)
+	}
+	for _, err := range []error{
+		x.conn.Order(short(t), "orders", "b", registry.Up),
+		x.conn.Order(short(t), "orders", "none", registry.Up),
+		x.conn.Order(short(t), "a/b", "none", registry.Up),
+		x.conn.Order(short(t), "orders", "a-1", registry.Starting),
+	} {
+		if err == nil {
+			t.Error("want the order refused")
+		}
+	}
 }
 
 func testDrain(t *testing.T, x registered) {

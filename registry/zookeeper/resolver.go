@@ -83,6 +83,7 @@ type watch struct {
 
 	places     []*place
 	generation uint64
+	links      uint64
 	round      int // of re-lists
 	sent       registry.Set
 	revision   int64
@@ -95,7 +96,7 @@ type place struct {
 	Place
 	armed   bool // a watch is set: on the list of children, on the data of a leaf, or on the node that is not there
 	entries map[string]*entry
-	first   []registry.Endpoint // of a leaf
+	own     []registry.Endpoint // of a leaf
 	bad     int                 // of a leaf
 }
 
@@ -144,6 +145,9 @@ func (w *watch) run(ctx context.Context, beats <-chan seen) error {
 			w.forget()
 			w.generation = s.generation
 			full = true
+		}
+		if w.links != s.links { // the library sets its watches again; this does not depend on it
+			w.links, full = s.links, true
 		}
 		err := w.pull(ctx, full)
 		switch {
@@ -377,7 +381,7 @@ func (w *watch) readLeaf(ctx context.Context, p *place) error {
 				continue
 			}
 			if e == nil {
-				p.armed, p.first, p.bad = true, nil, 0
+				p.armed, p.own, p.bad = true, nil, 0
 				return nil
 			}
 			err = e
@@ -396,7 +400,7 @@ func (w *watch) readLeaf(ctx context.Context, p *place) error {
 			w.c.cfg.Log.Debug("zookeeper: entries skipped", "node", p.Path, "error", err)
 		}
 		if err == nil || len(endpoints) > 0 {
-			p.first = endpoints
+			p.own = endpoints
 		}
 		return nil
 	}
@@ -408,7 +412,7 @@ func (w *watch) send() {
 	var all []registry.Endpoint
 	skipped := 0
 	for _, p := range w.places {
-		all = append(all, p.first...)
+		all = append(all, p.own...)
 		skipped += p.bad
 		for _, name := range slices.Sorted(maps.Keys(p.entries)) {
 			e := p.entries[name]
@@ -419,8 +423,12 @@ func (w *watch) send() {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b registry.Endpoint) int { return strings.Compare(a.ID, b.ID) })
-	unique := slices.CompactFunc(all, func(a, b registry.Endpoint) bool { return a.ID == b.ID })
-	skipped += len(all) - len(unique)
+	unique := slices.CompactFunc(all, func(a, b registry.Endpoint) bool {
+		if a.ID == b.ID && a.Address != b.Address {
+			skipped++ // else it is one instance that is entered twice, as after a restart whose ghost is still there
+		}
+		return a.ID == b.ID
+	})
 	if w.known && !w.failed && w.sent.Skipped == skipped && reflect.DeepEqual(w.sent.Endpoints, unique) {
 		return
 	}

@@ -1,0 +1,66 @@
+package zookeeper
+
+import (
+	"fmt"
+	"net/url"
+
+	"github.com/causeway-gateway/causeway/registry"
+)
+
+// Kratos is the layout of go-kratos: the JSON of its registry.ServiceInstance, with an address for each protocol.
+//
+// See contrib/registry/zookeeper in go-kratos/kratos.
+type Kratos struct {
+	Root     string // empty: /microservices
+	Protocol string // of the addresses, the one with this scheme; empty: grpc
+}
+
+type kratosInstance struct {
+	ID        string            `json:"id"`
+	Version   string            `json:"version"`
+	Metadata  map[string]string `json:"metadata"`
+	Endpoints []string          `json:"endpoints"`
+}
+
+// Places is the service's node.
+func (k Kratos) Places(service string) ([]Place, error) {
+	root := k.Root
+	if root == "" {
+		root = "/microservices"
+	}
+	return []Place{{Path: root + "/" + service}}, serviceName(service)
+}
+
+// Parse reads one instance.
+func (k Kratos) Parse(_ string, _ Place, name string, data []byte) ([]registry.Endpoint, error) {
+	var in kratosInstance
+	if err := unmarshal(data, &in); err != nil {
+		return nil, err
+	}
+	protocol := k.Protocol
+	if protocol == "" {
+		protocol = "grpc"
+	}
+	for _, text := range in.Endpoints {
+		u, err := url.Parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("zookeeper: want endpoints as URLs: %w", err)
+		}
+		if u.Scheme != protocol && u.Scheme != protocol+"s" {
+			continue
+		}
+		ep, err := entryAt(u.Hostname(), u.Port(), in.Metadata["weight"])
+		if err != nil {
+			return nil, err
+		}
+		ep.ID, ep.Protocol = name, protocol
+		ep.TLS = u.Scheme != protocol || u.Query().Get("isSecure") == "true"
+		ep.Zone = in.Metadata["zone"]
+		ep.Meta = pickMeta(in.Metadata, "weight", "zone")
+		if in.Version != "" {
+			ep.Meta = addMeta(ep.Meta, "version", in.Version)
+		}
+		return []registry.Endpoint{ep}, nil
+	}
+	return nil, nil // it speaks something else
+}
