@@ -93,6 +93,9 @@ func bars() []bar {
 				return 0
 			},
 		},
+		{"JWT (HS256), limit, metrics and log, floors", "auth", canned, 2.2, ratioOf(causewayHSName, floorName)},
+		{"the same, floors more than the bare route", "auth", canned, 0.5, moreOf(causewayHSName, causewayName)},
+		{"RS256 of a token seen before, floors more than HS256", "auth", canned, 0.1, moreOf(causewayRSName, causewayHSName)},
 		{"server stream, gRPC to gRPC, floors per message", "streams", canned, 0.3, ratioOf(causewayStreamName, floorName)},
 		{"server stream as NDJSON, of grpc-gateway", "streams", canned, 0.2, ratioOf(causewayNDJSONName, peerStreamName)},
 		{"unary gRPC-Web, of REST", "faces", canned, 1.2, ratioOf(causewayWebName, causewayName)},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -30,6 +31,7 @@ type call struct {
 	body     []byte
 	status   int    // HTTP status of the right answer
 	answer   []byte // REST and Connect: its JSON, a line for each message of a stream; gRPC and gRPC-Web: its length-prefixed messages
+	token    string // what Authorization says; "": the usual one
 	messages int    // in the answer, when it is a stream; 0: a unary call
 }
 
@@ -130,7 +132,7 @@ func newRequest(c *call, host string, timeout timeoutHeader) request {
 	if c.body != nil {
 		fmt.Fprintf(&b, "Content-Type: %s\r\nContent-Length: %d\r\n", contentType, len(c.body))
 	}
-	fmt.Fprintf(&b, "Authorization: %s\r\n", token)
+	fmt.Fprintf(&b, "Authorization: %s\r\n", cmp.Or(c.token, token))
 	fmt.Fprintf(&b, "%s: %s", timeout.name, timeout.before)
 	r.timeout = b.Len()
 	fmt.Fprintf(&b, "000000%s\r\n", timeout.after)

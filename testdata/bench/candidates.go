@@ -57,6 +57,9 @@ const (
 	peerStreamName      = "grpc-gateway, NDJSON"
 	grpcPeerStreamName  = "grpc-go proxy, gRPC"
 	causewayNDJSONName  = "causeway, NDJSON"
+	causewayAuthName    = "causeway, auth"
+	causewayHSName      = "causeway, HS256"
+	causewayRSName      = "causeway, RS256"
 	causewayStreamName  = "causeway, gRPC"
 	causewayWebName     = "causeway, gRPC-Web"
 	causewayConnectName = "causeway, Connect-JSON"
@@ -84,11 +87,16 @@ func candidates() []candidate {
 		},
 		{
 			name: causewayName, about: "causeway run, no plugins", timeout: seconds,
-			start: func(ctx context.Context, s *stage) (*process, error) { return startCauseway(ctx, s, false) },
+			start: func(ctx context.Context, s *stage) (*process, error) { return startCauseway(ctx, s, bare) },
 		},
 		{
 			name: causewayFullName, about: "causeway run with access_log (to a file) and metrics", timeout: seconds,
-			start: func(ctx context.Context, s *stage) (*process, error) { return startCauseway(ctx, s, true) },
+			start: func(ctx context.Context, s *stage) (*process, error) { return startCauseway(ctx, s, full) },
+			proof: provePlugins,
+		},
+		{
+			name: causewayAuthName, about: "the same with jwt_auth and limit_count besides", timeout: seconds,
+			start: func(ctx context.Context, s *stage) (*process, error) { return startCauseway(ctx, s, auth) },
 			proof: provePlugins,
 		},
 	}
@@ -120,11 +128,23 @@ func startGRPCPeer(_ context.Context, s *stage) (*process, error) {
 
 func accessLog(s *stage) string { return filepath.Join(s.dir, "access.log") }
 
+// plugins says what a gateway runs with.
+type plugins uint8
+
+const (
+	bare plugins = iota
+	full         // metrics and access_log
+	auth         // these, jwt_auth and limit_count
+)
+
 // startCauseway starts the gateway's own binary with a configuration file written for the stage.
-func startCauseway(ctx context.Context, s *stage, plugins bool) (*process, error) {
+func startCauseway(ctx context.Context, s *stage, with plugins) (*process, error) {
 	name, file := causewayName, "bare.yaml"
-	if plugins {
+	switch with {
+	case full:
 		name, file = causewayFullName, "full.yaml"
+	case auth:
+		name, file = causewayAuthName, "auth.yaml"
 	}
 	set := filepath.Join(s.dir, "bench.binpb")
 	extra := 0
@@ -145,13 +165,20 @@ func startCauseway(ctx context.Context, s *stage, plugins bool) (*process, error
 	}
 	fmt.Fprintf(&c, "schemas:\n  - {name: bench, descriptor_set: %q}\n", set)
 	fmt.Fprintf(&c, "services:\n  - {name: bench, schema: bench, endpoints: [{address: %q}]}\n", s.backend.address)
-	if plugins {
+	if with != bare {
 		if s.admin, err = freeAddress(ctx); err != nil {
 			return nil, err
 		}
 		s.data = filepath.Join(s.dir, "data")
 		fmt.Fprintf(&c, "admin: {address: %q, data_dir: %q}\n", s.admin, s.data)
 		fmt.Fprintf(&c, "plugins:\n  - {name: metrics}\n  - name: access_log\n    config: {output: %q}\n", accessLog(s))
+		if with == auth {
+			more, err := authPlugins()
+			if err != nil {
+				return nil, err
+			}
+			c.WriteString(more)
+		}
 	}
 	path := filepath.Join(s.dir, file)
 	if err := os.WriteFile(path, []byte(c.String()), 0o600); err != nil {

@@ -127,6 +127,7 @@ const streamed = 1000
 type calls struct {
 	post, get, list, fault             *call
 	grpc, grpcStream, ndjson, web, con *call
+	hs, rs                             *call // post with a token that counts
 }
 
 func newCalls() (*calls, error) {
@@ -165,9 +166,19 @@ func newCalls() (*calls, error) {
 		return nil, err
 	}
 	in, out = lengthPrefixed(in), lengthPrefixed(out)
+	hs, err := hsToken()
+	if err != nil {
+		return nil, err
+	}
+	rs, err := rsToken()
+	if err != nil {
+		return nil, err
+	}
 	place, watch := benchpb.Orders_Place_FullMethodName, benchpb.Orders_Watch_FullMethodName
 	return &calls{
 		post:  &call{protocol: speaksREST, verb: "POST", target: "/v1/orders", body: request, status: 200, answer: answer},
+		hs:    &call{protocol: speaksREST, verb: "POST", target: "/v1/orders", body: request, status: 200, answer: answer, token: hs},
+		rs:    &call{protocol: speaksREST, verb: "POST", target: "/v1/orders", body: request, status: 200, answer: answer, token: rs},
 		get:   &call{protocol: speaksREST, verb: "GET", target: findTarget, status: 200, answer: answer},
 		list:  &call{protocol: speaksREST, verb: "POST", target: "/v1/orders:list", body: request, status: 200, answer: list},
 		fault: &call{protocol: speaksREST, verb: "POST", target: "/v1/orders:cancel", body: request, status: 404, answer: fault},
@@ -274,6 +285,14 @@ func scenarios() ([]scenario, error) {
 				{candidate: grpcPeerName, name: grpcPeerStreamName, call: c.grpcStream, conns: 16},
 				{candidate: causewayName, name: causewayNDJSONName, call: c.ndjson, conns: 16},
 				{candidate: causewayName, name: causewayStreamName, call: c.grpcStream, conns: 16},
+			},
+		},
+		{
+			name: "auth", about: "post with a bearer token, through jwt_auth, limit_count, metrics and access_log", backends: canned, entrants: []entrant{
+				{candidate: floorName, call: c.hs},
+				{candidate: causewayName, call: c.hs},
+				{candidate: causewayAuthName, name: causewayHSName, call: c.hs},
+				{candidate: causewayAuthName, name: causewayRSName, call: c.rs},
 			},
 		},
 		{
