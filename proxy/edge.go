@@ -61,6 +61,9 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 	defer g.leave(x, v)
 	face, named := g.face(x)
 	invalid := split(x)
+	if out := g.memory.refusal(); out != nil {
+		invalid = out
+	}
 	for {
 		snap := g.snap.Load()
 		var t *target

@@ -22,6 +22,10 @@ func (f *forward) stream(ctx context.Context, c *rpc.Call) error {
 	if c.Stream == nil {
 		return rpc.Refuse(codes.Unimplemented, "STREAMING_UNSUPPORTED", "%s is a %s method, and those are not served over %s here", c.Method.Name[1:], c.Method.Kind, c.Protocol)
 	}
+	if err := f.streams.begin(); err != nil {
+		return err
+	}
+	defer f.streams.end()
 	var first rpc.Message
 	defer first.Free()
 	single := c.Method.Kind == schema.ServerStream

@@ -24,6 +24,10 @@ type Options struct {
 	Standard *Standard
 	// Load reads the configuration anew; it is called at the start and for each reload.
 	Load func() (*config.Document, error)
+	// Memory is how many bytes the process may use where the configuration does not say; 0: there is no limit.
+	Memory int64
+	// TuneMemory tells the collector of a limit that is in force from now on, 0: of none; nil: nobody is told.
+	TuneMemory func(limit int64)
 	// Store keeps pushed schemas; nil: pushes are refused.
 	Store *source.Store
 	Meter *telemetry.Meter
@@ -44,6 +48,8 @@ type Gateway struct {
 	panics   counter
 	budget   *rpc.Budget
 	streams  *streams
+	conns    connections
+	memory   *memory
 	gauges   gauges
 	states   states
 	exports  *telemetry.Exports
@@ -105,6 +111,14 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.panics = panics.With()
+	refused, err := o.Meter.Counter("causeway_connections_refused_total", "", "Connections closed at once because of limits.connections.")
+	if err != nil {
+		return nil, err
+	}
+	g.conns.refused = refused.With()
+	if g.memory, err = newMemory(o.Meter, o.Log, o.Memory, o.TuneMemory, g.shed); err != nil {
+		return nil, err
+	}
 	var errs [9]error
 	g.gauges.reloads, errs[0] = o.Meter.Counter("causeway_config_reloads_total", "", "Configurations tried, by result.", "result")
 	success, err := o.Meter.Gauge("causeway_config_last_reload_success", "", "1 when the last configuration tried is in force.")
@@ -200,7 +214,11 @@ func (g *Gateway) install(next *Snapshot) error {
 		g.discard(next)
 		return err
 	}
-	g.budget.SetLimit(next.Doc.Config.GetLimits().GetTranslationBytes())
+	limits := next.Doc.Config.GetLimits()
+	g.budget.SetLimit(limits.GetTranslationBytes())
+	g.conns.limit.Store(connectionLimit(limits.GetConnections(), files(), g.log))
+	g.streams.limit.Store(limits.GetStreams())
+	g.memory.setLimit(limits.GetMemoryBytes())
 	g.snap.Store(next)
 	g.gauges.revision.Set(next.Revision)
 	g.keepSeries(next)

@@ -229,6 +229,7 @@ func (g *Gateway) Shutdown(hurry context.Context, stop Stop) {
 	g.drain(hurry, listeners, stop, g.streams.endAll)
 	g.drains.Wait()
 	close(g.streams.quit)
+	g.memory.close()
 	g.mu.Lock()
 	if snap := g.snap.Load(); snap != nil {
 		g.leaving = retire(snap, nil, g.leaving)

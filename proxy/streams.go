@@ -16,7 +16,9 @@ import (
 // streams are the streaming calls in flight. One goroutine, running while there are any, ends those on which nothing has
 // passed for too long.
 type streams struct {
-	log *slog.Logger
+	log   *slog.Logger
+	limit atomic.Int64 // of streaming calls at one moment
+	calls atomic.Int64
 
 	mu       sync.Mutex
 	all      map[*stream]struct{}
@@ -59,6 +61,19 @@ type caller struct{ rpc.Stream }
 
 // Close ends a Recv that waits.
 func (c caller) Close() { c.Stop() }
+
+// begin counts a streaming call in, unless there are too many; end counts it out.
+func (ss *streams) begin() error {
+	if ss.calls.Add(1) > ss.limit.Load() {
+		ss.calls.Add(-1)
+		e := rpc.Refuse(codes.Unavailable, "TOO_MANY_STREAMS", "too many streams are open")
+		e.Header.Add("retry-after", "1")
+		return e
+	}
+	return nil
+}
+
+func (ss *streams) end() { ss.calls.Add(-1) }
 
 // streamTick is how often streams are looked at.
 const streamTick = time.Second

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"log/slog"
+	"math"
 
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
 	"github.com/causeway-gateway/causeway/proxy"
@@ -111,7 +112,7 @@ func standard() (*proxy.Standard, error) {
 		},
 		Engine: func(h wire.Handler, tlsConfig *tls.Config, log *slog.Logger) wire.Server {
 			refused, _ := h.(http1.Refused) // the gateway, which logs and counts them
-			return server.New(h, http1.New(http1.Limits{}, refused), http2.NewServer(http2.Limits{}), server.Options{TLS: tlsConfig, Log: log})
+			return server.New(h, http1.New(http1.Limits{}, refused), http2.NewServer(http2.Limits{}), server.Options{TLS: tlsConfig, Conns: math.MaxInt32, Log: log})
 		},
 	}, nil
 }

@@ -18,7 +18,7 @@ type Exchange struct {
 	Proto         string // "HTTP/1.1", "HTTP/2.0"
 	Peer          netip.AddrPort
 	Client        netip.Addr // whom a trusted proxy names as the caller, set by the edge; zero: nobody
-	ContentLength int64 // -1: not stated
+	ContentLength int64      // -1: not stated
 	Start         time.Time
 	Deadline      time.Time // of the call, see SetDeadline; zero: none
 	// Segments are the raw path's segments, set by the edge; see httprule.AppendSegments.
@@ -83,6 +83,14 @@ type Taker interface {
 // Handler is what an engine calls for each exchange, in the connection's goroutine. ctx ends when the client has gone.
 type Handler interface {
 	ServeExchange(ctx context.Context, x *Exchange)
+}
+
+// Admitter is a Handler that bounds the connections that bear its exchanges. Looked up once, when a server is made.
+type Admitter interface {
+	// Admit counts a connection in. false: there are too many, and it is closed at once.
+	Admit() bool
+	// Left counts one out that Admit has counted in.
+	Left()
 }
 
 // Reset makes the exchange ready for a request that e carries. ctx is the exchange's own context, the one that the engine

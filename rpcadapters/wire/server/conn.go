@@ -25,6 +25,7 @@ type conn struct {
 	listed atomic.Bool              // among those that the sweeper looks at each tick
 	quiet  int                      // ticks without a call; the sweeper's
 	ended  atomic.Bool
+	unused atomic.Bool // since the last CloseIdle
 }
 
 // protocol holds what serves a connection.
@@ -143,6 +144,9 @@ func (c *conn) sniff() wire.Conn {
 // ServeExchange implements wire.Handler.
 func (c *conn) ServeExchange(ctx context.Context, x *wire.Exchange) {
 	c.calls.Add(1)
+	if c.unused.Load() {
+		c.unused.Store(false)
+	}
 	defer c.calls.Add(-1)
 	if !c.listed.Load() {
 		c.s.sweeper.add(c)

@@ -20,7 +20,7 @@ import (
 // Options of a server. The zero value of a field means what stands beside it.
 type Options struct {
 	TLS       *tls.Config   // plain text; with TLS the protocol is agreed on by ALPN
-	Conns     int           // open at a time, all listeners together; what comes above is closed at once: 10,000
+	Conns     int           // open at a time; what comes above is closed at once: 10,000. A handler may allow fewer, see wire.Admitter
 	Handshake time.Duration // for a TLS handshake, and for the first bytes where they tell the protocol: 10 s
 	Log       *slog.Logger  // of faults of the server's own; those of single connections are told at level debug. None
 }
@@ -33,6 +33,7 @@ const (
 // Server is a wire.Server. Its methods are safe for concurrent use.
 type Server struct {
 	handler      wire.Handler
+	admits       wire.Admitter // nil: the handler bounds no connections
 	http1, http2 wire.Protocol
 	opts         Options
 	tls          *tls.Config
@@ -58,7 +59,8 @@ type Server struct {
 // New makes a server that hands exchanges to h. http2 may be nil: then every client is spoken to in HTTP/1.1.
 func New(h wire.Handler, http1, http2 wire.Protocol, o Options) *Server {
 	o.Conns, o.Handshake = cmp.Or(o.Conns, defaultConns), cmp.Or(o.Handshake, defaultHandshake)
-	s := &Server{handler: h, http1: http1, http2: http2, opts: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), stop: make(chan struct{})}
+	admits, _ := h.(wire.Admitter)
+	s := &Server{handler: h, admits: admits, http1: http1, http2: http2, opts: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), stop: make(chan struct{})}
 	if o.TLS != nil {
 		s.tls = o.TLS.Clone()
 		if len(s.tls.NextProtos) == 0 {
@@ -150,22 +152,38 @@ func (s *Server) ending() bool {
 
 // take serves an accepted connection in a goroutine of its own.
 func (s *Server) take(nc net.Conn) {
-	if s.open.Add(1) > int64(s.opts.Conns) {
-		s.open.Add(-1)
+	if !s.admit() {
 		_ = nc.Close() // nothing was read from it
 		if n, tell := s.refused.tell(time.Now()); tell {
-			s.log.Warn("connections refused: too many are open", "limit", s.opts.Conns, "times", n)
+			s.log.Warn("connections refused: too many are open", "open", s.open.Load(), "times", n)
 		}
 		return
 	}
 	s.accepted.Add(1)
 	c := newConn(s, nc)
 	if !s.enlist(c) {
-		s.open.Add(-1)
+		s.left()
 		_ = nc.Close() // as above
 		return
 	}
 	go c.run()
+}
+
+// admit counts a connection in, unless there are too many.
+func (s *Server) admit() bool {
+	if s.open.Add(1) > int64(s.opts.Conns) || s.admits != nil && !s.admits.Admit() {
+		s.open.Add(-1)
+		return false
+	}
+	return true
+}
+
+// left counts a connection out.
+func (s *Server) left() {
+	s.open.Add(-1)
+	if s.admits != nil {
+		s.admits.Left()
+	}
 }
 
 func (s *Server) enlist(c *conn) bool {
@@ -189,7 +207,7 @@ func (s *Server) delist(c *conn) {
 	s.conns[c.index].index = c.index
 	s.conns[last] = nil
 	s.conns = s.conns[:last]
-	s.open.Add(-1)
+	s.left()
 	s.running.Done()
 }
 
@@ -203,9 +221,23 @@ func (s *Server) all(dst []*conn) []*conn {
 // Drain makes every answer from now on tell its client to leave the connection. It implements wire.Server.
 func (s *Server) Drain() {
 	s.draining.Store(true)
+	s.Leave()
+}
+
+// Leave asks the clients of the connections that are open now to leave with their next answer.
+func (s *Server) Leave() {
 	for _, c := range s.all(nil) {
 		if p := c.serving(); p != nil {
 			p.Drain()
+		}
+	}
+}
+
+// CloseIdle closes the connections that have had no call since it was called before. It does not wait for them to end.
+func (s *Server) CloseIdle() {
+	for _, c := range s.all(nil) {
+		if p := c.serving(); p != nil && p.Idle() && c.unused.Swap(true) {
+			c.abort()
 		}
 	}
 }
