@@ -40,6 +40,7 @@ import (
 const (
 	protobufFolder  = "google/protobuf/"
 	tarsFolder      = "causeway/tars/"
+	tarsOptionsFile = tarsFolder + "v1/tars.proto" // the options of what was compiled from .tars files
 	httpFile        = "google/api/http.proto"
 	annotationsFile = "google/api/annotations.proto"
 	httpExtension   = "google.api.http"
@@ -109,7 +110,7 @@ func (b *bundle) FindDescriptorByName(name protoreflect.FullName) (protoreflect.
 
 // protected says that path can only be the built-in file: code relies on its messages having their known fields.
 func protected(path string) bool {
-	return strings.HasPrefix(path, protobufFolder) || path == httpFile || path == annotationsFile
+	return strings.HasPrefix(path, protobufFolder) || path == httpFile || path == annotationsFile || path == tarsOptionsFile
 }
 
 // languageFeatures are the files of protobuf that no Go package carries: they only extend FeatureSet.
@@ -150,7 +151,7 @@ const shadowFix = "leave the file out, or compile with protobuf's or googleapis'
 func growing(path string) bool {
 	switch path {
 	case protobufFolder + "descriptor.proto", protobufFolder + "compiler/plugin.proto", protobufFolder + "type.proto",
-		protobufFolder + "api.proto", protobufFolder + "go_features.proto", httpFile:
+		protobufFolder + "api.proto", protobufFolder + "go_features.proto", httpFile, tarsOptionsFile:
 		return true
 	}
 	return false

@@ -15,9 +15,6 @@ import (
 	tarsv1 "github.com/causeway-gateway/causeway/protos/causeway/tars/v1"
 )
 
-// tarsOptionsFile declares the options of what was compiled from .tars files.
-const tarsOptionsFile = tarsFolder + "v1/tars.proto"
-
 // ExportOptions are choices in Export.
 type ExportOptions struct {
 	// TarsOptions keeps the options that say how messages are written in TARS. Then causeway/tars/v1/tars.proto is imported

@@ -57,7 +57,7 @@ func unlimited() Limits {
 type Set struct {
 	Files *descriptorpb.FileDescriptorSet
 	// Digest is "sha256:<hex>" over the files in a fixed order and encoding, without source info and without
-	// protobuf's own files and those of google.api.http.
+	// protobuf's own files, those of google.api.http and the options of TARS.
 	Digest string
 	// Watch are the files and folders the set was read from, for a file watcher. Empty for reflection and for bytes.
 	Watch []string

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/causeway-gateway/causeway/transcode/jsonwire"
 	"github.com/causeway-gateway/causeway/transcode/tarswire"
 )
 
@@ -67,7 +68,15 @@ func TestCaptures(t *testing.T) {
 				continue
 			}
 			bodies++
-			fmt.Fprintf(&got, "%s %s %s\n", c.name, side.name, inJSON(t, wire, side.m))
+			text := inJSON(t, wire, side.m)
+			fmt.Fprintf(&got, "%s %s %s\n", c.name, side.name, text)
+			// The way from JSON, as a REST call takes it.
+			given, err := jsonwire.AppendWire(nil, []byte(text), side.m.Schema, nil)
+			if err != nil {
+				t.Errorf("%s %s from JSON: %v", c.name, side.name, err)
+			} else if again := inJSON(t, given, side.m); again != text {
+				t.Errorf("%s %s from JSON is %s", c.name, side.name, again)
+			}
 			again, err := encode(nil, wire, side.m, nil)
 			if err != nil {
 				t.Errorf("%s %s again: %v", c.name, side.name, err)
