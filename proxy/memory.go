@@ -38,8 +38,8 @@ const (
 type sheds interface {
 	// CloseIdle closes the connections without a call.
 	CloseIdle()
-	// Leave asks the clients of the connections that are open to leave with their next answer.
-	Leave()
+	// Hurry says whether every answer asks its client to leave.
+	Hurry(on bool)
 }
 
 // memory watches what the process uses, while there is a limit.
@@ -49,7 +49,7 @@ type memory struct {
 	used   func() uint64
 	tune   func(limit int64) // tells the collector; may be nil
 	own    int64             // the limit where the configuration says none
-	shed   func(p pressure)  // acts on pressure, each time that it is looked at
+	shed   func(p pressure)  // acts on pressure, each time that it is looked at, and once when it is over
 	log    *slog.Logger
 	gauge  *telemetry.Gauge
 	denied *telemetry.Counter
@@ -125,6 +125,7 @@ func (m *memory) watch(stop <-chan struct{}) {
 			m.look()
 		case <-stop:
 			m.enter(relaxed)
+			m.shed(relaxed)
 			return
 		}
 	}
@@ -150,7 +151,7 @@ func (m *memory) look() {
 		}
 	}
 	m.enter(p)
-	if p > relaxed {
+	if p > relaxed || was > relaxed {
 		m.shed(p)
 	}
 }
@@ -185,9 +186,9 @@ func (g *Gateway) shed(p pressure) {
 		if !ok {
 			continue
 		}
-		if p >= keepNone {
-			s.Leave()
+		s.Hurry(p >= keepNone)
+		if p > relaxed {
+			s.CloseIdle()
 		}
-		s.CloseIdle()
 	}
 }

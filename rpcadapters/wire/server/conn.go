@@ -76,7 +76,7 @@ func (c *conn) run() {
 		return
 	}
 	c.proto.Store(&protocol{p})
-	if c.s.draining.Load() {
+	if c.s.draining.Load() || c.s.hurried.Load() {
 		p.Drain()
 	}
 	if c.ended.Load() {

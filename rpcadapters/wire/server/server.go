@@ -40,6 +40,7 @@ type Server struct {
 	log          *slog.Logger
 
 	draining atomic.Bool
+	hurried  atomic.Bool
 	accepted atomic.Int64
 	open     atomic.Int64
 	refused  quiet // connections above the limit
@@ -221,11 +222,18 @@ func (s *Server) all(dst []*conn) []*conn {
 // Drain makes every answer from now on tell its client to leave the connection. It implements wire.Server.
 func (s *Server) Drain() {
 	s.draining.Store(true)
-	s.Leave()
+	s.leave()
 }
 
-// Leave asks the clients of the connections that are open now to leave with their next answer.
-func (s *Server) Leave() {
+// Hurry says whether connections are kept: while they are not, every answer asks its client to leave. A connection that was told
+// so ends, also if others are kept again meanwhile.
+func (s *Server) Hurry(on bool) {
+	if s.hurried.Store(on); on {
+		s.leave()
+	}
+}
+
+func (s *Server) leave() {
 	for _, c := range s.all(nil) {
 		if p := c.serving(); p != nil {
 			p.Drain()
