@@ -104,7 +104,7 @@ func (t *transport) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, ou
 	if e != nil {
 		return e
 	}
-	if packed {
+	if packed && c.Packed != rpc.Gzip {
 		b, e := inflate(call.Data()[prefixLen:], t.max)
 		if e != nil {
 			return e
@@ -114,6 +114,9 @@ func (t *transport) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, ou
 	}
 	out.Message.Own(call.TakeData())
 	out.Message.Data = out.Message.Data[prefixLen:]
+	if packed {
+		out.Message.Comp = rpc.Gzip // its caller unpacks it, or nobody
+	}
 	return nil
 }
 

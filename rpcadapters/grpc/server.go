@@ -99,6 +99,9 @@ func (c *serverCall) serve(ctx context.Context, m *rpcadapters.Matched, h rpc.Ha
 	if m.Method.Kind == schema.Unary {
 		c.body.Reset(&c.frames)
 		c.Body = &c.body
+		if !form.json {
+			c.Packed = o.Out
+		}
 	} else {
 		c.Stream = c
 	}

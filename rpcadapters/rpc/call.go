@@ -37,6 +37,9 @@ type Call struct {
 	Header   Metadata   // the caller's metadata, already filtered: hop-by-hop, framing and protocol headers never enter
 	Body     Body       // the request of a unary call
 	Stream   Stream     // streaming methods only
+	// Packed is what the message of a unary answer may stay compressed with, because the caller takes it so. A plugin that
+	// reads the answer clears it before it calls the next handler.
+	Packed   Compression
 	Reply    Reply
 	Times    Times
 	Node     string // address of the instance that answered, for logs; never shown to callers
