@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/causeway-gateway/causeway/registry"
@@ -47,7 +48,7 @@ func (r *Resolver) Watch(ctx context.Context, service string, to registry.Sink) 
 	if err != nil {
 		return fmt.Errorf("dns: %s: %w", service, err)
 	}
-	w := &watch{r: r, net: r.resolver(), host: host, port: port}
+	w := &watch{r: r, host: host, port: port}
 	var sent registry.Set
 	failed, known := false, false
 	next := time.NewTimer(0)
@@ -100,21 +101,47 @@ func split(target string) (host, port string, err error) {
 	return host, port, nil
 }
 
-func (r *Resolver) resolver() *net.Resolver {
-	n := &net.Resolver{PreferGo: true, StrictErrors: true}
-	if r.Server != "" {
-		n.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, r.Server)
-		}
-	}
-	return n
-}
-
 // watch is one call of Watch.
 type watch struct {
 	r          *Resolver
-	net        *net.Resolver
 	host, port string
+}
+
+// question is one use of Go's resolver, which goes on asking in the background when nobody waits any more.
+type question struct {
+	server string
+
+	mu    sync.Mutex
+	conns []net.Conn
+	over  bool
+}
+
+func (q *question) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if q.server != "" {
+		address = q.server
+	}
+	c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.over {
+		_ = c.Close()
+		return nil, net.ErrClosed
+	}
+	q.conns = append(q.conns, c)
+	return c, nil
+}
+
+// end ends what is still asked.
+func (q *question) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.over = true
+	for _, c := range q.conns {
+		_ = c.Close()
+	}
 }
 
 // ask asks once. The endpoints are sorted and known by their addresses.
@@ -126,10 +153,13 @@ func (w *watch) ask(ctx context.Context) (endpoints []registry.Endpoint, err err
 	}()
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(w.r.Timeout, 5*time.Second))
 	defer cancel()
+	q := &question{server: w.r.Server}
+	defer q.end()
+	asked := &net.Resolver{PreferGo: true, StrictErrors: true, Dial: q.dial}
 	if w.port != "" {
-		endpoints, err = w.addresses(ctx)
+		endpoints, err = w.addresses(ctx, asked)
 	} else {
-		endpoints, err = w.records(ctx)
+		endpoints, err = w.records(ctx, asked)
 	}
 	var none *net.DNSError
 	if errors.As(err, &none) && none.IsNotFound {
@@ -145,8 +175,8 @@ func (w *watch) ask(ctx context.Context) (endpoints []registry.Endpoint, err err
 	return slices.CompactFunc(endpoints, func(a, b registry.Endpoint) bool { return a.ID == b.ID }), nil
 }
 
-func (w *watch) addresses(ctx context.Context) ([]registry.Endpoint, error) {
-	found, err := w.net.LookupNetIP(ctx, cmp.Or(w.r.Network, "ip"), w.host)
+func (w *watch) addresses(ctx context.Context, asked *net.Resolver) ([]registry.Endpoint, error) {
+	found, err := asked.LookupNetIP(ctx, cmp.Or(w.r.Network, "ip"), w.host)
 	endpoints := make([]registry.Endpoint, 0, len(found))
 	for _, a := range found {
 		address := net.JoinHostPort(a.Unmap().String(), w.port)
@@ -156,8 +186,8 @@ func (w *watch) addresses(ctx context.Context) ([]registry.Endpoint, error) {
 }
 
 // records gives SRV records: of several at one address, the first by priority holds.
-func (w *watch) records(ctx context.Context) ([]registry.Endpoint, error) {
-	_, found, err := w.net.LookupSRV(ctx, "", "", w.host)
+func (w *watch) records(ctx context.Context, asked *net.Resolver) ([]registry.Endpoint, error) {
+	_, found, err := asked.LookupSRV(ctx, "", "", w.host)
 	if err != nil && len(found) == 0 {
 		return nil, err // else some of the records are malformed, and the others hold
 	}
