@@ -242,7 +242,7 @@ func (h *handler) change(ctx context.Context, c *rpc.Call) error {
 // of is the value for a call. A template that fails, or makes what no header can carry, refuses the call.
 func (v *value) of(ctx context.Context, c *rpc.Call) (string, error) {
 	if text, ok := v.text.Constant(); ok {
-		return text, nil
+		return v.trimmed(text), nil
 	}
 	text, err := v.text.Text(ctx, c, nil)
 	if err != nil {
@@ -252,7 +252,15 @@ func (v *value) of(ctx context.Context, c *rpc.Call) (string, error) {
 		return "", rpc.Refuse(codes.InvalidArgument, "HEADER_VALUE", "the request has a value that cannot be passed on in a header").
 			WithCause(fmt.Errorf("header %s: %s", v.name, why))
 	}
-	return text, nil
+	return v.trimmed(text), nil
+}
+
+// trimmed is a text without the spaces around it, which no header keeps (RFC 9110 section 5.5) and gRPC refuses.
+func (v *value) trimmed(text string) string {
+	if v.raw {
+		return text
+	}
+	return strings.Trim(text, " ")
 }
 
 // answer makes the headers of the answer before it is there, so that also an error has them. What is returned is for answers that
