@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -26,6 +27,7 @@ import (
 	ordersv1 "github.com/causeway-gateway/causeway/protos/demo/orders/v1"
 	"github.com/causeway-gateway/causeway/rpcadapters/adaptertest"
 	"github.com/causeway-gateway/causeway/testdata/descriptors"
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // What a unary call may cost from edge to edge, with access log and metrics on.
@@ -41,55 +43,24 @@ func TestAllocsOverRealBytes(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	backend := startCanned(t)
-	dir := t.TempDir()
-	set := filepath.Join(dir, "orders.binpb")
-	if err := os.WriteFile(set, descriptors.Encode(t, ordersv1.File_demo_orders_v1_orders_proto), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	g := startGateway(t, fmt.Sprintf(`listen:
-  - address: 127.0.0.1:0
-admin: {address: "127.0.0.1:0"}
-schemas:
-  - {name: orders, descriptor_set: %q}
-services:
-  - {name: orders, schema: orders, endpoints: [{address: %q}]}
-plugins:
-  - {name: metrics}
-  - name: access_log
-    config: {output: DIR/access.log}
-`, set, backend.address))
+	g := startBytes(t, backend, "")
 	address := strings.TrimPrefix(g.url, "http://")
-	create := `{"customer":"customers/7f3a91c2","items":[{"sku":"SKU-100381","quantity":2,"priceCents":"49925"},` +
-		`{"sku":"SKU-200773","quantity":1,"priceCents":"28600"}],"labels":{"gift":"yes"},"pickupShop":12}`
 	for _, tt := range []struct {
 		name   string
 		caller func(*testing.T, string, int) byteCaller
 	}{
 		{"REST POST", func(t *testing.T, a string, _ int) byteCaller {
-			return newRESTCaller(t, a, "POST", "/v1/orders", create)
+			return newRESTCaller(t, a, "POST", "/v1/orders", "", create)
 		}},
 		{"REST GET", func(t *testing.T, a string, _ int) byteCaller {
-			return newRESTCaller(t, a, "GET", "/v1/customers/customers-7f3a91c2/orders/42", "")
+			return newRESTCaller(t, a, "GET", "/v1/customers/customers-7f3a91c2/orders/42", "", "")
 		}},
 		{"gRPC", newGRPCCaller},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			const warm, calls = 1000, 5000
 			c := tt.caller(t, address, warm+calls)
-			run := func(n int) {
-				for i := range n {
-					if err := c.call(); err != nil {
-						t.Fatalf("call %d: %v", i, err)
-					}
-				}
-			}
-			run(warm)
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			run(calls)
-			runtime.ReadMemStats(&after)
-			allocs := float64(after.Mallocs-before.Mallocs) / calls
-			size := float64(after.TotalAlloc-before.TotalAlloc) / calls
+			allocs, size := measureBytes(t, c, warm, calls)
 			t.Logf("%.2f allocations and %.0f bytes per call", allocs, size)
 			if allocs > maxAllocs || size > maxBytes {
 				t.Errorf("%.2f allocations and %.0f bytes per call, want at most %d and %d", allocs, size, maxAllocs, maxBytes)
@@ -109,6 +80,69 @@ plugins:
 	}
 }
 
+// startBytes is a gateway before a canned backend, with access log and metrics, and more plugins behind these.
+func startBytes(t *testing.T, backend *cannedBackend, plugins string) *gatewayTest {
+	t.Helper()
+	set := filepath.Join(t.TempDir(), "orders.binpb")
+	writeFile(t, set, descriptors.Encode(t, ordersv1.File_demo_orders_v1_orders_proto))
+	return startGateway(t, fmt.Sprintf(`listen:
+  - address: 127.0.0.1:0
+admin: {address: "127.0.0.1:0"}
+schemas:
+  - {name: orders, descriptor_set: %q}
+services:
+  - {name: orders, schema: orders, endpoints: [{address: %q}]}
+plugins:
+  - {name: metrics}
+  - name: access_log
+    config: {output: DIR/access.log}
+`, set, backend.address)+plugins)
+}
+
+// create is the body of a REST call.
+const create = `{"customer":"customers/7f3a91c2","items":[{"sku":"SKU-100381","quantity":2,"priceCents":"49925"},` +
+	`{"sku":"SKU-200773","quantity":1,"priceCents":"28600"}],"labels":{"gift":"yes"},"pickupShop":12}`
+
+// measureBytes makes calls and says what one of them allocates, after those that warm up.
+func measureBytes(t *testing.T, c byteCaller, warm, calls int) (allocs, size float64) {
+	t.Helper()
+	run := func(n int) {
+		for i := range n {
+			if err := c.call(); err != nil {
+				t.Fatalf("call %d: %v", i, err)
+			}
+		}
+	}
+	run(warm)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	run(calls)
+	runtime.ReadMemStats(&after)
+	return float64(after.Mallocs-before.Mallocs) / float64(calls), float64(after.TotalAlloc-before.TotalAlloc) / float64(calls)
+}
+
+// The chain of a token's check and a limit allocates nothing for a token that was seen before.
+func TestAllocsOfTheAuthenticatedChain(t *testing.T) {
+	if adaptertest.Race {
+		t.Skip("the race detector allocates")
+	}
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "u1", "exp": time.Now().Add(time.Hour).Unix()}).SignedString([]byte(matrixSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := startCanned(t)
+	var allocs [2]float64
+	for i, plugins := range []string{"", "  - {name: jwt_auth, config: {keys: [{algorithm: HS256, secret: " + matrixSecret + "}]}}\n" +
+		"  - {name: limit_count, config: {count: 9000, window: 3600s, key: {claim: sub}}}\n"} {
+		g := startBytes(t, backend, plugins)
+		allocs[i], _ = measureBytes(t, newRESTCaller(t, strings.TrimPrefix(g.url, "http://"), "POST", "/v1/orders", token, create), 1000, 5000)
+	}
+	t.Logf("%.2f allocations per call, %.2f with jwt_auth and limit_count", allocs[0], allocs[1])
+	if allocs[1] > allocs[0]+0.1 {
+		t.Errorf("%.2f allocations per call, want those of a call without the chain, %.2f", allocs[1], allocs[0])
+	}
+}
+
 // byteCaller makes one call after the other on one connection, and checks each answer.
 type byteCaller interface{ call() error }
 
@@ -124,7 +158,7 @@ type restCaller struct {
 	headStarted []byte
 }
 
-func newRESTCaller(t *testing.T, address, method, path, body string) byteCaller {
+func newRESTCaller(t *testing.T, address, method, path, token, body string) byteCaller {
 	c := &restCaller{conn: dialBytes(t, address), buf: make([]byte, 8<<10), headStarted: []byte("HTTP/1.1 200 ")}
 	const digits = "0000000000000000"
 	head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: orders-app/5.14.2 (Android 16; Pixel 9)\r\nAccept: application/json\r\n",
@@ -132,7 +166,7 @@ func newRESTCaller(t *testing.T, address, method, path, body string) byteCaller 
 	if body != "" {
 		head += fmt.Sprintf("Content-Type: application/json\r\nContent-Length: %d\r\n", len(body))
 	}
-	head += "Authorization: Bearer " + strings.Repeat("eyJhbGciOi", 30) + "\r\nX-Request-Timeout: 9.125s\r\nTraceparent: 00-0af7651916cd43dd8448eb211c80319c-"
+	head += "Authorization: Bearer " + cmp.Or(token, strings.Repeat("eyJhbGciOi", 30)) + "\r\nX-Request-Timeout: 9.125s\r\nTraceparent: 00-0af7651916cd43dd8448eb211c80319c-"
 	c.request = []byte(head + digits + "-01\r\n\r\n" + body)
 	c.varies = c.request[len(head) : len(head)+len(digits)]
 	// The first answer says what all others are like.

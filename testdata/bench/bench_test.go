@@ -152,9 +152,9 @@ func TestRoleEndsWithItsInput(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
-		{"-only posts", `no scenario "posts"; there are post, get, list, error, routes, post8, procs, tls, grpc64x1, grpc8x16, streams, faces`},
+		{"-only posts", `no scenario "posts"; there are post, get, list, error, routes, post8, procs, tls, grpc64x1, grpc8x16, streams, auth, faces`},
 		{"-backend envoy", `no backend "envoy"; there are canned, grpc-go`},
-		{"-candidates envoy", `no candidate "envoy"; there are floor, grpc-gateway, nginx, grpc-go proxy, causeway, causeway+log+metrics`},
+		{"-candidates envoy", `no candidate "envoy"; there are floor, grpc-gateway, nginx, grpc-go proxy, causeway, causeway+log+metrics, causeway+log+metrics+auth`},
 		{"-rounds 0", "-rounds is out of bounds (1 to 100): 0"},
 		{"-conns 5000", "-conns is out of bounds (1 to 1024): 5000"},
 		{"post", `want flags only, got "post"`},

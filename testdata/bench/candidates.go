@@ -57,7 +57,7 @@ const (
 	peerStreamName      = "grpc-gateway, NDJSON"
 	grpcPeerStreamName  = "grpc-go proxy, gRPC"
 	causewayNDJSONName  = "causeway, NDJSON"
-	causewayAuthName    = "causeway, auth"
+	causewayAuthName    = "causeway+log+metrics+auth"
 	causewayHSName      = "causeway, HS256"
 	causewayRSName      = "causeway, RS256"
 	causewayStreamName  = "causeway, gRPC"

@@ -283,7 +283,7 @@ func TestDescriptorSet(t *testing.T) {
 		}
 		return true
 	})
-	if methods != extraRoutes+4 || len(paths) != methods {
-		t.Errorf("%d methods with %d paths, want %d", methods, len(paths), extraRoutes+4)
+	if methods != extraRoutes+5 || len(paths) != methods {
+		t.Errorf("%d methods with %d paths, want %d", methods, len(paths), extraRoutes+5)
 	}
 }
