@@ -14,7 +14,8 @@ import (
 
 // printer turns wire bytes into JSON. Each message is gone over once for its tags only, which gives a list of the
 // occurrences of its fields; sorted by the field table (a stable radix sort, and nothing to do when they came in order),
-// the occurrences of one field stand side by side, and the message is written from that list.
+// the occurrences of one field stand side by side, and the message is written from that list. Plain fields with which a
+// message begins are written in the same look, see ahead.
 type printer struct {
 	in  []byte
 	end int // of the root value in in
