@@ -16,6 +16,9 @@ func (s *Snapshot) client(x *wire.Exchange) {
 		return
 	}
 	header := x.HTTP.Header
+	if proto := header.Get("x-forwarded-proto"); proto == "http" || proto == "https" {
+		x.HTTP.Scheme = proto // of the caller, where the proxy ends TLS
+	}
 	for _, h := range slices.Backward(header) {
 		if h.Key != "x-forwarded-for" {
 			continue

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -198,12 +199,18 @@ func (v *visitor) Respond(status int, header rpc.Metadata, body []byte) error {
 
 // visit sends one request through the gateway.
 func (b *bench) visit(method, path, body string, header ...rpc.Pair) *visitor {
+	return b.visitFrom("192.0.2.1", method, path, body, header...)
+}
+
+// visitFrom is visit from an address.
+func (b *bench) visitFrom(peer, method, path, body string, header ...rpc.Pair) *visitor {
 	v := &visitor{body: strings.NewReader(body), torn: b.torn}
 	x := &wire.Exchange{}
 	x.Reset(v, nil)
 	x.Start = time.Now()
 	x.HTTP.Method, x.HTTP.Path, x.HTTP.Host = method, path, "example.com"
-	x.HTTP.Header = header
+	x.HTTP.Header, x.HTTP.Scheme = header, "http"
+	x.Peer = netip.AddrPortFrom(netip.MustParseAddr(peer), 4711)
 	x.ContentLength = int64(len(body))
 	b.gateway.ServeExchange(context.Background(), x)
 	return v

@@ -100,20 +100,30 @@ func Passes(key string, listed []string, policy HeaderPolicy) bool {
 	return false
 }
 
-// AppendForwarded appends those of the headers that say where a call came from that the route lists. They are made anew:
-// no proxy in front of the gateway is trusted, so what a caller says of itself is not passed on.
+// AppendForwarded appends those of the headers that say where a call came from that the route lists. They are made anew,
+// of who connected and, where that is a trusted proxy, of the client that it names: what a caller says of itself is not
+// passed on.
 func AppendForwarded(dst rpc.Metadata, x *wire.Exchange, listed []string) rpc.Metadata {
+	peer := x.Peer.Addr().Unmap()
+	client := peer
+	if x.Client.IsValid() {
+		client = x.Client
+	}
 	for _, key := range listed {
 		var value string
 		switch key {
-		case "x-forwarded-for", "x-real-ip":
-			value = x.Peer.Addr().Unmap().String()
+		case "x-forwarded-for":
+			if value = peer.String(); client != peer {
+				value = client.String() + ", " + value
+			}
+		case "x-real-ip":
+			value = client.String()
 		case "x-forwarded-proto":
 			value = x.HTTP.Scheme
 		case "x-forwarded-host":
 			value = x.HTTP.Host
 		case "forwarded": // RFC 7239
-			value = "for=" + forwardedNode(x.Peer.Addr().Unmap()) + ";proto=" + x.HTTP.Scheme
+			value = "for=" + forwardedNode(client) + ";proto=" + x.HTTP.Scheme
 		default:
 			continue
 		}

@@ -215,8 +215,8 @@ type Config struct {
 	// Databases that gateways share: counters of limits, nonces.
 	Stores []*Store `protobuf:"bytes,11,rep,name=stores,proto3" json:"stores,omitempty"`
 	// The networks ("10.0.0.0/8", "fd00::/8", or single addresses) of proxies whose X-Forwarded-For is believed. The
-	// client's address is then the last one in it that is not of these networks. Default: none, and the client is who
-	// connected.
+	// client's address is then the last one in it that is not of these networks, and X-Forwarded-Proto says whether it came
+	// by TLS. Default: none, and the client is who connected.
 	TrustedProxies []string `protobuf:"bytes,12,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`
 	// What the gateway may call by HTTP for itself: key sets, authorisation servers.
 	Outbound *Outbound `protobuf:"bytes,13,opt,name=outbound,proto3" json:"outbound,omitempty"`
