@@ -19,7 +19,7 @@ import (
 type ExportOptions struct {
 	// TarsOptions keeps the options that say how messages are written in TARS. Then causeway/tars/v1/tars.proto is imported
 	// and is among the files, and what is compiled from them is as good a schema as the .tars files. Without them the files
-	// are for clients and servers that speak gRPC.
+	// are for clients and servers that speak gRPC: comments say what they should know of the options.
 	TarsOptions bool
 }
 
@@ -40,13 +40,15 @@ func Export(s *Set, o ExportOptions) (files []TextFile, err error) {
 	}()
 	set := &descriptorpb.FileDescriptorSet{}
 	for _, fd := range s.Files.GetFile() {
+		var more notes
 		if !o.TarsOptions {
 			if fd.GetName() == tarsOptionsFile {
 				continue
 			}
+			more = tarsNotes(fd)
 			fd = withoutTars(fd)
 		}
-		fd = inOrder(fd)
+		fd = inOrder(fd, more)
 		if fd.GetSyntax() == "proto3" {
 			apart(fd.GetMessageType())
 		}
@@ -86,10 +88,10 @@ const (
 	pathOneofs    = 8
 )
 
-// inOrder is a file with source info that puts all declarations in the order of the descriptor and keeps their comments: a
+// inOrder is a file with source info that puts all declarations in the order of the descriptor and keeps their comments, with more behind them: a
 // set has only what has comments, and the printer needs all places or none.
-func inOrder(fd *descriptorpb.FileDescriptorProto) *descriptorpb.FileDescriptorProto {
-	p := &places{comments: map[string]*descriptorpb.SourceCodeInfo_Location{}, info: &descriptorpb.SourceCodeInfo{}}
+func inOrder(fd *descriptorpb.FileDescriptorProto, more notes) *descriptorpb.FileDescriptorProto {
+	p := &places{comments: map[string]*descriptorpb.SourceCodeInfo_Location{}, more: more, info: &descriptorpb.SourceCodeInfo{}}
 	for _, loc := range fd.GetSourceCodeInfo().GetLocation() {
 		p.comments[fmt.Sprint(loc.GetPath())] = loc
 	}
@@ -120,6 +122,7 @@ func inOrder(fd *descriptorpb.FileDescriptorProto) *descriptorpb.FileDescriptorP
 // places gives each declaration a line of its own.
 type places struct {
 	comments map[string]*descriptorpb.SourceCodeInfo_Location
+	more     notes
 	info     *descriptorpb.SourceCodeInfo
 }
 
@@ -128,6 +131,13 @@ func (p *places) add(path ...int32) {
 	loc := &descriptorpb.SourceCodeInfo_Location{Path: slices.Clone(path), Span: []int32{line, 0, 1}}
 	if was := p.comments[fmt.Sprint(path)]; was != nil {
 		loc.LeadingComments, loc.TrailingComments, loc.LeadingDetachedComments = was.LeadingComments, was.TrailingComments, was.LeadingDetachedComments
+	}
+	if note := p.more[fmt.Sprint(path)]; note != "" {
+		before := loc.GetLeadingComments()
+		if before != "" && !strings.HasSuffix(before, "\n") {
+			before += "\n"
+		}
+		loc.LeadingComments = proto.String(before + " " + note + "\n")
 	}
 	p.info.Location = append(p.info.Location, loc)
 }
