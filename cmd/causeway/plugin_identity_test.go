@@ -26,8 +26,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
+	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
 	"github.com/causeway-gateway/causeway/testdata/echo"
 )
 
@@ -198,6 +200,22 @@ func TestIdentity(t *testing.T) {
 			})
 		}
 	}
+	// Values that the gateway does not read, and a service might: beside a key that holds, they do not arrive.
+	conn, err := grpc.NewClient(strings.TrimPrefix(g.url, "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-api-key", identityKey,
+		"authorization", "Basic x", "authorization", "Bearer "+forged, "authorization", "bearer,"+forged, "authorization", "Token other")
+	if _, err := echov1.NewEchoClient(conn).Call(ctx, &echov1.CallRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	told := maps.Clone(shop)
+	told["authorization"] = []string{"Token other"} // of a scheme that is nobody's here
+	if d := cmp.Diff(told, identity(h.take()[0])); d != "" {
+		t.Errorf("several Authorizations (-want +got):\n%s", d)
+	}
 	for _, secret := range []string{token, forged, identityKey, "trial-key", "forged-key", "hunter2", basicHead("shop", "hunter2")[6:]} {
 		if strings.Contains(g.log.String(), secret) {
 			t.Errorf("the log has %q", secret)
@@ -220,7 +238,11 @@ func TestKeyInTheQuery(t *testing.T) {
 	if a := g.call("GET", "/v1/echo/x?api_key=forged", ""); a.status != 401 || len(h.take()) != 0 || strings.Contains(a.body, "forged") {
 		t.Errorf("found %d %s", a.status, a.body)
 	}
-	g.logged("both calls", `"status":401`)
+	conn := dialSocket(t, g, "/v1/rooms/1/messages?api_key="+identityKey)
+	if end := socketEnded(t, conn); end.Code != 1000 || len(end.Texts) != 1 {
+		t.Errorf("by WebSocket: %+v", end)
+	}
+	g.logged("the calls", `"status":401`)
 	raw, err := os.ReadFile(filepath.Join(filepath.Dir(g.file), "access.log"))
 	if err != nil || strings.Contains(string(raw), "forged") || strings.Contains(string(raw), identityKey) {
 		t.Errorf("the access log has a key: %s %v", raw, err)

@@ -88,6 +88,23 @@ func Scheme(authorization, scheme string) (credentials string, ok bool) {
 	return strings.TrimLeft(authorization[len(scheme)+1:], " "), true
 }
 
+// DiscardScheme takes every Authorization of a scheme (lower case) out of the call's metadata, also one in a form that a
+// service might read and the gateway does not.
+func DiscardScheme(c *rpc.Call, scheme string) {
+	c.Header = slices.DeleteFunc(c.Header, func(p rpc.Pair) bool {
+		if p.Key != "authorization" {
+			return false
+		}
+		v := strings.TrimLeft(p.Value, " \t\",")
+		return len(v) >= len(scheme) && strings.EqualFold(v[:len(scheme)], scheme) && (len(v) == len(scheme) || !word(v[len(scheme)]))
+	})
+}
+
+// word tells the characters of which schemes are made, as far as there are any.
+func word(c byte) bool {
+	return 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || c == '-'
+}
+
 // QueryShown is Shown for a query parameter; the value is decoded. One that cannot be decoded is "" and counts.
 func QueryShown(c *rpc.Call, name string) (value string, n int) {
 	if c.HTTP == nil {

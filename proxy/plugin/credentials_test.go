@@ -95,6 +95,22 @@ func TestDiscard(t *testing.T) {
 	}
 }
 
+func TestDiscardScheme(t *testing.T) {
+	c := &rpc.Call{}
+	for _, v := range []string{"Bearer a", "Basic x", "bearer", " \tBEARER\ta", "Bearer,a", "Bearers a", "Bearer-2 a", "", ",Bearer a", "Token Bearer"} {
+		c.Header.Add("authorization", v)
+	}
+	c.Header.Add("x", "Bearer a")
+	DiscardScheme(c, "bearer")
+	var left []string
+	for _, p := range c.Header {
+		left = append(left, p.Value)
+	}
+	if d := cmp.Diff([]string{"Basic x", "Bearers a", "Bearer-2 a", "", "Token Bearer", "Bearer a"}, left); d != "" {
+		t.Error(d)
+	}
+}
+
 // way is a way of authentication by one header.
 type way struct{ header, consumer string }
 

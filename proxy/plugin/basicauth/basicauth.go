@@ -300,8 +300,4 @@ func (p *basicAuth) hash(ctx context.Context, h hash, password string) (bool, er
 }
 
 // Discard implements plugin.Discarder.
-func (p *basicAuth) Discard(c *rpc.Call) {
-	if _, ok := plugin.Scheme(c.Header.Get("authorization"), "basic"); ok {
-		c.Header.Del("authorization")
-	}
-}
+func (p *basicAuth) Discard(c *rpc.Call) { plugin.DiscardScheme(c, "basic") }

@@ -461,9 +461,7 @@ func (p *jwtAuth) discard(c *rpc.Call, but carrier) {
 	switch {
 	case but == inHeader || p.header == "":
 	case p.header == "authorization":
-		if _, ok := plugin.Scheme(c.Header.Get("authorization"), "bearer"); ok {
-			c.Header.Del("authorization")
-		}
+		plugin.DiscardScheme(c, "bearer")
 	default:
 		plugin.DiscardHeaders(c, p.headers)
 	}

@@ -205,9 +205,8 @@ func (p *keyAuth) discard(c *rpc.Call, but carrier) {
 		plugin.DiscardHeaders(c, p.headers)
 	}
 	if p.authorization && but != inAuthorization {
-		if _, ok := keyOf(c.Header.Get("authorization")); ok {
-			c.Header.Del("authorization")
-		}
+		plugin.DiscardScheme(c, "bearer")
+		plugin.DiscardScheme(c, "apikey")
 	}
 	if p.query != "" { // it is no part of the request, also where services are shown keys
 		plugin.DiscardQuery(c, p.query)
