@@ -252,12 +252,12 @@ func (g *Gateway) awaitInstances(ctx context.Context, next *Snapshot) {
 
 // keepSeries lets go of the metrics of routes, services and methods that next does not have.
 func (g *Gateway) keepSeries(next *Snapshot) {
-	routes, services, methods := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	routes, methods := map[string]bool{}, map[string]bool{}
 	for _, p := range next.targets {
-		routes[p.route.Route], services[p.route.Service], methods[p.rule.Method.Name[1:]] = true, true, true
+		routes[p.route.Route], methods[p.rule.Method.Name[1:]] = true, true
 	}
 	g.opts.Meter.Keep("route", func(v string) bool { return routes[v] })
-	g.opts.Meter.Keep("service", func(v string) bool { return services[v] })
+	g.opts.Meter.Keep("service", func(v string) bool { return next.services[v] != nil }) // plugins send calls to others than the routes'
 	g.opts.Meter.Keep("rpc_method", func(v string) bool { return methods[v] })
 	g.opts.Meter.Keep("consumer", func(v string) bool { return next.consumers[v] != nil })
 	g.opts.Meter.Keep("store", func(v string) bool { return next.stores[v] != nil })
