@@ -70,7 +70,7 @@ type client struct {
 	live    *fence // the network connection in use
 	session int64
 	timeout time.Duration
-	dialled bool      // not for the first time
+	dials   int       // since the last session was there, with that one's
 	has     bool      // the library has a session on a live connection
 	authed  bool      // the credentials were sent, in this or an earlier connection: the library sends them again
 	refused time.Time // since when servers take the connection and give no session; zero when they do not
@@ -181,11 +181,17 @@ func (c *Conn) dial(cl *client, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.Session/3)
 	defer cancel()
 	c.mu.Lock()
-	again := cl.dialled
-	cl.dialled = true
+	most := time.Duration(0)
+	switch { // so that many clients do not come back at the same moment; a lost session costs more, so soon at first
+	case cl.dials == 1:
+		most = c.cfg.Session / 12
+	case cl.dials > 1:
+		most = c.cfg.Session / 6
+	}
+	cl.dials++
 	c.mu.Unlock()
-	if again { // so that many clients do not come back at the same moment
-		pause(ctx, time.Duration(rand.Int64N(int64(c.cfg.Session/6)+1))) //nolint:gosec // spreads load, no secret
+	if most > 0 {
+		pause(ctx, time.Duration(rand.Int64N(int64(most)))) //nolint:gosec // spreads load, no secret
 	}
 	nc, err := c.cfg.Dial(ctx, address)
 	if err == nil && c.cfg.TLS != nil {
@@ -330,6 +336,7 @@ func (c *Conn) connected(cl *client) {
 	}
 	c.state.connected, c.state.err, cl.last = true, nil, nil
 	c.state.links++
+	cl.dials = 1
 	c.settled = time.Now()
 	c.cfg.Log.Debug("zookeeper: connected", "session", c.state.session, "timeout", cl.timeout)
 	c.fireAll()

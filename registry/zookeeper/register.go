@@ -289,7 +289,7 @@ func (l *Lease) run() {
 		if look && err == nil {
 			nextCheck = time.Now().Add(jitter(l.r.Check))
 		}
-		if err == nil && l.r.Beat > 0 && !time.Now().Before(nextBeat) {
+		if err == nil && l.r.Beat > 0 && !l.withdrawn() && !time.Now().Before(nextBeat) {
 			if err := l.sendBeat(); err != nil {
 				l.c.cfg.Log.Debug("zookeeper: no beat", "node", l.beat, "error", err)
 			}
@@ -297,6 +297,13 @@ func (l *Lease) run() {
 		}
 		l.note(n, err)
 	}
+}
+
+// withdrawn reports whether the instance is to be gone, and its beats with it.
+func (l *Lease) withdrawn() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.gone
 }
 
 // jitter is d give or take a tenth.

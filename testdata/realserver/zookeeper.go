@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -24,28 +25,80 @@ type ZooKeeper struct {
 	t       testing.TB
 	java    string
 	dir     string
+	id      string // in its ensemble; empty: it is alone
 	process *exec.Cmd
 	output  *os.File
 }
 
-// StartZooKeeper starts it with an empty data directory and waits until it serves. It ends with the test.
+// StartZooKeeper starts one with an empty data directory and waits until it serves. It ends with the test.
 func StartZooKeeper(t testing.TB) *ZooKeeper {
 	t.Helper()
-	z := &ZooKeeper{t: t, java: Need(t, "java", "default-jre-headless")}
-	needFile(t, jar, "zookeeper")
+	z := prepare(t, freeAddress(t), "", "")
+	z.Start()
+	return z
+}
+
+// StartEnsemble starts three that know each other and waits until they serve. They end with the test.
+func StartEnsemble(t testing.TB) []*ZooKeeper {
+	t.Helper()
+	peers := ""
+	for id := range 3 {
+		host, port, _ := net.SplitHostPort(freeAddress(t))
+		_, election, _ := net.SplitHostPort(freeAddress(t))
+		peers += fmt.Sprintf("server.%d=%s:%s:%s\n", id+1, host, port, election)
+	}
+	var all []*ZooKeeper
+	for id := range 3 {
+		all = append(all, prepare(t, freeAddress(t), strconv.Itoa(id+1), "initLimit=10\nsyncLimit=4\n"+peers))
+	}
+	for _, z := range all {
+		z.launch()
+	}
+	for _, z := range all {
+		z.await()
+	}
+	return all
+}
+
+// Leader is the one that leads.
+func Leader(t testing.TB, all []*ZooKeeper) *ZooKeeper {
+	t.Helper()
+	for _, z := range all {
+		if z.process == nil {
+			continue
+		}
+		if answer, err := z.word("srvr"); err == nil && bytes.Contains(answer, []byte("Mode: leader")) {
+			return z
+		}
+	}
+	t.Fatal("no server leads")
+	return nil
+}
+
+// freeAddress is one that was free a moment ago.
+func freeAddress(t testing.TB) string {
+	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	z.Address = l.Addr().String()
-	_ = l.Close()
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// prepare writes the configuration.
+func prepare(t testing.TB, address, id, more string) *ZooKeeper {
+	t.Helper()
+	z := &ZooKeeper{Address: address, t: t, java: Need(t, "java", "default-jre-headless"), id: id}
+	needFile(t, jar, "zookeeper")
 	z.dir = t.TempDir()
-	host, port, _ := net.SplitHostPort(z.Address)
-	config := fmt.Sprintf("tickTime=500\ndataDir=%s\nclientPort=%s\nclientPortAddress=%s\nadmin.enableServer=false\nmaxClientCnxns=0\nforceSync=no\n4lw.commands.whitelist=ruok,srvr,stat\n",
-		filepath.Join(z.dir, "data"), port, host)
+	host, port, _ := net.SplitHostPort(address)
+	config := fmt.Sprintf("tickTime=500\ndataDir=%s\nclientPort=%s\nclientPortAddress=%s\nadmin.enableServer=false\nmaxClientCnxns=0\nforceSync=no\n4lw.commands.whitelist=ruok,srvr,stat\n%s",
+		filepath.Join(z.dir, "data"), port, host, more)
 	if err := os.WriteFile(filepath.Join(z.dir, "zoo.cfg"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	var err error
 	if z.output, err = os.Create(filepath.Join(z.dir, "output")); err != nil {
 		t.Fatal(err)
 	}
@@ -53,13 +106,27 @@ func StartZooKeeper(t testing.TB) *ZooKeeper {
 		z.Kill()
 		_ = z.output.Close()
 	})
-	z.Start()
 	return z
 }
 
-// Start starts it again, with the data it had.
+// Start starts it again, with the data it had, and waits until it serves.
 func (z *ZooKeeper) Start() {
 	z.t.Helper()
+	z.launch()
+	z.await()
+}
+
+func (z *ZooKeeper) launch() {
+	z.t.Helper()
+	if z.id != "" {
+		data := filepath.Join(z.dir, "data")
+		if err := os.MkdirAll(data, 0o700); err != nil {
+			z.t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(data, "myid"), []byte(z.id), 0o600); err != nil {
+			z.t.Fatal(err)
+		}
+	}
 	z.process = exec.CommandContext(context.Background(), z.java, //nolint:gosec // the program is Debian's java
 		"-Xmx256m", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
 		"-Dzookeeper.extendedTypesEnabled=true", "-Dznode.container.checkIntervalMs=200", "-Dzookeeper.preAllocSize=64",
@@ -71,12 +138,14 @@ func (z *ZooKeeper) Start() {
 	if err := z.process.Start(); err != nil {
 		z.t.Fatal(err)
 	}
+}
+
+func (z *ZooKeeper) await() {
+	z.t.Helper()
 	for end := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		answer, err := z.word("ruok")
-		if err == nil && bytes.Equal(answer, []byte("imok")) {
-			if answer, _ = z.word("srvr"); bytes.Contains(answer, []byte("Mode: standalone")) {
-				return
-			}
+		answer, err := z.word("srvr") // one without a quorum says that it serves no requests
+		if err == nil && bytes.Contains(answer, []byte("Mode: ")) {
+			return
 		}
 		if time.Now().After(end) {
 			said, _ := os.ReadFile(filepath.Join(z.dir, "output"))
