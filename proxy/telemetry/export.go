@@ -96,7 +96,7 @@ type Export struct {
 
 	traces  otlptrace.Client
 	metrics sdkmetric.Exporter
-	logs    sdklog.Exporter
+	logs    sdklog.Exporter //nolint:forbidigo // OpenTelemetry's log, not the standard library's
 	emit    *emitter
 
 	failing [signals]atomic.Bool
@@ -211,7 +211,7 @@ func (x *Export) end() {
 			errs = append(errs, x.metrics.Shutdown(ctx))
 		}
 		if x.logs != nil {
-			errs = append(errs, x.logs.Shutdown(ctx))
+			errs = append(errs, x.logs.Shutdown(ctx)) //nolint:forbidigo // as above
 		}
 		if err := errors.Join(errs...); err != nil {
 			x.of.log.Debug("the connections to the collector ended with an error", "error", err)

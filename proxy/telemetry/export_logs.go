@@ -1,3 +1,4 @@
+//nolint:forbidigo // OpenTelemetry's log, not the standard library's
 package telemetry
 
 import (

@@ -147,7 +147,7 @@ var kinds = [...]tracepb.Span_SpanKind{tracepb.Span_SPAN_KIND_INTERNAL, tracepb.
 func (s *Span) proto(trace [16]byte, parent [8]byte, state string) *tracepb.Span {
 	p := &tracepb.Span{
 		TraceId: trace[:], SpanId: s.ID[:], TraceState: state, Name: strings.ToValidUTF8(s.Name, "\ufffd"), Kind: kinds[s.Kind%3],
-		StartTimeUnixNano: uint64(max(s.Start.UnixNano(), 0)), EndTimeUnixNano: uint64(max(s.End.UnixNano(), s.Start.UnixNano(), 0)), //nolint:gosec // not negative
+		StartTimeUnixNano: uint64(max(s.Start.UnixNano(), 0)), EndTimeUnixNano: uint64(max(s.End.UnixNano(), s.Start.UnixNano(), 0)),
 		Attributes: make([]*commonpb.KeyValue, 0, len(s.Attrs)),
 	}
 	if parent != [8]byte{} {

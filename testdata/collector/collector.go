@@ -60,13 +60,13 @@ func Start(t testing.TB) *Collector {
 		take(c, w, r, &collogspb.ExportLogsServiceRequest{}, logsService{of: c}.Export)
 	})
 	h := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
-	serve(t, func() { _ = h.Serve(hl) }, func() { h.Close() })
+	serve(t, func() { _ = h.Serve(hl) }, func() { _ = h.Close() })
 	return c
 }
 
 func listen(t testing.TB) net.Listener {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,11 +240,11 @@ func Blackhole(t testing.TB) (address string) {
 			mu.Unlock()
 		}
 	}, func() {
-		ln.Close()
+		_ = ln.Close()
 		mu.Lock()
 		defer mu.Unlock()
 		for _, c := range conns {
-			c.Close()
+			_ = c.Close()
 		}
 	})
 	return ln.Addr().String()
@@ -267,7 +267,7 @@ func Liar(t testing.TB) (url string) {
 			}
 		}),
 	}
-	serve(t, func() { _ = h.Serve(ln) }, func() { h.Close() })
+	serve(t, func() { _ = h.Serve(ln) }, func() { _ = h.Close() })
 	return "http://" + ln.Addr().String()
 }
 

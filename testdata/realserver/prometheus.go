@@ -1,6 +1,7 @@
 package realserver
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -30,12 +31,14 @@ func StartPrometheus(t testing.TB, target, token, rules string) *Prometheus {
 	t.Helper()
 	binary := Need(t, "prometheus", prometheusPackage)
 	dir := t.TempDir()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	address := l.Addr().String()
-	l.Close()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	config := filepath.Join(dir, "prometheus.yml")
 	text := fmt.Sprintf(`global: {scrape_interval: 200ms, evaluation_interval: 200ms}
 rule_files: [%q]
@@ -48,11 +51,11 @@ scrape_configs:
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	output, err := os.Create(filepath.Join(dir, "output"))
+	output, err := os.Create(filepath.Join(dir, "output")) //nolint:gosec // a folder of the test
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
+	cmd := exec.CommandContext(context.Background(), binary, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), //nolint:gosec // a program that the test needs
 		"--web.listen-address="+address, "--log.level=warn")
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -62,7 +65,7 @@ scrape_configs:
 	t.Cleanup(func() {
 		cmd.Process.Kill() //nolint:errcheck // it has ended before
 		cmd.Wait()         //nolint:errcheck // it was killed
-		output.Close()
+		output.Close()     //nolint:errcheck // as above
 	})
 	p := &Prometheus{t: t, url: "http://" + address}
 	for end := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
@@ -82,7 +85,7 @@ func (p *Prometheus) get(path string, query url.Values) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // it was read
 	raw, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
 		err = fmt.Errorf("status %s: %s", resp.Status, raw)
@@ -127,7 +130,7 @@ func (p *Prometheus) LabelValues(label, selector string) ([]string, error) {
 // Promtool runs promtool in a folder and returns what it says.
 func Promtool(t testing.TB, dir string, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.Command(Need(t, "promtool", prometheusPackage), args...)
+	cmd := exec.CommandContext(t.Context(), Need(t, "promtool", prometheusPackage), args...) //nolint:gosec // as above
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	return string(out), err

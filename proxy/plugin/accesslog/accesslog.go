@@ -70,7 +70,7 @@ func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 		output = telemetry.Stdout
 	}
 	if l.out, err = env.Open(output, rotation); err != nil {
-		return nil, plugin.Faultf("output", "", "%s", err)
+		return nil, plugin.Faultf("output", "write stdout, stderr, otlp, or the path of a file in a folder that is there", "%s", err)
 	}
 	return l, nil
 }

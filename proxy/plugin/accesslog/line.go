@@ -146,7 +146,7 @@ func (l *layout) appendField(b []byte, s *step, c *rpc.Call, sent *rpc.Sent, w *
 	if c.HTTP == nil {
 		return b
 	}
-	switch s.field { //nolint:exhaustive // those of HTTP; the others stand above
+	switch s.field {
 	case fieldPath:
 		return l.appendText(b, s.key, c.HTTP.Path) // the query may hold secrets
 	case fieldMethod:
@@ -263,8 +263,8 @@ func appendPadded(b []byte, n, width int) []byte {
 	d := b[at:]
 	i := width
 	for ; i >= 2; i -= 2 {
-		two := uint(n) % 100 * 2 //nolint:gosec // not negative
-		n = int(uint(n) / 100)   //nolint:gosec // as above
+		two := uint(n) % 100 * 2
+		n = int(uint(n) / 100)
 		d[i-1], d[i-2] = digits[two+1], digits[two]
 	}
 	if i > 0 {

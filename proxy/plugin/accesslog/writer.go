@@ -67,7 +67,7 @@ func repeatingOf(c *rpc.Call, sent *rpc.Sent) (r repeating) {
 
 // place is where a combination is kept. What often differs counts: the end of the method, of the route and of the node.
 func (r *repeating) place() uint {
-	h := uint(r.code)*7 + uint(r.status)*3 + uint(len(r.method))*31 + uint(len(r.route))*131 + uint(len(r.host))*17 + uint(len(r.protocol)) //nolint:gosec // a hash
+	h := uint(r.code)*7 + uint(r.status)*3 + uint(len(r.method))*31 + uint(len(r.route))*131 + uint(len(r.host))*17 + uint(len(r.protocol))
 	for _, s := range [...]string{r.method, r.route, r.node, r.consumer} {
 		if n := len(s); n >= 2 {
 			h = h*33 + uint(s[n-1]) + uint(s[n-2])<<3

@@ -203,5 +203,5 @@ func portOf(s string) int64 {
 	if err != nil {
 		return 0
 	}
-	return int64(n) //nolint:gosec // 16 bits
+	return int64(n)
 }

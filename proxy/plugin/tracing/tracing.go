@@ -64,10 +64,10 @@ func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 		case n < 0:
 			return nil, plugin.Faultf(at, "name any of tracecontext, b3, b3multi", "unknown propagator %q%s", name,
 				schema.DidYouMean(name, propagatorNames[:]))
-		case slices.Contains(t.propagators, propagator(n)):
+		case slices.Contains(t.propagators, propagator(n)): //nolint:gosec // of three names
 			return nil, plugin.Faultf(at, "name it once", "the propagator %q a second time", name)
 		}
-		t.propagators = append(t.propagators, propagator(n))
+		t.propagators = append(t.propagators, propagator(n)) //nolint:gosec // as above
 	}
 	return t, nil
 }

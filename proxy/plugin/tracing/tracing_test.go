@@ -3,9 +3,11 @@ package tracing
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -89,28 +91,46 @@ func TestPropagation(t *testing.T) {
 		sampled   bool
 		same      bool // the trace goes on
 	}{
-		{"sampled by the caller", &tracingv1.Tracing{Ratio: share(0)}, true, metadata("traceparent", parent, "tracestate", "a=1"),
-			metadata("traceparent", "00-ID-SPAN-01", "tracestate", "a=1"), true, true},
-		{"not sampled by the caller", &tracingv1.Tracing{}, true, metadata("traceparent", quiet, "tracestate", "a=1"),
-			metadata("traceparent", quiet, "tracestate", "a=1"), false, true},
-		{"the caller does not decide", &tracingv1.Tracing{Ratio: share(0), ParentBased: new(bool)}, true, metadata("traceparent", parent),
-			metadata("traceparent", quiet), false, true},
-		{"no collector: passed on as it is", &tracingv1.Tracing{}, false, metadata("traceparent", parent, "tracestate", "a=1"),
-			metadata("traceparent", parent, "tracestate", "a=1"), true, true},
+		{
+			"sampled by the caller", &tracingv1.Tracing{Ratio: share(0)}, true, metadata("traceparent", parent, "tracestate", "a=1"),
+			metadata("traceparent", "00-ID-SPAN-01", "tracestate", "a=1"), true, true,
+		},
+		{
+			"not sampled by the caller", &tracingv1.Tracing{}, true, metadata("traceparent", quiet, "tracestate", "a=1"),
+			metadata("traceparent", quiet, "tracestate", "a=1"), false, true,
+		},
+		{
+			"the caller does not decide", &tracingv1.Tracing{Ratio: share(0), ParentBased: new(bool)}, true, metadata("traceparent", parent),
+			metadata("traceparent", quiet), false, true,
+		},
+		{
+			"no collector: passed on as it is", &tracingv1.Tracing{}, false, metadata("traceparent", parent, "tracestate", "a=1"),
+			metadata("traceparent", parent, "tracestate", "a=1"), true, true,
+		},
 		{"none shown, sampled", &tracingv1.Tracing{}, true, metadata("x", "y"), metadata("x", "y", "traceparent", "00-ID-SPAN-01"), true, false},
 		{"none shown, not sampled", &tracingv1.Tracing{Ratio: share(0)}, true, metadata("tracestate", "a=1"), metadata("traceparent", "00-ID-SPAN-00"), false, false},
-		{"malformed", &tracingv1.Tracing{}, true, metadata("traceparent", strings.ToUpper(parent), "tracestate", "a=1"),
-			metadata("traceparent", "00-ID-SPAN-01"), true, false},
+		{
+			"malformed", &tracingv1.Tracing{}, true, metadata("traceparent", strings.ToUpper(parent), "tracestate", "a=1"),
+			metadata("traceparent", "00-ID-SPAN-01"), true, false,
+		},
 		{"twice", &tracingv1.Tracing{}, true, metadata("traceparent", parent, "traceparent", parent), metadata("traceparent", "00-ID-SPAN-01"), true, false},
-		{"b3 is not listed", &tracingv1.Tracing{Ratio: share(0)}, true, metadata("b3", traceID+"-"+spanID+"-1"),
-			metadata("b3", traceID+"-"+spanID+"-1", "traceparent", "00-ID-SPAN-00"), false, false},
-		{"b3 in, all out", &tracingv1.Tracing{Propagators: all}, true, metadata("b3", traceID+"-"+spanID+"-1-"+spanID),
-			metadata("traceparent", "00-ID-SPAN-01", "b3", "ID-SPAN-1", "x-b3-traceid", "ID", "x-b3-spanid", "SPAN", "x-b3-sampled", "1"), true, true},
-		{"b3multi in, b3 out too", &tracingv1.Tracing{Propagators: all[1:], Ratio: share(0)}, true,
+		{
+			"b3 is not listed", &tracingv1.Tracing{Ratio: share(0)}, true, metadata("b3", traceID+"-"+spanID+"-1"),
+			metadata("b3", traceID+"-"+spanID+"-1", "traceparent", "00-ID-SPAN-00"), false, false,
+		},
+		{
+			"b3 in, all out", &tracingv1.Tracing{Propagators: all}, true, metadata("b3", traceID+"-"+spanID+"-1-"+spanID),
+			metadata("traceparent", "00-ID-SPAN-01", "b3", "ID-SPAN-1", "x-b3-traceid", "ID", "x-b3-spanid", "SPAN", "x-b3-sampled", "1"), true, true,
+		},
+		{
+			"b3multi in, b3 out too", &tracingv1.Tracing{Propagators: all[1:], Ratio: share(0)}, true,
 			metadata("x-b3-traceid", traceID, "x-b3-spanid", spanID, "x-b3-flags", "1", "x-b3-parentspanid", spanID),
-			metadata("b3", "ID-SPAN-1", "x-b3-traceid", "ID", "x-b3-spanid", "SPAN", "x-b3-sampled", "1"), true, true},
-		{"b3 leaves the decision", &tracingv1.Tracing{Propagators: all[1:2], Ratio: share(0)}, true, metadata("b3", traceID+"-"+spanID),
-			metadata("b3", traceID+"-"+spanID+"-0"), false, true},
+			metadata("b3", "ID-SPAN-1", "x-b3-traceid", "ID", "x-b3-spanid", "SPAN", "x-b3-sampled", "1"), true, true,
+		},
+		{
+			"b3 leaves the decision", &tracingv1.Tracing{Propagators: all[1:2], Ratio: share(0)}, true, metadata("b3", traceID+"-"+spanID),
+			metadata("b3", traceID+"-"+spanID+"-0"), false, true,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := newTracing(t, tc.conf, tc.collector)
@@ -214,7 +234,7 @@ func ended(t testing.TB) (*rpc.Call, rpc.Sent) {
 		Times:  rpc.Times{Start: start, Body: start.Add(time.Millisecond), Upstream: 5 * time.Millisecond},
 		Node:   "10.0.0.1:9000", Attempts: 2,
 	}
-	return c, rpc.Sent{Status: 503, Code: codes.Unavailable, Reason: "NO_INSTANCE", Err: fmt.Errorf("secret"), BytesIn: 1, BytesOut: 2, End: start.Add(7 * time.Millisecond)}
+	return c, rpc.Sent{Status: 503, Code: codes.Unavailable, Reason: "NO_INSTANCE", Err: errors.New("secret"), BytesIn: 1, BytesOut: 2, End: start.Add(7 * time.Millisecond)}
 }
 
 func TestSpan(t *testing.T) {
@@ -231,7 +251,7 @@ func TestSpan(t *testing.T) {
 	for _, a := range s.Attrs {
 		got[a.Key] = a.Text
 		if a.IsInt {
-			got[a.Key] = fmt.Sprint(a.Int)
+			got[a.Key] = strconv.FormatInt(a.Int, 10)
 		}
 	}
 	want := map[string]string{
