@@ -310,6 +310,36 @@ func TestClientPanics(t *testing.T) {
 			t.Errorf("want one panic and no connection, found %d and %d", cl.Panics(), cl.Conns())
 		}
 	})
+	t.Run("among the frames of one read", func(t *testing.T) {
+		cl := newTestClient(t, "127.0.0.1:1")
+		near, far := net.Pipe()
+		defer far.Close()
+		c := newClientConn(cl, near, near)
+		c.ready, c.opened = true, 3
+		answered := &stream{id: 1, sema: make(chan struct{}, 1), head: &Head{Status: 200, length: -1}, sentEnd: true, recv: newRecvWindow(streamWindow)}
+		broken := &stream{id: 3, head: answered.head, flow: &Stream{off: 1}, recv: newRecvWindow(streamWindow)} // off lies beyond what it has
+		c.streams.put(answered)
+		c.streams.put(broken)
+		c.r = newFrameReader(near, append(appendData(nil, 1, true, nil, nil), appendData(nil, 3, false, nil, []byte("x"))...))
+		var f inFrame
+		if err := c.r.next(&f); err != nil {
+			t.Fatal(err)
+		}
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("want a panic")
+				}
+			}()
+			_, _ = c.take(&f)
+		}()
+		if !answered.finished.Load() || len(answered.sema) != 1 {
+			t.Error("want the call whose answer had come told of it")
+		}
+		if !c.w.mu.TryLock() {
+			t.Error("want the lock left")
+		}
+	})
 	t.Run("looking at the time", func(t *testing.T) {
 		cl := newTestClient(t, "127.0.0.1:1")
 		near, far := net.Pipe()
