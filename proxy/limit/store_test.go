@@ -108,8 +108,8 @@ func pour(t testing.TB, handlers []rpc.Handler, callers, calls int, d time.Durat
 // Several gateways allow together what one would, and ask the store far less than once for each call.
 func TestOneLimitForAllGateways(t *testing.T) {
 	fast := miniredis.RunT(t).Addr()
-	real := realserver.StartRedis(t).Address
-	for server, address := range map[string]string{"miniredis": fast, "Redis": real} {
+	full := realserver.StartRedis(t).Address
+	for server, address := range map[string]string{"miniredis": fast, "Redis": full} {
 		t.Run(server, func(t *testing.T) {
 			st := openStore(t, address)
 			for _, tc := range []struct {
@@ -228,8 +228,8 @@ func (s says) Run(context.Context, *plugin.Script, []string, ...any) (any, error
 
 // Calls that wait for a question share its end, also a panic's, and leave with their own time.
 func TestCallsWaitForOneQuestion(t *testing.T) {
-	asked, go_ := make(chan struct{}, 10), make(chan error)
-	h := gateways(t, limitcount.Kind, hangs{asked, go_}, 1, `{count: 100, window: 600s, store: s, on_error: deny}`)[0]
+	asked, end := make(chan struct{}, 10), make(chan error)
+	h := gateways(t, limitcount.Kind, hangs{asked, end}, 1, `{count: 100, window: 600s, store: s, on_error: deny}`)[0]
 	errs := make(chan error, 3)
 	for range 3 {
 		go func() {
@@ -245,7 +245,7 @@ func TestCallsWaitForOneQuestion(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	plugintest.Refused(t, h.Handle(ctx, plugintest.Call("GET", "/")), codes.Unavailable, 0, limit.ReasonUnknown)
-	close(go_) // all questions panic from now on
+	close(end) // all questions panic from now on
 	for range 3 {
 		if err := <-errs; err == nil {
 			t.Error("want no call to pass")

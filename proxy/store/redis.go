@@ -225,7 +225,8 @@ func (s *Store) ask() {
 	}
 	s.asking = true
 	s.running.Go(func() {
-		for !s.await() {
+		for done := false; !done; {
+			done = s.await()
 		}
 	})
 }

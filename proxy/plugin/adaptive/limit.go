@@ -182,7 +182,7 @@ const logScale = 1 << 20
 // logarithm is the logarithm to base 2 of nanoseconds, in steps of logScale; linear between powers, and so off by 0.09 at
 // most, which is all the same for all calls.
 func logarithm(ns int64) int64 {
-	x := uint64(max(ns, 1)) //nolint:gosec // positive
+	x := uint64(max(ns, 1))
 	whole := bits.Len64(x) - 1
 	rest := x - 1<<whole
 	if whole > 20 {

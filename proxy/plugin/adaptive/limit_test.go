@@ -135,19 +135,19 @@ func TestOverload(t *testing.T) {
 			}
 			capacity := float64(tc.workers) * 1e9 / (sum / 10_000)
 			calm := &simulated{workers: tc.workers, service: service, rate: 0.8 * capacity, patient: math.MaxInt64}
-			calm.run(r, 0, 2*second, 12*second)
+			calm.run(r, 0, 2*second, 8*second)
 			l := newLimiter(defaultMin, defaultMax, defaultInitial, defaultTolerance)
 			over := &simulated{l: l, workers: tc.workers, service: service, rate: 2 * capacity, patient: second}
-			over.run(r, second, 6*second, 26*second)
-			goodput := float64(over.good) / 20 / capacity
+			over.run(r, second, 4*second, 14*second)
+			goodput := float64(over.good) / 10 / capacity
 			t.Logf("goodput %.1f %% of the capacity of %.0f a second, p99 %s against %s at 80 %%, limit %d", 100*goodput, capacity, over.p99(), calm.p99(), l.limit.Load())
 			if goodput < 0.85 || over.p99() > 3*calm.p99() {
 				t.Errorf("goodput %.3f, p99 %s against %s", goodput, over.p99(), calm.p99())
 			}
 			// Without the limit, all calls wait until nobody does for them.
 			lost := &simulated{workers: tc.workers, service: service, rate: 2 * capacity, patient: second}
-			lost.run(r, 0, 6*second, 26*second)
-			if without := float64(lost.good) / 20 / capacity; without > 0.5 {
+			lost.run(r, 0, 4*second, 14*second)
+			if without := float64(lost.good) / 10 / capacity; without > 0.5 {
 				t.Errorf("want the simulation to collapse without a limit, found goodput %.3f", without)
 			}
 		})
@@ -161,7 +161,7 @@ func TestLimitDoesNotDrift(t *testing.T) {
 	service := func() int64 { return int64(4e6 + r.ExpFloat64()*1e6) }
 	l := newLimiter(defaultMin, defaultMax, defaultInitial, defaultTolerance)
 	s := &simulated{l: l, workers: 8, service: service, rate: 3200, patient: second}
-	for minute := range int64(10) {
+	for minute := range int64(3) {
 		s.run(r, (1+60*minute)*second, (20+60*minute)*second, (60+60*minute)*second)
 		l.inside.Store(0)
 		if p := s.p99(); p > 40*time.Millisecond {
@@ -171,7 +171,7 @@ func TestLimitDoesNotDrift(t *testing.T) {
 	// The service becomes four times slower for good: that is what it can do from now on.
 	service = func() int64 { return int64(16e6 + r.ExpFloat64()*4e6) }
 	s.service, s.rate = service, 300
-	s.run(r, 601*second, 640*second, 660*second)
+	s.run(r, 181*second, 220*second, 240*second)
 	l.inside.Store(0)
 	if share := float64(s.refused) / float64(s.refused+s.good); share > 0.02 {
 		t.Errorf("want a slower service's calls to pass at 75 %% load, found %.3f refused", share)
@@ -184,7 +184,7 @@ func TestLowLoad(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	l := newLimiter(defaultMin, defaultMax, defaultInitial, defaultTolerance)
 	s := &simulated{l: l, workers: 8, service: func() int64 { return 5e6 }, rate: 1000, patient: second}
-	s.run(r, second, second, 120*second)
+	s.run(r, second, second, 40*second)
 	if s.refused > 0 || l.wanted > defaultInitial+20 {
 		t.Errorf("found %d refused, limit %v", s.refused, l.wanted)
 	}
