@@ -274,7 +274,7 @@ func (d *demo) show(ctx context.Context, out io.Writer) error {
 
 // register pushes the service's descriptors, which its team made from its .proto files; here the service is asked.
 func (d *demo) register(ctx context.Context, p *printer) error {
-	body, _, err := readSchema(ctx, nil, d.service, nil)
+	body, _, err := readSchema(ctx, nil, d.service, nil, "")
 	if err != nil {
 		return err
 	}

@@ -27,12 +27,12 @@ func schemaCommand() *cobra.Command {
 		RunE:  needsCommand,
 	}
 	c.flags(cmd)
-	cmd.AddCommand(schemaPush(&c), schemaList(&c), schemaShow(&c), schemaRollback(&c))
+	cmd.AddCommand(schemaPush(&c), schemaList(&c), schemaShow(&c), schemaRollback(&c), schemaExport())
 	return cmd
 }
 
 func schemaPush(c *client) *cobra.Command {
-	var name, reflectAt, from string
+	var name, reflectAt, from, pkg string
 	var roots []string
 	cmd := &cobra.Command{
 		Use:   "push (FILE | DIR | --reflect ADDR) --name NAME",
@@ -40,8 +40,8 @@ func schemaPush(c *client) *cobra.Command {
 		Long: `Check a new version of a schema and put it into force, without a lost call. The gateway keeps it on disk; on a fault
 it changes nothing and says why.
 
-FILE is a FileDescriptorSet (protoc --include_imports --descriptor_set_out, buf build), plain or gzip, or a .proto file;
-DIR is a folder of .proto files; --reflect asks a live server (grpc://, or grpcs:// for TLS, may stand before ADDR).`,
+FILE is a FileDescriptorSet (protoc --include_imports --descriptor_set_out, buf build), plain or gzip, or a .proto or .tars
+file; DIR is a folder of .proto or of .tars files; --reflect asks a live server (grpc://, or grpcs:// for TLS, may stand before ADDR).`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if name == "" {
@@ -50,7 +50,7 @@ DIR is a folder of .proto files; --reflect asks a live server (grpc://, or grpcs
 			if (len(args) == 1) == (reflectAt != "") {
 				return usage("give a file, a folder, or --reflect ADDR")
 			}
-			body, origin, err := readSchema(cmd.Context(), args, reflectAt, roots)
+			body, origin, err := readSchema(cmd.Context(), args, reflectAt, roots, pkg)
 			if err != nil {
 				return err
 			}
@@ -73,13 +73,14 @@ DIR is a folder of .proto files; --reflect asks a live server (grpc://, or grpcs
 	cmd.Flags().StringVar(&name, "name", "", "what the configuration calls the schema")
 	cmd.Flags().StringVar(&reflectAt, "reflect", "", "`ADDR` of a live server that offers reflection")
 	cmd.Flags().StringSliceVar(&roots, "import-root", nil, "folder that import statements start from; may be repeated")
+	cmd.Flags().StringVar(&pkg, "package", "", "what stands before the names of TARS modules, such as acme.games")
 	cmd.Flags().StringVar(&from, "from", "", "a note kept with the version, such as a commit; default: the file as it was named")
 	return cmd
 }
 
 // readSchema reads what is to be pushed as the bytes of a FileDescriptorSet. A file that is one already is sent as it is:
 // the gateway is who checks it.
-func readSchema(ctx context.Context, args []string, reflectAt string, roots []string) (body []byte, origin string, err error) {
+func readSchema(ctx context.Context, args []string, reflectAt string, roots []string, pkg string) (body []byte, origin string, err error) {
 	var set *source.Set
 	if reflectAt != "" {
 		address, secure := reflectAt, false
@@ -91,24 +92,22 @@ func readSchema(ctx context.Context, args []string, reflectAt string, roots []st
 			return nil, "", err
 		}
 	} else {
-		st, err := os.Stat(args[0])
+		origin = args[0]
+		kind, err := kindOfSource(args[0])
 		if err != nil {
 			return nil, "", err
 		}
-		origin = args[0]
-		if !st.IsDir() && !isProto(args[0]) {
+		if kind == "" {
 			body, err = os.ReadFile(args[0])
 			return body, origin, err
 		}
-		if set, err = source.Proto(ctx, args, roots, source.Limits{}); err != nil {
-			return nil, "", &exitError{exitConfig, err}
+		if set, err = readSources(ctx, args, roots, pkg); err != nil {
+			return nil, "", err
 		}
 	}
 	body, err = proto.Marshal(set.Files)
 	return body, origin, err
 }
-
-func isProto(path string) bool { return len(path) > 6 && path[len(path)-6:] == ".proto" }
 
 func schemaList(c *client) *cobra.Command {
 	return &cobra.Command{

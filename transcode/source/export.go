@@ -68,9 +68,26 @@ func Export(s *Set, o ExportOptions) (files []TextFile, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		files = append(files, TextFile{Name: name, Text: []byte(text)})
+		files = append(files, TextFile{Name: name, Text: spaced(text)})
 	}
 	return files, nil
+}
+
+// spaced puts an empty line before each declaration at the top level, which the printer's compact form has not; its other
+// form has one before each field too.
+func spaced(text string) []byte {
+	var out []byte
+	before := ""
+	for line := range strings.Lines(text) {
+		top := !strings.HasPrefix(line, " ") && !strings.HasPrefix(line, "}") && line != "\n"
+		goesOn := before == "" || before == "\n" || strings.HasPrefix(before, "//") || strings.HasPrefix(before, "import ") && strings.HasPrefix(line, "import ")
+		if top && !goesOn {
+			out = append(out, '\n')
+		}
+		out = append(out, line...)
+		before = line
+	}
+	return out
 }
 
 // Field numbers of descriptor.proto, as paths of source info have them.
