@@ -26,6 +26,10 @@ func TestServers(t *testing.T) {
 			t.Parallel()
 			testResolver(t, addr, session)
 		})
+		t.Run("examples", func(t *testing.T) {
+			t.Parallel()
+			testExamples(t, addr, session)
+		})
 	})
 }
 

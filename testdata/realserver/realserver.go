@@ -26,6 +26,12 @@ func needFile(t testing.TB, path, debianPackage string) {
 	}
 }
 
+// Missing skips or fails the test as Need does, for something that is neither a program nor a file.
+func Missing(t testing.TB, what, debianPackage string, why error) {
+	t.Helper()
+	missing(t, what, debianPackage, why)
+}
+
 func missing(t testing.TB, what, debianPackage string, err error) {
 	t.Helper()
 	if os.Getenv("CAUSEWAY_REAL") == "1" {

@@ -89,7 +89,7 @@ func freeAddress(t testing.TB) string {
 // prepare writes the configuration.
 func prepare(t testing.TB, address, id, more string) *ZooKeeper {
 	t.Helper()
-	z := &ZooKeeper{Address: address, t: t, java: Need(t, "java", "default-jre-headless"), id: id}
+	z := &ZooKeeper{Address: address, t: t, java: Need(t, "java", "default-jdk-headless"), id: id}
 	needFile(t, jar, "zookeeper")
 	z.dir = t.TempDir()
 	host, port, _ := net.SplitHostPort(address)
