@@ -189,12 +189,12 @@ func CookieShown(c *rpc.Call, name string) (value string, n int) {
 		for rest := m[i].Value; rest != ""; {
 			var pair string
 			pair, rest, _ = strings.Cut(rest, ";")
-			key, v, ok := strings.Cut(strings.TrimSpace(pair), "=")
-			if !ok || key != name {
+			key, v, ok := strings.Cut(pair, "=")
+			if !ok || strings.TrimSpace(key) != name {
 				continue
 			}
 			if n == 0 {
-				value = strings.Trim(v, `"`)
+				value = strings.Trim(strings.TrimSpace(v), `"`)
 			}
 			n++
 		}
@@ -208,7 +208,7 @@ func DiscardCookie(c *rpc.Call, name string) {
 		if h := &c.Header[i]; h.Key == "cookie" && strings.Contains(h.Value, name) {
 			kept := make([]string, 0, 8)
 			for pair := range strings.SplitSeq(h.Value, ";") {
-				if key, _, _ := strings.Cut(strings.TrimSpace(pair), "="); key != name {
+				if key, _, _ := strings.Cut(pair, "="); strings.TrimSpace(key) != name {
 					kept = append(kept, strings.TrimSpace(pair))
 				}
 			}

@@ -2,6 +2,8 @@ package plugin
 
 import (
 	"context"
+	"net/http"
+	"net/url"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -109,6 +111,68 @@ func TestDiscardScheme(t *testing.T) {
 	if d := cmp.Diff([]string{"Basic x", "Bearers a", "Bearer-2 a", "", "Token Bearer", "Bearer a"}, left); d != "" {
 		t.Error(d)
 	}
+}
+
+// FuzzQuery: a parameter is found as net/url finds it, and taken out with nothing else.
+func FuzzQuery(f *testing.F) {
+	for _, q := range []string{"key=1", "a=1&k%65y=x+y%2b&key", "key&&=&key=%zz", "%6bey=%41&b;key=2", "KEY=1&key=\x00"} {
+		f.Add(q, "key")
+	}
+	f.Fuzz(func(t *testing.T, query, name string) {
+		if name == "" {
+			return
+		}
+		c := &rpc.Call{HTTP: &rpc.HTTP{Query: query}}
+		value, n := QueryShown(c, name)
+		if all, err := url.ParseQuery(query); err == nil && query != "" {
+			if n != len(all[name]) || n > 0 && value != all[name][0] {
+				t.Errorf("found %q %d times, net/url %q", value, n, all[name])
+			}
+		}
+		DiscardQuery(c, name)
+		if v, n := QueryShown(c, name); n > 0 {
+			t.Errorf("%q is still there", v)
+		}
+		if n == 0 && c.HTTP.Query != query {
+			t.Errorf("nothing was there, and %q became %q", query, c.HTTP.Query)
+		}
+	})
+}
+
+// FuzzCookie: what is taken out, net/http does not find any more; what it finds is shown.
+func FuzzCookie(f *testing.F) {
+	for _, v := range []string{"s=1", "a=b; s=\"1\"; c", "s =1;\ts=2", "s", "=s; s==; ss=1", "S=1; s=a b"} {
+		f.Add(v, "s")
+	}
+	f.Fuzz(func(t *testing.T, value, name string) {
+		if name == "" {
+			return
+		}
+		c := &rpc.Call{Header: rpc.Metadata{{Key: "cookie", Value: value}}}
+		_, shown := CookieShown(c, name)
+		found := func() (n int) {
+			r := &http.Request{Header: http.Header{}}
+			for _, p := range c.Header {
+				r.Header.Add("Cookie", p.Value)
+			}
+			for _, k := range r.CookiesNamed(name) {
+				if k.Value != "" {
+					n++
+				}
+			}
+			return n
+		}
+		if n := found(); n > shown {
+			t.Errorf("%d cookies are shown, net/http finds %d", shown, n)
+		}
+		DiscardCookie(c, name)
+		if n := found(); n > 0 {
+			t.Errorf("net/http finds %d cookies in %q", n, c.Header)
+		}
+		if _, n := CookieShown(c, name); n > 0 {
+			t.Errorf("%d cookies are shown in %q", n, c.Header)
+		}
+	})
 }
 
 // way is a way of authentication by one header.
