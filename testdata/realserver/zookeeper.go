@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -41,15 +42,15 @@ func StartZooKeeper(t testing.TB) *ZooKeeper {
 // StartEnsemble starts three that know each other and waits until they serve. They end with the test.
 func StartEnsemble(t testing.TB) []*ZooKeeper {
 	t.Helper()
-	peers := ""
+	var peers strings.Builder
 	for id := range 3 {
 		host, port, _ := net.SplitHostPort(freeAddress(t))
 		_, election, _ := net.SplitHostPort(freeAddress(t))
-		peers += fmt.Sprintf("server.%d=%s:%s:%s\n", id+1, host, port, election)
+		fmt.Fprintf(&peers, "server.%d=%s:%s:%s\n", id+1, host, port, election)
 	}
 	var all []*ZooKeeper
 	for id := range 3 {
-		all = append(all, prepare(t, freeAddress(t), strconv.Itoa(id+1), "initLimit=10\nsyncLimit=4\n"+peers))
+		all = append(all, prepare(t, freeAddress(t), strconv.Itoa(id+1), "initLimit=10\nsyncLimit=4\n"+peers.String()))
 	}
 	for _, z := range all {
 		z.launch()
