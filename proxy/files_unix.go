@@ -13,5 +13,5 @@ func files() int64 {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil || l.Cur > math.MaxInt32 {
 		return math.MaxInt32
 	}
-	return int64(l.Cur) //nolint:unconvert // the type differs among systems
+	return int64(l.Cur) // whose type differs among systems
 }

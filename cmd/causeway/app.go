@@ -88,8 +88,10 @@ func startApp(ctx context.Context, o appOptions) (*app, error) {
 			return nil, err
 		}
 	}
-	a.gateway, err = proxy.New(proxy.Options{Standard: o.std, Load: o.load, Store: store, Meter: meter, Sinks: a.sinks, Log: o.log, Version: version,
-		Memory: groupLimit(os.ReadFile), TuneMemory: collectWithin})
+	a.gateway, err = proxy.New(proxy.Options{
+		Standard: o.std, Load: o.load, Store: store, Meter: meter, Sinks: a.sinks, Log: o.log, Version: version,
+		Memory: groupLimit(os.ReadFile), TuneMemory: collectWithin,
+	})
 	if err != nil {
 		return nil, err
 	}

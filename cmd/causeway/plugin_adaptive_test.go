@@ -31,7 +31,7 @@ func startLimited(t testing.TB, workers int, each time.Duration) *echo.Server {
 			return nil, ctx.Err()
 		}
 		defer func() { <-places }()
-		time.Sleep(each) //nolint:forbidigo // it is the work
+		time.Sleep(each) // it is the work
 		return h(ctx, req)
 	}))
 }
@@ -265,11 +265,12 @@ func TestOverloadRefusesTheLessImportantFirst(t *testing.T) {
 		t.Helper()
 		// The body never comes; the refusal does.
 		c := dialed(t, strings.TrimPrefix(g.url, "http://"))
-		head := "POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
+		var head strings.Builder
+		head.WriteString("POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n")
 		for i := 0; i+1 < len(header); i += 2 {
-			head += header[i] + ": " + header[i+1] + "\r\n"
+			fmt.Fprintf(&head, "%s: %s\r\n", header[i], header[i+1])
 		}
-		if _, err := io.WriteString(c, head+"\r\n"); err != nil {
+		if _, err := io.WriteString(c, head.String()+"\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {

@@ -228,7 +228,7 @@ func (s says) Run(context.Context, *plugin.Script, []string, ...any) (any, error
 
 // Calls that wait for a question share its end, also a panic's, and leave with their own time.
 func TestCallsWaitForOneQuestion(t *testing.T) {
-	asked, end := make(chan struct{}, 10), make(chan error)
+	asked, end := make(chan struct{}, 10), make(chan struct{})
 	h := gateways(t, limitcount.Kind, hangs{asked, end}, 1, `{count: 100, window: 600s, store: s, on_error: deny}`)[0]
 	errs := make(chan error, 3)
 	for range 3 {
@@ -254,8 +254,7 @@ func TestCallsWaitForOneQuestion(t *testing.T) {
 }
 
 type hangs struct {
-	asked chan struct{}
-	end   chan error
+	asked, end chan struct{}
 }
 
 func (h hangs) Run(context.Context, *plugin.Script, []string, ...any) (any, error) {
