@@ -5,11 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/causeway-gateway/causeway/testdata/collector"
 	"github.com/causeway-gateway/causeway/testdata/echo"
 	"github.com/causeway-gateway/causeway/testdata/realserver"
 )
@@ -262,4 +264,126 @@ func callAll(t *testing.T, g *gatewayTest) {
 	g.call("GET", "/nowhere", "")
 	g.call("GET", "/v1/wait?time=0.001s", "")
 	g.call("GET", "/v1/wait?time=0.001s", "", "x-api-key", shopKey)
+}
+
+// TestMetricsAreDocumented holds the tables of the READMEs against a scrape of a gateway: each metric is there, with its type and
+// labels, and the gateway's own are all that the table names.
+func TestMetricsAreDocumented(t *testing.T) {
+	own := documented(t, "../../proxy/telemetry/README.md", `(?m)^\| `+"`"+`(causeway_\w+)`+"`"+` \| (\w+) \|([^|]*)\| (start|first) \|`)
+	plugins, err := filepath.Glob("../../proxy/plugin/*/README.md")
+	if err != nil || len(plugins) < 3 {
+		t.Fatal(plugins, err)
+	}
+	named := map[string]bool{}
+	for _, file := range plugins {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("`(causeway_\\w+)`").FindAllStringSubmatch(string(text), -1) {
+			named[m[1]] = true
+		}
+	}
+	backend, sink := echo.Start(t, "127.0.0.1:0", "a"), collector.Start(t)
+	g := startGateway(t, traced(t, backend.Address, otlp("grpc", sink.GRPC)))
+	g.call("GET", "/v1/echo/x", "")
+	waitFor(t, "something is sent", func() bool { return len(sink.Lines()) > 0 && len(sink.Spans()) > 0 })
+	var body string
+	waitFor(t, "it is counted", func() bool {
+		body = g.control("GET", "/metrics", nil).body
+		return strings.Contains(body, `causeway_telemetry_sent_total{signal="traces"}`)
+	})
+	scraped := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (causeway_\w+) (\w+)$`).FindAllStringSubmatch(body, -1) {
+		name := m[1]
+		scraped[name] = true
+		d, ok := own[name]
+		if !ok {
+			if !named[name] {
+				t.Errorf("%s is in no README: add it to the table of proxy/telemetry/README.md or to its plugin's", name)
+			}
+			continue
+		}
+		labels := regexp.MustCompile(`(?m)^` + name + `(?:\{([^}]*)\})? `).FindStringSubmatch(body)[1]
+		var found []string
+		for _, l := range regexp.MustCompile(`(\w+)="`).FindAllStringSubmatch(labels, -1) {
+			found = append(found, l[1])
+		}
+		slices.Sort(found)
+		if d.kind != m[2] || !slices.Equal(found, d.labels) {
+			t.Errorf("%s is a %s with labels %v, the README says %s with %v", name, m[2], found, d.kind, d.labels)
+		}
+	}
+	for name, d := range own {
+		if d.from == "start" && !scraped[name] {
+			t.Errorf("%s is in the README and not in a scrape", name)
+		}
+	}
+}
+
+// metricRow is a row of a README's table of metrics.
+type metricRow struct {
+	kind, from string
+	labels     []string
+}
+
+func documented(t *testing.T, file, row string) map[string]metricRow {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]metricRow{}
+	for _, m := range regexp.MustCompile(row).FindAllStringSubmatch(string(text), -1) {
+		var labels []string
+		for _, l := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(m[3], -1) {
+			labels = append(labels, l[1])
+		}
+		slices.Sort(labels)
+		rows[m[1]] = metricRow{kind: m[2], from: m[4], labels: labels}
+	}
+	if len(rows) < 15 {
+		t.Fatalf("%d rows in %s", len(rows), file)
+	}
+	return rows
+}
+
+// TestSeriesGoWithTheirConsumer: what a removed consumer and a removed route were counted under goes with them.
+func TestSeriesGoWithTheirConsumer(t *testing.T) {
+	backend := echo.Start(t, "127.0.0.1:0", "a")
+	text := strings.Replace(echoConfig(t, t.TempDir(), backend.Address), "  - name: metrics\n",
+		"  - name: metrics\n    config: {consumers: true, apisix: true}\n", 1)
+	route := func(name, methods string) string {
+		return "  - {name: " + name + ", methods: ['demo.echo.v1.Echo/" + methods + "'], service: echo, plugins: [{name: key_auth}]}\n"
+	}
+	consumer := func(name, key string) string {
+		return "  - {name: " + name + ", credentials: [{plugin: key_auth, config: {key: '" + key + "'}}]}\n"
+	}
+	g := startGateway(t, text+"routes:\n"+route("one", "Call")+route("two", "Fail")+"consumers:\n"+consumer("shop", shopKey)+consumer("depot", shopKey+"2"))
+	calls := func() {
+		for _, key := range []string{shopKey, shopKey + "2"} {
+			g.call("GET", "/v1/echo/x", "", "x-api-key", key)
+			g.call("GET", "/v1/fail/5", "", "x-api-key", key)
+		}
+	}
+	calls()
+	before := g.control("GET", "/metrics", nil).body
+	for _, want := range []string{`consumer="shop"`, `consumer="depot"`, `route="one"`, `route="two"`, `apisix_http_status{code="404",consumer="depot"`} {
+		if !strings.Contains(before, want) {
+			t.Errorf("no series with %s", want)
+		}
+	}
+	revision := g.gateway.Current().Revision
+	g.write(text + "routes:\n" + route("one", "*") + "consumers:\n" + consumer("shop", shopKey))
+	waitFor(t, "the change", func() bool { return g.gateway.Current().Revision > revision })
+	calls()
+	after := g.control("GET", "/metrics", nil).body
+	for _, gone := range []string{`consumer="depot"`, `route="two"`} {
+		if strings.Contains(after, gone) {
+			t.Errorf("still series with %s", gone)
+		}
+	}
+	if !strings.Contains(after, `consumer="shop"`) || !strings.Contains(after, `code="UNAUTHENTICATED",consumer=""`) {
+		t.Errorf("the calls of who is left, and of nobody, are not counted")
+	}
 }

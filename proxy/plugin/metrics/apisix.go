@@ -196,8 +196,11 @@ func version() string {
 // memory is how much memory the process may use and how much of that is free; without a limit, of what it holds.
 func memory() (capacity, free float64) {
 	s := []rtmetrics.Sample{
-		{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
-		{Name: "/memory/classes/heap/released:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/gc/gomemlimit:bytes"},
+		{Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"},
+		{Name: "/memory/classes/heap/unused:bytes"},
+		{Name: "/gc/gomemlimit:bytes"},
 	}
 	rtmetrics.Read(s)
 	v := make([]float64, len(s))

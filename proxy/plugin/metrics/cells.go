@@ -23,7 +23,7 @@ type cells struct {
 const nearGroups = 512
 
 // maxGroups bounds the table of groups, whatever plugins write into calls. Beyond it cells are bound for each call.
-const maxGroups = 100_000
+const maxGroups = 50_000
 
 // cells returns the cells of the meter's present epoch.
 func (m *metrics) cells() *cells {
