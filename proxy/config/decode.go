@@ -208,6 +208,7 @@ func (f *fields) value(fd protoreflect.FieldDescriptor, key, value *yaml.Node) b
 		r.fault(kid.where(), kid.path(), "wanted %s, found nothing", kindName(fd)).WithFix(fix)
 		return false
 	}
+	kid.secret = secret
 	switch {
 	case fd.IsMap():
 		return r.mapField(value, f.m.Mutable(fd).Map(), fd, kid)
@@ -219,7 +220,6 @@ func (f *fields) value(fd protoreflect.FieldDescriptor, key, value *yaml.Node) b
 		f.m.Set(fd, protoreflect.ValueOfMessage(m))
 		return ok
 	}
-	kid.secret = secret
 	v, ok := r.scalar(value, fd, kid)
 	if ok {
 		f.m.Set(fd, v)
@@ -303,7 +303,10 @@ func (r *reader) list(n *yaml.Node, to protoreflect.List, fd protoreflect.FieldD
 			ok = r.message(e, m.Message(), kid)
 			v = m
 		default:
-			v, ok = r.scalar(e, fd, kid)
+			kid.secret = at.secret
+			if v, ok = r.scalar(e, fd, kid); ok && at.secret {
+				r.doc.hide(v.String())
+			}
 		}
 		if !v.IsValid() { // keep the indexes: checks of what was read go on
 			v = to.NewElement()
@@ -351,10 +354,17 @@ func (r *reader) mapField(n *yaml.Node, to protoreflect.Map, fd protoreflect.Fie
 			v := to.NewValue()
 			good = r.message(value, v.Message(), kid) && good
 			to.Set(k, v)
-		} else if v, ok := r.scalar(value, vd, kid); ok {
-			to.Set(k, v)
-		} else {
+			continue
+		}
+		kid.secret = at.secret
+		v, ok := r.scalar(value, fd.MapValue(), kid)
+		if !ok {
 			good = false
+			continue
+		}
+		to.Set(k, v)
+		if at.secret {
+			r.doc.hide(v.String())
 		}
 	}
 	return good

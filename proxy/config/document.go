@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -123,7 +124,9 @@ func (d *Document) Fault(path, format string, args ...any) *Fault {
 		}
 	}
 	at, _ := d.root.find(path)
-	return at.where().fault(path, prefixed(path, d.scrub(fmt.Sprintf(format, masked...))))
+	f := at.where().fault(path, prefixed(path, d.scrub(fmt.Sprintf(format, masked...))))
+	d.maskLines(f)
+	return f
 }
 
 // Validate reports everything about the values that can be known without descriptors and without the network. Load and
@@ -148,6 +151,18 @@ func (d *Document) scrub(s string) string {
 		}
 	}
 	return s
+}
+
+// maskLines masks secrets in the lines that a fault shows: those of other values too, for they stand where the fault is. Masks are
+// as long as what they hide, so that columns stay right.
+func (d *Document) maskLines(f *Fault) {
+	for _, secret := range d.secrets { // the longest first: one may be a part of another
+		if len(secret) < 4 || !strings.Contains(f.Source, secret) && !strings.Contains(f.Before, secret) {
+			continue
+		}
+		stars := strings.Repeat("*", utf8.RuneCountInString(secret))
+		f.Source, f.Before = strings.ReplaceAll(f.Source, secret, stars), strings.ReplaceAll(f.Before, secret, stars)
+	}
 }
 
 // The bounds of what is read.

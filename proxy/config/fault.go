@@ -169,8 +169,11 @@ func (fs Faults) sorted() error {
 	return kept
 }
 
-// tokenKey finds a key `token`.
-var tokenKey = regexp.MustCompile(`\btoken["']?[ \t]*:[ \t]*`)
+// tokenKey finds the keys of tokens and other secrets, and the headers that carry them: also in what could not be read.
+var tokenKey = regexp.MustCompile(`(?i)\b(?:token|password|password_hash|secrets?|secret_base64|key_sha256|authorization|x-api-key)["']?[ \t]*:[ \t]*`)
+
+// secretAbove finds such a key in front of a block.
+var secretAbove = regexp.MustCompile(`^(?:token|password|password_hash|secrets?|secret_base64|key_sha256)\b`)
 
 // shown is a line as faults print it: tokens that were written into the file are masked, since faults are logged. The mask
 // is as long as the token, so that columns stay right. The last lines are kept: a document in one line can have many
@@ -193,13 +196,10 @@ func (s *source) maskTokens(n int) string {
 		if strings.TrimSpace(above) == "" || indentOf(above) >= indent {
 			continue
 		}
-		if strings.HasPrefix(strings.TrimLeft(above, " -\"'"), "token") {
+		if secretAbove.MatchString(strings.TrimLeft(above, " -\"'")) {
 			return line[:indent] + strings.Repeat("*", utf8.RuneCountInString(line[indent:]))
 		}
 		break
-	}
-	if !strings.Contains(line, "token") {
-		return line
 	}
 	var b strings.Builder
 	done := 0
@@ -226,6 +226,20 @@ func tokenLen(s string, flow bool) int {
 	end := len(s)
 	if strings.HasPrefix(s, `"`) || strings.HasPrefix(s, `'`) {
 		return quotedLen(s)
+	}
+	if strings.HasPrefix(s, "{") || strings.HasPrefix(s, "[") { // several: all of them, also where a bracket is missing
+		depth := 0
+		for i := range len(s) {
+			switch s[i] {
+			case '{', '[':
+				depth++
+			case '}', ']':
+				if depth--; depth == 0 {
+					return i + 1
+				}
+			}
+		}
+		return len(s)
 	}
 	if i := strings.IndexAny(s, ",}"); flow && i >= 0 && !strings.HasPrefix(s, "${") {
 		end = i

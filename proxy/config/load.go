@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -52,8 +53,11 @@ func (d *Document) read(fragments []fragment, types Types) error {
 	if !syntax && !d.root.failed { // what is missing may stand in what could not be read
 		r.faults = append(r.faults, check(d, c, types)...)
 	}
-	slices.Sort(d.secrets)
+	slices.SortFunc(d.secrets, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
 	d.secrets = slices.Compact(d.secrets)
+	for _, f := range r.faults {
+		d.maskLines(f)
+	}
 	if err := r.faults.sorted(); err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func (x *Headers) GetResponse() *Changes {
 }
 
 // Changes are made in this order: rename, remove, set, add. Values are templates: text with {{ EXPRESSION }} parts, in CEL
-// over the call.
+// over the call. Secrets are to be written as ${ENV} or ${file:...}.
 type Changes struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// New names by old ones. What is there under the new name already makes place.
@@ -159,12 +159,12 @@ const file_causeway_plugin_headers_v1_headers_proto_rawDesc = "" +
 	"(causeway/plugin/headers/v1/headers.proto\x12\x1acauseway.plugin.headers.v1\"\x89\x01\n" +
 	"\aHeaders\x12=\n" +
 	"\arequest\x18\x01 \x01(\v2#.causeway.plugin.headers.v1.ChangesR\arequest\x12?\n" +
-	"\bresponse\x18\x02 \x01(\v2#.causeway.plugin.headers.v1.ChangesR\bresponse\"\x9f\x03\n" +
+	"\bresponse\x18\x02 \x01(\v2#.causeway.plugin.headers.v1.ChangesR\bresponse\"\x95\x03\n" +
 	"\aChanges\x12G\n" +
 	"\x06rename\x18\x01 \x03(\v2/.causeway.plugin.headers.v1.Changes.RenameEntryR\x06rename\x12\x16\n" +
-	"\x06remove\x18\x02 \x03(\tR\x06remove\x12C\n" +
-	"\x03set\x18\x03 \x03(\v2,.causeway.plugin.headers.v1.Changes.SetEntryB\x03\x80\x01\x01R\x03set\x12C\n" +
-	"\x03add\x18\x04 \x03(\v2,.causeway.plugin.headers.v1.Changes.AddEntryB\x03\x80\x01\x01R\x03add\x1a9\n" +
+	"\x06remove\x18\x02 \x03(\tR\x06remove\x12>\n" +
+	"\x03set\x18\x03 \x03(\v2,.causeway.plugin.headers.v1.Changes.SetEntryR\x03set\x12>\n" +
+	"\x03add\x18\x04 \x03(\v2,.causeway.plugin.headers.v1.Changes.AddEntryR\x03add\x1a9\n" +
 	"\vRenameEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a6\n" +
