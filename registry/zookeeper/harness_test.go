@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io"
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -21,7 +23,15 @@ import (
 	"github.com/causeway-gateway/causeway/testdata/realserver"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if runtime.GOMAXPROCS(0) < 4 { // most of the tests wait most of the time
+		if err := flag.Set("test.parallel", "4"); err != nil {
+			os.Exit(2)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // startDev starts a development server with ticks of 50 ms, so with sessions of 100 ms to 1 s.
 func startDev(t testing.TB) (*devserver.Server, string) {
@@ -154,16 +164,16 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); !holds(); <-tick.C {
+	for end := time.Now().Add(40 * time.Second); !holds(); <-tick.C {
 		if time.Now().After(end) {
-			t.Fatalf("want %s, not so after 20 s", what)
+			t.Fatalf("want %s, not so after 40 s", what)
 		}
 	}
 }
 
 func short(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
