@@ -2,11 +2,13 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
@@ -212,6 +214,28 @@ func TestAnyOfDiscards(t *testing.T) {
 		}
 		if d := cmp.Diff(tc.want, c.Header); d != "" {
 			t.Error(d)
+		}
+	}
+}
+
+// unsure is a way of authentication that cannot tell.
+type unsure struct{ way }
+
+func (unsure) Authenticate(context.Context, *rpc.Call) error {
+	return rpc.Refuse(codes.Unavailable, "KEYS_UNAVAILABLE", "the keys are not available")
+}
+
+// One that cannot tell does not let in, and does not keep out whom another knows; where nobody does, that is what is said.
+func TestAnyOfUnsure(t *testing.T) {
+	a := AnyOf(unsure{}, way{"b", "bob"})
+	c := &rpc.Call{Header: rpc.Metadata{{Key: "b", Value: "right"}}}
+	if err := a.Authenticate(t.Context(), c); err != nil || c.ConsumerName() != "bob" {
+		t.Errorf("found %q, %v", c.ConsumerName(), err)
+	}
+	for _, h := range []rpc.Metadata{nil, {{Key: "b", Value: "wrong"}}} {
+		err := a.Authenticate(t.Context(), &rpc.Call{Header: h})
+		if e, ok := errors.AsType[*rpc.Error](err); !ok || e.Code != codes.Unavailable {
+			t.Errorf("%v: found %v", h, err)
 		}
 	}
 }

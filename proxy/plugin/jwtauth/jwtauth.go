@@ -220,6 +220,9 @@ func (p *jwtAuth) newSets(confs []*jwtauthv1.KeySet, env plugin.Env) error {
 			return err
 		}
 	}
+	if len(sets) > 0 && len(p.audiences) == 0 {
+		env.Log.Warn("jwt_auth has key sets and no audiences: what their issuers sign for other services is good here too")
+	}
 	for i, fresh := range sets { // all are well configured
 		set, err := plugin.StateOf(env, fmt.Sprintf("key_sets[%d]", i), func() (*keySet, error) {
 			fresh.start()
