@@ -244,29 +244,22 @@ func fold(c byte) byte {
 
 // Printable tells text that a header carries as it is: printable ASCII with no space around it.
 func Printable(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return s == "" || s[0] != ' ' && s[len(s)-1] != ' '
+	return HeaderValue(s) && (s == "" || s[0] != ' ' && s[len(s)-1] != ' ')
 }
 
 // CheckCarrier holds the name of a header that a plugin reads or sets, lower case, against what can be one: letters, digits, -
 // _ and ., and none that is the business of the connection, of a protocol, or of the gateway. It returns nil or the fault at
 // path.
 func CheckCarrier(path, name string) error {
-	for i := range len(name) {
-		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
-			return Faultf(path, "use letters, digits, - _ and . only", "%q is not the name of a header", name)
-		}
+	if !HeaderName(name) {
+		return Faultf(path, "use letters, digits, - _ and . only", "%q is not the name of a header", name)
 	}
 	for _, prefix := range reservedPrefixes {
 		if len(name) >= len(prefix) && SameHeader(name[:len(prefix)], prefix) {
 			return Faultf(path, "name another", "%q is for the gateway and its protocols alone", name)
 		}
 	}
-	if name == "" || slices.ContainsFunc(reserved, func(r string) bool { return SameHeader(name, r) }) {
+	if slices.ContainsFunc(reserved, func(r string) bool { return SameHeader(name, r) }) {
 		return Faultf(path, "name another", "%q is for the connection alone", name)
 	}
 	return nil
