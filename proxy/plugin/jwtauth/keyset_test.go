@@ -277,7 +277,7 @@ func TestUnknownKids(t *testing.T) {
 	}
 	set.mu.Lock()
 	defer set.mu.Unlock()
-	if n := len(set.unknown); n != maxUnknown || s.calls.Load() != 9 {
+	if n := len(set.unknown); n != maxUnknown || s.calls.Load() < 9 { // beside these, it tries again by itself
 		t.Errorf("%d kids are remembered after %d fetches", n, s.calls.Load())
 	}
 }
@@ -402,8 +402,6 @@ func TestKeySetDownAtFirst(t *testing.T) {
 	s.down()
 	p := startSet(t, s, clk, setConfig)
 	token := own.token(t, "k", claimsAt(noon, ""))
-	s.serve(own.jwk("k", ""))
-	s.down()
 	err := show(t, p, token)
 	plugintest.Refused(t, err, codes.Unavailable, 0, ReasonUnavailable)
 	s.serve(own.jwk("k", ""))
