@@ -155,13 +155,13 @@ func (c *compiler) declare() {
 				id := d.id()
 				if i, ok := d.(*iface); ok {
 					if was := s.ifaces[id.name]; was != nil {
-						c.twice("interface", m, id, was.module, was.at)
+						c.twice("interface", m, d, was)
 						continue
 					}
 					s.ifaces[id.name] = i
 				} else {
 					if was := s.types[id.name]; was != nil {
-						c.twice("type", m, id, moduleOf(was), was.id().at)
+						c.twice("type", m, d, was)
 						continue
 					}
 					s.types[id.name] = d
@@ -185,8 +185,56 @@ func moduleOf(d declaration) *module {
 	return nil
 }
 
-func (c *compiler) twice(what string, m *module, id *ident, was *module, at position) {
-	c.faults.add(m.file, id.at, "%s %s::%s is declared at %s:%d:%d already", what, m.name, id.name, was.file.path, at.line, at.column)
+// twice passes over a declaration that says the same as the one before it, for services keep copies of each other's files;
+// one that differs is refused.
+func (c *compiler) twice(what string, m *module, d, was declaration) {
+	if moduleOf(was).file != m.file && signature(d) == signature(was) {
+		return
+	}
+	at, name := was.id().at, d.id().name
+	how := "already"
+	if moduleOf(was).file != m.file {
+		how = "already, and differs"
+	}
+	c.faults.add(m.file, d.id().at, "%s %s::%s is declared at %s:%d:%d %s", what, m.name, name, moduleOf(was).file.path, at.line, at.column, how)
+}
+
+// signature is what a declaration says, without comments and without the order of what has tags or names.
+func signature(d declaration) string {
+	var parts []string
+	switch d := d.(type) {
+	case *enum:
+		parts = append(parts, "enum")
+		for _, v := range d.values {
+			text := v.name
+			if v.value != nil {
+				text += "=" + v.value.String()
+			}
+			parts = append(parts, text)
+		}
+		return strings.Join(parts, ",") // a value may follow from the one before it
+	case *structure:
+		for _, f := range d.members {
+			text := fmt.Sprintf("%d %v %s %s[%d]", f.tag, f.require, f.typ, f.name, f.length)
+			if f.def != nil {
+				text += "=" + f.def.String()
+			}
+			parts = append(parts, text)
+		}
+	case *iface:
+		for _, f := range d.functions {
+			text := "void " + f.name
+			if f.ret != nil {
+				text = f.ret.String() + " " + f.name
+			}
+			for _, p := range f.parameters {
+				text += fmt.Sprintf(",%v %v %s %s", p.out, p.routekey, p.typ, p.name)
+			}
+			parts = append(parts, text)
+		}
+	}
+	slices.Sort(parts)
+	return fmt.Sprintf("%T{%s}", d, strings.Join(parts, ";"))
 }
 
 // resolve gives every name in the modules its meaning and checks what can only be checked then.
