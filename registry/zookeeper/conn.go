@@ -413,6 +413,9 @@ func run[T any](ctx context.Context, c *Conn, cl *client, f func(*zk.Conn) (T, e
 	defer timeout.Stop()
 	select {
 	case r := <-answer:
+		if r.err != nil && r.err.Error() == tooLongText { // the library keeps no code that it does not know
+			return none, errTooLong
+		}
 		return r.value, r.err
 	case <-ctx.Done():
 		return none, ctx.Err()
@@ -429,6 +432,8 @@ func run[T any](ctx context.Context, c *Conn, cl *client, f func(*zk.Conn) (T, e
 		return none, errLost
 	}
 }
+
+var tooLongText = fmt.Sprintf("unknown error: %d", tooLong)
 
 // lost reports whether an operation failed for want of a connection or a session, and nothing is known of its effect.
 func lost(err error) bool {

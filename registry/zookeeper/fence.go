@@ -13,6 +13,7 @@ import (
 const (
 	handshakeFrame = 4 << 10 // bytes that the answer to a connect request may have
 	maxFrame       = 4 << 20 // bytes of any other answer
+	maxSkipped     = 1 << 28 // bytes of an answer that is read past; a longer one is none
 	statSize       = 68      // bytes of a Stat
 )
 
@@ -108,6 +109,9 @@ func (f *fence) next() error {
 		least, most = 20, handshakeFrame
 	}
 	n := binary.BigEndian.Uint32(head[:])
+	if !first && n > maxFrame && n <= maxSkipped {
+		return f.skip(n)
+	}
 	if n < uint32(least) || n > uint32(most) {
 		return fmt.Errorf("zookeeper: want a frame of %d to %d bytes, found %d: is this a ZooKeeper server?", least, most, n)
 	}
@@ -135,6 +139,37 @@ func (f *fence) next() error {
 	} else if !f.sound(body) {
 		return errUnsound
 	}
+	f.pending = f.frame
+	return nil
+}
+
+// tooLong is the code of the answer that the library gets in the place of one that is too long. Only its request fails then,
+// not the connection and everybody else's watches with it.
+const tooLong int32 = -1_000_001
+
+var errTooLong = fmt.Errorf("zookeeper: want an answer of at most %d bytes", maxFrame)
+
+// skip reads past the answer to a request and hands on that it was too long.
+func (f *fence) skip(n uint32) error {
+	f.frame = append(f.frame[:0], 0, 0, 0, 16)
+	f.frame = append(f.frame, make([]byte, 16)...)
+	header := f.frame[4:]
+	if _, err := io.ReadFull(f.Conn, header); err != nil {
+		return err
+	}
+	xid := be32(header)
+	f.mu.Lock()
+	_, known := f.asked[xid]
+	delete(f.asked, xid)
+	f.mu.Unlock()
+	if xid < 0 || !known {
+		return errUnsound
+	}
+	if _, err := io.CopyN(io.Discard, f.Conn, int64(n)-16); err != nil {
+		return err
+	}
+	code := tooLong
+	binary.BigEndian.PutUint32(header[12:], uint32(code)) //nolint:gosec // the wire carries the bits of an int32
 	f.pending = f.frame
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/go-zookeeper/zk"
+
+	"github.com/causeway-gateway/causeway/registry/registrytest"
 )
 
 // liar accepts connections, answers the handshake and then every request with what answer returns.
@@ -170,6 +172,39 @@ func TestFenceAnotherProtocol(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 { // other tests allocate beside; the library alone takes 1,158 MiB
 		t.Errorf("want little memory for a false length, found %d MiB", grown>>20)
+	}
+}
+
+func TestAnswerThatIsTooLong(t *testing.T) {
+	t.Parallel()
+	const n = 9000
+	name := strings.Repeat("x", 500)
+	addr := liar(t, func(xid, op int32) []byte {
+		if op != 12 {
+			return frameOf(xid, 0, make([]byte, statSize)...)
+		}
+		body := binary.BigEndian.AppendUint32(nil, n)
+		for range n {
+			body = append(binary.BigEndian.AppendUint32(body, uint32(len(name))), name...)
+		}
+		return frameOf(xid, 0, append(body, make([]byte, statSize)...)...)
+	})
+	conn := connect(t, Config{Servers: []string{addr}, Session: 2 * time.Second})
+	eventually(t, "a session", func() bool { return conn.Err() == nil })
+	s, _ := conn.now()
+	if _, err := do(short(t), conn, s.generation, func(z *zk.Conn) ([]string, error) { names, _, err := z.Children("/"); return names, err }); !errors.Is(err, errTooLong) {
+		t.Errorf("want %v, found %v", errTooLong, err)
+	}
+	if _, err := do(short(t), conn, s.generation, func(z *zk.Conn) (bool, error) { b, _, err := z.Exists("/"); return b, err }); err != nil {
+		t.Errorf("want the connection kept for others, found %v", err)
+	}
+	if now, _ := conn.now(); now.links != s.links {
+		t.Errorf("want one connection, found %d", now.links)
+	}
+	sink, stop := registrytest.Watch(t, &Resolver{Conn: conn}, "orders")
+	defer stop() //nolint:errcheck // the context's error
+	if err := sink.WaitFail(); !errors.Is(err, errTooLong) {
+		t.Errorf("want it told, found %v", err)
 	}
 }
 

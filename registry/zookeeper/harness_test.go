@@ -33,10 +33,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// startDev starts a development server with ticks of 50 ms, so with sessions of 100 ms to 1 s.
+// startDev starts a development server with ticks of 150 ms, so with sessions of 300 ms to 3 s.
 func startDev(t testing.TB) (*devserver.Server, string) {
 	t.Helper()
-	s := devserver.New(devserver.Config{Tick: 50 * time.Millisecond, Vanish: 20 * time.Millisecond})
+	s := devserver.New(devserver.Config{Tick: 150 * time.Millisecond, Vanish: 20 * time.Millisecond})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -58,11 +58,11 @@ func onServers(t *testing.T, run func(t *testing.T, addr string, session time.Du
 	t.Run("devserver", func(t *testing.T) {
 		t.Parallel()
 		_, addr := startDev(t)
-		run(t, addr, 600*time.Millisecond)
+		run(t, addr, 900*time.Millisecond)
 	})
 	t.Run("zookeeper", func(t *testing.T) {
 		t.Parallel()
-		run(t, realserver.StartZooKeeper(t).Address, 1200*time.Millisecond)
+		run(t, realserver.StartZooKeeper(t).Address, 1500*time.Millisecond)
 	})
 }
 

@@ -46,26 +46,44 @@ func (c *Conn) wait(ctx context.Context) (uint64, error) {
 	}
 }
 
-// Services lists the services of the native layout, sorted.
-func (c *Conn) Services(ctx context.Context) ([]string, error) {
-	generation, err := c.wait(ctx)
-	if err != nil {
-		return nil, err
+// retry does something again when the connection is lost meanwhile, until ctx ends.
+func (c *Conn) retry(ctx context.Context, what func(generation uint64) error) error {
+	for {
+		generation, err := c.wait(ctx)
+		if err != nil {
+			return err
+		}
+		if err = what(generation); !lost(err) || ctx.Err() != nil {
+			return err
+		}
+		pause(ctx, 50*time.Millisecond)
 	}
-	at := c.cfg.Root + "/v1/services"
-	names, err := do(ctx, c, generation, func(z *zk.Conn) ([]string, error) { names, _, err := z.Children(at); return names, err })
+}
+
+// children lists the children of a node, sorted; one that is not there has none.
+func (c *Conn) children(ctx context.Context, generation uint64, path string) ([]string, error) {
+	names, err := do(ctx, c, generation, func(z *zk.Conn) ([]string, error) { names, _, err := z.Children(path); return names, err })
 	if errors.Is(err, zk.ErrNoNode) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("zookeeper: list %s: %w", at, err)
+		return nil, fmt.Errorf("zookeeper: list %s: %w", path, err)
 	}
 	slices.Sort(names)
 	return names, nil
 }
 
+// Services lists the services of the native layout, sorted.
+func (c *Conn) Services(ctx context.Context) (names []string, err error) {
+	err = c.retry(ctx, func(generation uint64) error {
+		names, err = c.children(ctx, generation, c.cfg.Root+"/v1/services")
+		return err
+	})
+	return names, err
+}
+
 // Inspect reads the instances of a service in the native layout, sorted by name, sound or not.
-func (c *Conn) Inspect(ctx context.Context, service string) ([]Entry, error) {
+func (c *Conn) Inspect(ctx context.Context, service string) (entries []Entry, err error) {
 	native := Native{Root: c.cfg.Root}
 	dir, err := native.Instances(service)
 	if err != nil {
@@ -75,18 +93,18 @@ func (c *Conn) Inspect(ctx context.Context, service string) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	generation, err := c.wait(ctx)
+	err = c.retry(ctx, func(generation uint64) error {
+		entries, err = c.inspect(ctx, generation, native, service, dir, beats)
+		return err
+	})
+	return entries, err
+}
+
+func (c *Conn) inspect(ctx context.Context, generation uint64, native Native, service, dir, beats string) ([]Entry, error) {
+	names, err := c.children(ctx, generation, dir)
 	if err != nil {
 		return nil, err
 	}
-	names, err := do(ctx, c, generation, func(z *zk.Conn) ([]string, error) { names, _, err := z.Children(dir); return names, err })
-	if errors.Is(err, zk.ErrNoNode) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("zookeeper: list %s: %w", dir, err)
-	}
-	slices.Sort(names)
 	entries := make([]Entry, len(names))
 	work := make([]func() error, len(names))
 	for i, name := range names {
@@ -147,10 +165,10 @@ func (c *Conn) Order(ctx context.Context, service, id string, status registry.St
 	if status == registry.Starting {
 		return errors.New("zookeeper: want an order to be up, draining or down, found starting")
 	}
-	generation, err := c.wait(ctx)
-	if err != nil {
-		return err
-	}
+	return c.retry(ctx, func(generation uint64) error { return c.order(ctx, generation, dir, service, id, status) })
+}
+
+func (c *Conn) order(ctx context.Context, generation uint64, dir, service, id string, status registry.Status) error {
 	path := dir + "/" + id
 	for range 5 { // while the instance writes, too
 		now, err := c.read(ctx, generation, path)

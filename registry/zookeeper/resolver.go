@@ -192,7 +192,8 @@ func (w *watch) pull(ctx context.Context, full bool) error {
 	if full {
 		w.round++
 	}
-	var stale []func() error // reads to be done
+	again := full || len(fired) > 0 // every event lists again: what it does not tell is seen all the same
+	var stale []func() error        // reads to be done
 	for _, p := range w.places {
 		if _, own := fired[p.Path]; own {
 			p.armed = false
@@ -210,8 +211,8 @@ func (w *watch) pull(ctx context.Context, full bool) error {
 			}
 			continue
 		}
-		if !p.armed || full {
-			if err := w.list(ctx, p, full); err != nil {
+		if !p.armed || again {
+			if err := w.list(ctx, p); err != nil {
 				return err
 			}
 		}
@@ -278,11 +279,11 @@ type listing struct {
 
 // list reads the names of a place's children and sets the watch that tells of the next change, also of the node itself when
 // it is not there: containers vanish with their last child and come back with the next one.
-func (w *watch) list(ctx context.Context, p *place, full bool) error {
+func (w *watch) list(ctx context.Context, p *place) error {
 	for range 5 {
 		armed := p.armed
 		now, err := do(ctx, w.c, w.generation, func(z *zk.Conn) (listing, error) {
-			if armed && full { // a second watch would be kept beside the first one
+			if armed { // a second watch would be kept beside the first one
 				names, _, err := z.Children(p.Path)
 				return listing{names, true, true}, err
 			}

@@ -19,11 +19,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// start starts a server with ticks of 50 ms, or as cfg says, and returns it with its address.
+// start starts a server with ticks of 150 ms, or as cfg says, and returns it with its address.
 func start(t testing.TB, cfg Config) (*Server, string) {
 	t.Helper()
 	if cfg.Tick == 0 {
-		cfg.Tick = 50 * time.Millisecond
+		cfg.Tick = 150 * time.Millisecond
 	}
 	if cfg.Vanish == 0 {
 		cfg.Vanish = 50 * time.Millisecond
@@ -75,7 +75,7 @@ func dial(t testing.TB, addr string, session time.Duration) *zk.Conn {
 func TestServers(t *testing.T) {
 	t.Run("devserver", func(t *testing.T) {
 		_, addr := start(t, Config{})
-		conform(t, addr, 50*time.Millisecond)
+		conform(t, addr, 150*time.Millisecond)
 	})
 	t.Run("zookeeper", func(t *testing.T) {
 		conform(t, realserver.StartZooKeeper(t).Address, 500*time.Millisecond)
