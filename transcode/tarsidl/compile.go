@@ -223,14 +223,14 @@ func signature(d declaration) string {
 		}
 	case *iface:
 		for _, f := range d.functions {
-			text := "void " + f.name
+			text := []string{"void " + f.name}
 			if f.ret != nil {
-				text = f.ret.String() + " " + f.name
+				text[0] = f.ret.String() + " " + f.name
 			}
 			for _, p := range f.parameters {
-				text += fmt.Sprintf(",%v %v %s %s", p.out, p.routekey, p.typ, p.name)
+				text = append(text, fmt.Sprintf("%v %v %s %s", p.out, p.routekey, p.typ, p.name))
 			}
-			parts = append(parts, text)
+			parts = append(parts, strings.Join(text, ","))
 		}
 	}
 	slices.Sort(parts)
