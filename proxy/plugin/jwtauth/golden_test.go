@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -330,4 +331,39 @@ func TestProofMutation(t *testing.T) {
 		}
 	}
 	t.Logf("%d mutations of tokens with %d algorithms, none accepted", tried, len(algorithms))
+}
+
+// The examples of RFC 7515 appendix A.1 and A.3, of 2011.
+func TestRFC7515(t *testing.T) {
+	const claims = ".eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ."
+	for _, tc := range []struct{ alg, token, key string }{
+		{
+			"HS256", "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9" + claims + "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
+			"{keys: [{algorithm: HS256, secret_base64: AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow}]}",
+		},
+		{
+			"ES256", "eyJhbGciOiJFUzI1NiJ9" + claims + "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+			`{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"}]}`,
+		},
+	} {
+		t.Run(tc.alg, func(t *testing.T) {
+			clk := &clock{}
+			clk.move(time.Unix(1300819379, 0).Sub(noon))
+			var p *jwtAuth
+			if tc.alg == "HS256" {
+				p = newTest(t, plugintest.Env(t), clk, tc.key)
+			} else {
+				s := &script{}
+				s.say(200, tc.key)
+				p = startSet(t, s, clk, setConfig)
+			}
+			if err := show(t, p, tc.token); err != nil {
+				t.Error(err)
+			}
+			clk.move(62 * time.Second)
+			if err := show(t, p, tc.token); reasonOf(err) != plugin.ReasonInvalid {
+				t.Errorf("a second after its end and the leeway: %v", err)
+			}
+		})
+	}
 }
