@@ -61,8 +61,8 @@ func Refused(wait time.Duration) *rpc.Error {
 	return e
 }
 
-// unknown is the error of a call whose limit cannot be told.
-func unknown(cause error) *rpc.Error {
+// Unknown is the error of a call whose limit cannot be told.
+func Unknown(cause error) *rpc.Error {
 	e := rpc.Refuse(codes.Unavailable, ReasonUnknown, "the limit of calls cannot be told now").WithCause(cause)
 	e.Header.Add(headerRetry, "1")
 	return e

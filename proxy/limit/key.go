@@ -130,13 +130,13 @@ func (k *Keys) Of(ctx context.Context, c *rpc.Call) (Key, error) {
 	return key, nil
 }
 
-// Number is the key of a call as a number, which is another one in each process. The error refuses the call.
-func (k *Keys) Number(ctx context.Context, c *rpc.Call) (uint64, error) {
+// Number finds the key of a call, and its number, which is another one in each process. The error refuses the call.
+func (k *Keys) Number(ctx context.Context, c *rpc.Call) (uint64, Key, error) {
 	key, err := k.Of(ctx, c)
 	if err != nil {
-		return 0, err
+		return 0, Key{}, err
 	}
-	return k.hash(key), nil
+	return k.hash(key), key, nil
 }
 
 // claim is a claim's value as text, "" where it is none.
@@ -182,8 +182,8 @@ func (k *Keys) hash(key Key) uint64 {
 	return h.Sum64()
 }
 
-// digest is the key as stores have it: the same in all gateways, short, and telling nobody what it was made of.
-func (key Key) digest() string {
+// Digest is the key as stores have it: the same in all gateways, short, and telling nobody what it was made of.
+func (key Key) Digest() string {
 	h := sha256.New()
 	var n [8]byte
 	binary.LittleEndian.PutUint64(n[:], uint64(len(key.route)))

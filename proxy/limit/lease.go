@@ -2,8 +2,6 @@ package limit
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"fmt"
 	"time"
 
@@ -22,13 +20,8 @@ type shared struct {
 	onError limitv1.OnError
 }
 
-func newShared(store plugin.Store, rule Shared, name, scope string, onError limitv1.OnError) *shared {
-	sum := sha256.Sum256([]byte(scope))
-	return &shared{
-		store: store, script: rule.Script(), args: rule.Args(), batch: max(rule.Batch(), 1),
-		prefix:  "causeway:" + name + ":" + base64.RawURLEncoding.EncodeToString(sum[:9]) + ":",
-		onError: onError,
-	}
+func newShared(store plugin.Store, rule Shared, prefix string, onError limitv1.OnError) *shared {
+	return &shared{store: store, script: rule.Script(), args: rule.Args(), batch: max(rule.Batch(), 1), prefix: prefix, onError: onError}
 }
 
 // lease is what a gateway holds of a key's limit. Its times are those of the limiter's clock.
@@ -167,7 +160,7 @@ type answer struct {
 
 func (s *shared) ask(ctx context.Context, key Key, want int64) (answer, error) {
 	args := make([]any, 0, 1+len(s.args))
-	got, err := s.store.Run(ctx, s.script, []string{s.prefix + key.digest()}, append(append(args, want), s.args...)...)
+	got, err := s.store.Run(ctx, s.script, []string{s.prefix + key.Digest()}, append(append(args, want), s.args...)...)
 	if err != nil {
 		return answer{}, err
 	}

@@ -25,7 +25,7 @@ func (p params) Param(name string) (string, bool) { v, ok := p[name]; return v, 
 
 func number(t *testing.T, k *limit.Keys, c *rpc.Call) uint64 {
 	t.Helper()
-	n, err := k.Number(t.Context(), c)
+	n, _, err := k.Number(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestKeyFaults(t *testing.T) {
 	}
 	// An expression that fails refuses the call.
 	k := keys(t, &limitv1.Key{By: &limitv1.Key_Expression{Expression: "claims.tenant"}})
-	_, err := k.Number(t.Context(), plugintest.Call("GET", "/"))
+	_, _, err := k.Number(t.Context(), plugintest.Call("GET", "/"))
 	plugintest.Refused(t, err, codes.Internal, 0, "KEY_FAILED")
 }
 

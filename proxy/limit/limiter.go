@@ -4,6 +4,8 @@ package limit
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
@@ -48,12 +50,17 @@ type Verdict struct {
 
 // Config is what the configurations of limiters have in common.
 type Config interface {
+	SharedConfig
+	GetHideHeaders() bool
+}
+
+// SharedConfig is a configuration of a limit that may be shared by gateways.
+type SharedConfig interface {
 	proto.Message
 	GetKey() *limitv1.Key
 	GetStore() string
 	GetOnError() limitv1.OnError
 	GetReplicas() int32
-	GetHideHeaders() bool
 }
 
 // Options make a limiter of a rule.
@@ -104,32 +111,35 @@ func New[S any, R Rule[S]](o Options[R], conf Config, env plugin.Env) (*Limiter[
 	if l.refused, err = env.Meter.Counter("causeway_"+o.Plugin+"_refused_total", "", "Calls refused because of a limit.", "route"); err != nil {
 		return nil, err
 	}
-	if err := checkShared(conf); err != nil {
-		return nil, err
-	}
-	if conf.GetStore() == "" {
-		return l, nil
-	}
-	store, err := env.Store(conf.GetStore())
-	if err != nil {
-		return nil, plugin.Faultf("store", "name one of `stores`", "%s", err)
+	store, prefix, err := Open(o.Plugin, conf, env)
+	if err != nil || store == nil {
+		return l, err
 	}
 	failed, err := env.Meter.Counter("causeway_"+o.Plugin+"_store_failures_total", "", "Calls whose limit a store could not tell.", "store")
 	if err != nil {
 		return nil, err
 	}
 	l.failed = failed.With(conf.GetStore())
-	scope, err := scopeOf(conf, env.Scope)
-	if err != nil {
-		return nil, err
-	}
-	l.shared = newShared(store, o.Shared, o.Plugin, scope, conf.GetOnError())
+	l.shared = newShared(store, o.Shared, prefix, conf.GetOnError())
 	return l, nil
+}
+
+// Open finds the store of a plugin's limit, nil where its configuration names none, and what the limit's keys begin with there.
+func Open(name string, conf SharedConfig, env plugin.Env) (st plugin.Store, prefix string, err error) {
+	if err := checkShared(conf); err != nil || conf.GetStore() == "" {
+		return nil, "", err
+	}
+	if st, err = env.Store(conf.GetStore()); err != nil {
+		return nil, "", plugin.Faultf("store", "name one of `stores`", "%s", err)
+	}
+	scope, err := scopeOf(conf, env.Scope)
+	sum := sha256.Sum256([]byte(scope))
+	return st, "causeway:" + name + ":" + base64.RawURLEncoding.EncodeToString(sum[:9]) + ":", err
 }
 
 // scopeOf tells the counts of one limit in a store from those of all others: it is where the limit stands and what it says,
 // the same for all gateways with that configuration.
-func scopeOf(conf Config, scope string) (string, error) {
+func scopeOf(conf SharedConfig, scope string) (string, error) {
 	own := proto.Clone(conf).ProtoReflect()
 	for _, name := range [...]protoreflect.Name{"store", "on_error", "replicas", "hide_headers"} {
 		if fd := own.Descriptor().Fields().ByName(name); fd != nil {
@@ -144,7 +154,7 @@ func scopeOf(conf Config, scope string) (string, error) {
 const maxReplicas = 10_000
 
 // checkShared refuses what is said about a store where there is none.
-func checkShared(conf Config) error {
+func checkShared(conf SharedConfig) error {
 	n := conf.GetReplicas()
 	switch {
 	case n < 0 || n > maxReplicas:
@@ -160,7 +170,7 @@ func checkShared(conf Config) error {
 }
 
 // Replicas is how many gateways a configuration says share the limit.
-func Replicas(conf Config) int64 { return int64(max(conf.GetReplicas(), 1)) }
+func Replicas(conf SharedConfig) int64 { return int64(max(conf.GetReplicas(), 1)) }
 
 func (l *Limiter[S, R]) now() int64 { return epoch + int64(l.clock().Sub(l.born)) }
 
@@ -180,7 +190,7 @@ func (l *Limiter[S, R]) Take(ctx context.Context, c *rpc.Call) (Verdict, error) 
 		case limitv1.OnError_ON_ERROR_ALLOW:
 			return Verdict{OK: true}, nil
 		case limitv1.OnError_ON_ERROR_DENY:
-			return Verdict{}, unknown(err)
+			return Verdict{}, Unknown(err)
 		case limitv1.OnError_ON_ERROR_LOCAL, limitv1.OnError_ON_ERROR_UNSPECIFIED:
 			v = l.take(hash, l.share)
 		}

@@ -14,9 +14,11 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
 
+const name = "limit_conn"
+
 // Kind is the plugin as the list of plugins has it.
 var Kind = plugin.Kind{
-	Name:   "limit_conn",
+	Name:   name,
 	Config: func() proto.Message { return new(limitconnv1.LimitConn) },
 	New:    newPlugin,
 }
@@ -60,16 +62,20 @@ func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, nil
+	st, prefix, err := limit.Open(name, conf, env)
+	if err != nil || st == nil {
+		return p, err
+	}
+	return newShared(p, conf, st, prefix, env)
 }
 
-// enter counts a call in, unless there are too many of its key.
-func (p *limitConn) enter(key uint64) bool {
+// enter counts a call in, unless there are most of its key.
+func (p *limitConn) enter(key uint64, most int64) bool {
 	t := &p.parts[key%parts]
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.calls[key]
-	if n >= p.count {
+	if n >= most {
 		return false
 	}
 	t.calls[key] = n + 1
@@ -98,11 +104,11 @@ type handler struct {
 
 // Handle implements rpc.Handler.
 func (h *handler) Handle(ctx context.Context, c *rpc.Call) error {
-	key, err := h.keys.Number(ctx, c)
+	key, _, err := h.keys.Number(ctx, c)
 	if err != nil {
 		return err
 	}
-	if !h.enter(key) {
+	if !h.enter(key, h.count) {
 		h.refused.With(c.Route).Inc()
 		return limit.Refused(0)
 	}

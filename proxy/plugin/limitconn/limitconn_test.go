@@ -10,16 +10,23 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/causeway-gateway/causeway/proxy/limit"
+	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/plugin/plugintest"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
 
-func TestReadme(t *testing.T) { plugintest.Readme(t, Kind, plugintest.Env(t)) }
+func TestReadme(t *testing.T) {
+	env := plugintest.Env(t)
+	env.Store = func(string) (plugin.Store, error) { return &gone{}, nil }
+	plugintest.Readme(t, Kind, env)
+}
 
 func TestFaults(t *testing.T) {
 	plugintest.Faults(t, Kind, plugintest.Env(t), []plugintest.Fault{
 		{Name: "no count", Config: `{}`, Path: "count", Want: "wanted 1 to 1000000, found 0", Fix: "how many"},
 		{Name: "too many", Config: `{count: 1000001}`, Path: "count", Want: "wanted 1 to 1000000", Fix: "how many"},
+		{Name: "an unknown store", Config: `{count: 1, store: x}`, Path: "store", Want: `there is no store "x"`, Fix: "stores"},
+		{Name: "replicas without a store", Config: `{count: 1, replicas: 2}`, Path: "replicas", Want: "without a store", Fix: "store"},
 		{Name: "an empty claim", Config: `{count: 1, key: {claim: ""}}`, Path: "key.claim", Want: "found an empty one", Fix: "name"},
 	})
 }

@@ -30,7 +30,13 @@ type LimitConn struct {
 	// Calls at one moment. At least 1.
 	Count int64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
 	// Which calls are counted together. Default: those of one address.
-	Key           *v1.Key `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Key *v1.Key `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Name of a store: the limit holds for all gateways together that have it.
+	Store string `protobuf:"bytes,3,opt,name=store,proto3" json:"store,omitempty"`
+	// What becomes of calls while the store is slow or gone. Default: local.
+	OnError v1.OnError `protobuf:"varint,4,opt,name=on_error,json=onError,proto3,enum=causeway.plugin.limit.v1.OnError" json:"on_error,omitempty"`
+	// How many gateways share the limit: with `on_error: local` each has this part of it. Default 1.
+	Replicas      int32 `protobuf:"varint,5,opt,name=replicas,proto3" json:"replicas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -79,14 +85,38 @@ func (x *LimitConn) GetKey() *v1.Key {
 	return nil
 }
 
+func (x *LimitConn) GetStore() string {
+	if x != nil {
+		return x.Store
+	}
+	return ""
+}
+
+func (x *LimitConn) GetOnError() v1.OnError {
+	if x != nil {
+		return x.OnError
+	}
+	return v1.OnError(0)
+}
+
+func (x *LimitConn) GetReplicas() int32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
 var File_causeway_plugin_limitconn_v1_limitconn_proto protoreflect.FileDescriptor
 
 const file_causeway_plugin_limitconn_v1_limitconn_proto_rawDesc = "" +
 	"\n" +
-	",causeway/plugin/limitconn/v1/limitconn.proto\x12\x1ccauseway.plugin.limitconn.v1\x1a$causeway/plugin/limit/v1/limit.proto\"R\n" +
+	",causeway/plugin/limitconn/v1/limitconn.proto\x12\x1ccauseway.plugin.limitconn.v1\x1a$causeway/plugin/limit/v1/limit.proto\"\xc2\x01\n" +
 	"\tLimitConn\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x03R\x05count\x12/\n" +
-	"\x03key\x18\x02 \x01(\v2\x1d.causeway.plugin.limit.v1.KeyR\x03keyBVZTgithub.com/causeway-gateway/causeway/protos/causeway/plugin/limitconn/v1;limitconnv1b\x06proto3"
+	"\x03key\x18\x02 \x01(\v2\x1d.causeway.plugin.limit.v1.KeyR\x03key\x12\x14\n" +
+	"\x05store\x18\x03 \x01(\tR\x05store\x12<\n" +
+	"\bon_error\x18\x04 \x01(\x0e2!.causeway.plugin.limit.v1.OnErrorR\aonError\x12\x1a\n" +
+	"\breplicas\x18\x05 \x01(\x05R\breplicasBVZTgithub.com/causeway-gateway/causeway/protos/causeway/plugin/limitconn/v1;limitconnv1b\x06proto3"
 
 var (
 	file_causeway_plugin_limitconn_v1_limitconn_proto_rawDescOnce sync.Once
@@ -104,14 +134,16 @@ var file_causeway_plugin_limitconn_v1_limitconn_proto_msgTypes = make([]protoimp
 var file_causeway_plugin_limitconn_v1_limitconn_proto_goTypes = []any{
 	(*LimitConn)(nil), // 0: causeway.plugin.limitconn.v1.LimitConn
 	(*v1.Key)(nil),    // 1: causeway.plugin.limit.v1.Key
+	(v1.OnError)(0),   // 2: causeway.plugin.limit.v1.OnError
 }
 var file_causeway_plugin_limitconn_v1_limitconn_proto_depIdxs = []int32{
 	1, // 0: causeway.plugin.limitconn.v1.LimitConn.key:type_name -> causeway.plugin.limit.v1.Key
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	2, // 1: causeway.plugin.limitconn.v1.LimitConn.on_error:type_name -> causeway.plugin.limit.v1.OnError
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_causeway_plugin_limitconn_v1_limitconn_proto_init() }
