@@ -79,7 +79,9 @@ func TestOneBoundForAllGateways(t *testing.T) {
 			var inside, most, passed, refused atomic.Int64
 			work := handlerFunc(func(context.Context, *rpc.Call) error {
 				n := inside.Add(1)
-				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+				for done := false; !done; {
+					m := most.Load()
+					done = n <= m || most.CompareAndSwap(m, n)
 				}
 				time.Sleep(time.Millisecond)
 				inside.Add(-1)
