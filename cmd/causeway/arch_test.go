@@ -278,7 +278,7 @@ func TestArchTableRefuses(t *testing.T) {
 			[]string{"net/http", "google.golang.org/grpc/status", "go.opentelemetry.io/otel", "log/slog", "log"},
 			nil, nil,
 			[]string{
-				"proxy/upstream may not import net/http: its place is cmd/..., proxy/{admin,telemetry,fetch}, rpcadapters/wire/websocket, rpcadapters/adaptertest, rpcadapters, transcode/httprule",
+				"proxy/upstream may not import net/http: its place is cmd/..., proxy/{admin,telemetry,fetch}, proxy/plugin/plugintest, rpcadapters/wire/websocket, rpcadapters/adaptertest, rpcadapters, transcode/httprule",
 				"proxy/upstream may not import google.golang.org/grpc/status: its place is cmd/..., proxy/{admin,builtin}, rpcadapters/grpc, transcode/source, protos/...",
 				"proxy/upstream may not import go.opentelemetry.io/otel: its place is proxy/telemetry",
 				"proxy/upstream may not import log: its place is in tests only",

@@ -163,8 +163,8 @@ func hostOf(referer string) (string, bool) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Opaque != "" {
 		return "", false
 	}
-	host := canonical(u.Hostname())
-	return host, host != ""
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	return host, host != "" && !strings.ContainsAny(host, "[]")
 }
 
 // authority is what stands between the scheme and the path of an URL.

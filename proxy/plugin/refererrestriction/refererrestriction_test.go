@@ -60,6 +60,7 @@ func TestHandle(t *testing.T) {
 		{both, []string{"https://192.0.2.1/"}, true},
 		{both, []string{"https://192.0.2.2/"}, false},
 		{both, []string{"https://[2001:DB8::1]:8443/"}, true},
+		{both, []string{"https://example.com]/"}, false},
 		{both, []string{"https://example.com/", "https://evil.com/"}, false},
 		{both, []string{"https://example.com/" + strings.Repeat("a", 4096)}, false},
 		{both, []string{""}, false},
@@ -91,7 +92,7 @@ func TestHandle(t *testing.T) {
 
 // What passes is of a host that a browser would name so: the host is where a URL's reader finds it, and nowhere else.
 func FuzzHostOf(f *testing.F) {
-	for _, seed := range []string{"https://example.com/", `https://evil.com\@example.com/`, "https://a@b/", "http://[::1]:80/", "https://example.com%2eevil.com/", "https://x y/", "https://example.com:80:90/"} {
+	for _, seed := range []string{"https://example.com/", `https://evil.com\@example.com/`, "https://a@b/", "http://[::1]:80/", "https://example.com%2eevil.com/", "https://x y/", "https://example.com:80:90/", "http://0]", "http://[[::1]]/"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, referer string) {
