@@ -64,7 +64,8 @@ func (b *schemaBuilder) define(md protoreflect.MessageDescriptor) {
 	switch md.FullName() {
 	case pluginName:
 		rules = append(rules, object{"oneOf": []any{object{"required": []string{"name"}}, object{"anyOf": []any{
-			object{"required": []string{"any_of"}}, object{"required": []string{"anyOf"}}}}}})
+			object{"required": []string{"any_of"}}, object{"required": []string{"anyOf"}},
+		}}}})
 		rules = append(rules, b.namedRules("name", b.types.Plugins)...)
 	case credentialName:
 		rules = append(rules, object{"required": []string{"plugin"}})
