@@ -13,7 +13,11 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
 
-func TestReadme(t *testing.T) { plugintest.Readme(t, Kind, plugintest.Env(t)) }
+func TestReadme(t *testing.T) {
+	env := plugintest.Env(t)
+	plugintest.Readme(t, Kind, env)
+	plugintest.Metrics(t, Kind, env)
+}
 
 func TestFaults(t *testing.T) {
 	plugintest.Faults(t, Kind, plugintest.Env(t), []plugintest.Fault{

@@ -123,7 +123,11 @@ func counted(t testing.TB, e plugin.Env, result string) string {
 	return ""
 }
 
-func TestReadme(t *testing.T) { plugintest.Readme(t, Kind, env(t, &other{})) }
+func TestReadme(t *testing.T) {
+	e := env(t, &other{})
+	plugintest.Readme(t, Kind, e)
+	plugintest.Metrics(t, Kind, e)
+}
 
 func TestFaults(t *testing.T) {
 	plugintest.Faults(t, Kind, env(t, &other{}), []plugintest.Fault{
