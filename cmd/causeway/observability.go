@@ -1,9 +1,9 @@
 package main
 
 import (
-	_ "embed"
-
 	"github.com/spf13/cobra"
+
+	_ "embed"
 )
 
 // What operators watch a gateway with.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -147,7 +149,7 @@ var threshold = regexp.MustCompile(`^(.*) [<>] [0-9.]+$`)
 // withoutThresholds are the parts of an alert's expression whether or not it fires.
 func withoutThresholds(t *testing.T, expr string) (parts []string) {
 	t.Helper()
-	for _, part := range strings.Split(expr, " and ") {
+	for part := range strings.SplitSeq(expr, " and ") {
 		m := threshold.FindStringSubmatch(part)
 		if m == nil {
 			t.Fatalf("no threshold in %q", part)
@@ -207,9 +209,7 @@ consumers:
 	p := realserver.StartPrometheus(t, g.adminAddr, g.token, rules)
 	queries, variables := watched(t)
 	left := apisixAsked()
-	for where, q := range queries {
-		left[where] = q
-	}
+	maps.Copy(left, queries)
 	if len(left) < 90 {
 		t.Errorf("%d queries, want all of them", len(left))
 	}
@@ -385,5 +385,23 @@ func TestSeriesGoWithTheirConsumer(t *testing.T) {
 	}
 	if !strings.Contains(after, `consumer="shop"`) || !strings.Contains(after, `code="UNAUTHENTICATED",consumer=""`) {
 		t.Errorf("the calls of who is left, and of nobody, are not counted")
+	}
+}
+
+// TestObservabilityPrints: the commands print the files.
+func TestObservabilityPrints(t *testing.T) {
+	for name, want := range map[string][]byte{"dashboard": dashboard, "alerts": alerts, "runbooks": runbooks} {
+		var out bytes.Buffer
+		root := rootCommand()
+		root.SetOut(&out)
+		root.SetArgs([]string{"observability", name})
+		if err := root.Execute(); err != nil || !bytes.Equal(out.Bytes(), want) || len(want) == 0 {
+			t.Errorf("%s: %d bytes, %v", name, out.Len(), err)
+		}
+	}
+	root := rootCommand()
+	root.SetArgs([]string{"observability", "alrets"})
+	if err := root.Execute(); err == nil || !strings.Contains(err.Error(), `did you mean`) || exitCode(err) != exitUsage {
+		t.Errorf("error %v", err)
 	}
 }

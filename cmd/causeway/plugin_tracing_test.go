@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -15,7 +16,11 @@ import (
 	"time"
 
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
+	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
 	"github.com/causeway-gateway/causeway/testdata/collector"
 	"github.com/causeway-gateway/causeway/testdata/echo"
 )
@@ -244,4 +249,98 @@ func TestAccessLogRotates(t *testing.T) {
 		files, err := filepath.Glob(filepath.Join(dir, "access.log.*"))
 		return err == nil && len(files) == 2
 	})
+}
+
+// TestEveryProtocolIsTraced: a call by gRPC, Connect and gRPC-Web goes on with the trace that it shows, in B3 too, and a stream has
+// its span when it ends.
+func TestEveryProtocolIsTraced(t *testing.T) {
+	sink, backend := collector.Start(t), echo.Start(t, "127.0.0.1:0", "a")
+	text := strings.Replace(traced(t, backend.Address, otlp("grpc", sink.GRPC)), "  - name: tracing\n",
+		"  - name: tracing\n    config: {propagators: [tracecontext, b3, b3multi]}\n", 1)
+	g := startGateway(t, text)
+	const id, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	conn, err := grpc.NewClient(strings.TrimPrefix(g.url, "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "b3", id+"-"+parent+"-1")
+	reply, err := echov1.NewEchoClient(conn).Call(ctx, &echov1.CallRequest{Text: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	connect := g.call("POST", "/demo.echo.v1.Echo/Call", `{"text":"x"}`, "Content-Type", "application/json", "Connect-Protocol-Version", "1",
+		"X-B3-TraceId", id, "X-B3-SpanId", parent, "X-B3-Sampled", "1")
+	if connect.status != 200 {
+		t.Fatalf("answer %d %s", connect.status, connect.body)
+	}
+	var parents []string
+	for _, got := range []func(string) string{
+		func(k string) string { return reply.GetMetadata()[k] }, func(k string) string { return connect.text(t, "metadata", k) },
+	} {
+		tp := got("traceparent")
+		if len(tp) != 55 || tp[3:35] != id || tp[53:] != "01" || got("b3") != id+"-"+tp[36:52]+"-1" || got("x-b3-spanid") != tp[36:52] || got("x-b3-sampled") != "1" {
+			t.Errorf("the service got traceparent %q, b3 %q, x-b3-spanid %q", tp, got("b3"), got("x-b3-spanid"))
+			continue
+		}
+		parents = append(parents, tp[36:52])
+	}
+	waitFor(t, "both calls' spans", func() bool { return len(sink.Spans()) >= 8 })
+	systems := map[string]bool{}
+	for _, s := range sink.Spans() {
+		switch s.GetKind() {
+		case tracepb.Span_SPAN_KIND_SERVER:
+			systems[collector.Attr(s, "rpc.system.name")] = hex.EncodeToString(s.GetParentSpanId()) == parent
+		case tracepb.Span_SPAN_KIND_CLIENT:
+			if !slices.Contains(parents, hex.EncodeToString(s.GetSpanId())) {
+				t.Errorf("the service's parent is none of %v: %v", parents, s)
+			}
+		default:
+		}
+	}
+	if !systems["grpc"] || !systems["connectrpc"] {
+		t.Errorf("systems %v", systems)
+	}
+}
+
+// TestWatchersKeepSecrets: what callers and the configuration hold secret is in no log, trace, metric, error or status, with all
+// that can be logged (A8).
+func TestWatchersKeepSecrets(t *testing.T) {
+	sink, backend := collector.Start(t), echo.Start(t, "127.0.0.1:0", "a")
+	const canary = "CANARY0123456789"
+	text := strings.Replace(echoConfig(t, t.TempDir(), backend.Address), "config: {output: DIR/access.log}",
+		"config: {output: DIR/access.log, fields: [default, client, groups, span_id, scheme], request_headers: ['*'], response_headers: ['*'], claims: [sub]}", 1)
+	text = strings.Replace(text, "plugins:\n", "plugins:\n  - name: tracing\n", 1) + strings.ReplaceAll(otlp("grpc", sink.GRPC), "k1", canary) +
+		"routes:\n  - {name: kept, methods: ['demo.echo.v1.Echo/Fail'], service: echo, plugins: [{name: key_auth}]}\n" +
+		"consumers:\n  - {name: shop, credentials: [{plugin: key_auth, config: {key: '" + canary + "'}}]}\n"
+	g := startGateway(t, text)
+	secrets := []string{
+		"Authorization", "Bearer " + canary, "Cookie", "sid=" + canary, "X-Api-Key", canary, "Proxy-Authorization", canary, "X-Auth-Token", canary,
+		"X-Session-Id", canary, "X-Amz-Security-Token", canary, "X-Csrf-Token", canary,
+	}
+	for _, path := range []string{"/v1/echo/x?token=" + canary, "/v1/fail/13?message=x", "/v1/fail/99?message=x", "/nowhere?key=" + canary, "/v1/fail/5"} {
+		g.call("GET", path, "", secrets...)
+	}
+	g.call("POST", "/v1/echo", `{"text":"`+canary+`"}`, secrets...)
+	g.call("POST", "/v1/echo", `{"text":`, secrets...)
+	seen := map[string]string{"status": g.control("GET", "/readyz?verbose", nil).body, "metrics": g.control("GET", "/metrics", nil).body}
+	waitFor(t, "spans", func() bool { return len(sink.Spans()) >= 7 })
+	file := filepath.Join(filepath.Dir(g.file), "access.log")
+	g.end()
+	for _, s := range sink.Spans() {
+		seen["spans"] += s.String()
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen["log of calls"], seen["gateway's log"] = string(raw), g.log.String()
+	if strings.Count(seen["log of calls"], "\n") != 7 || !strings.Contains(seen["log of calls"], `"request_headers":{`) {
+		t.Errorf("the log has not what it is to be searched for:\n%s", seen["log of calls"])
+	}
+	for where, text := range seen {
+		if i := strings.Index(text, canary); i >= 0 {
+			t.Errorf("a secret is in the %s: ...%s...", where, text[max(i-200, 0):min(i+50, len(text))])
+		}
+	}
 }

@@ -53,6 +53,16 @@ func (k *key) place() uint {
 	return (h ^ h>>9 ^ h>>18) % nearGroups
 }
 
+// own makes a copy that outlives the call, all in one piece: looked at for every call, it takes few lines of the caches.
+func (k *key) own() key {
+	piece := k.route + k.service + k.method + k.protocol + k.consumer
+	next := func(n int) (s string) {
+		s, piece = piece[:n], piece[n:]
+		return s
+	}
+	return key{next(len(k.route)), next(len(k.service)), next(len(k.method)), next(len(k.protocol)), next(len(k.consumer))}
+}
+
 // group holds the cells of the calls with one key.
 type group struct {
 	of                key
@@ -83,9 +93,7 @@ func (s *cells) group(m *metrics, c *rpc.Call) *group {
 	}
 	g, ok := s.groups.get(k)
 	if !ok {
-		g = s.bind(m, key{ // which outlives the call
-			strings.Clone(k.route), strings.Clone(k.service), strings.Clone(k.method), strings.Clone(k.protocol), strings.Clone(k.consumer),
-		})
+		g = s.bind(m, k.own())
 	}
 	near.Store(g)
 	return g
