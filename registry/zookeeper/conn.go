@@ -51,6 +51,7 @@ type Conn struct {
 	settled  time.Time // when state.connected last changed
 	former   []int64   // sessions that this connection has had, the latest last
 	watching map[string]map[*subscription]struct{}
+	armed    map[watchKey]*arming // the watches of this session
 }
 
 // state is what is known of the connection.
@@ -105,8 +106,8 @@ func Connect(cfg Config) (*Conn, error) {
 		cfg: cfg, acl: zk.WorldACL(zk.PermAll),
 		wake: make(chan struct{}, 1), pool: make(chan struct{}, 32),
 		settled:  time.Now(),
-		watching: map[string]map[*subscription]struct{}{},
-		state:    state{err: errLost},
+		watching: map[string]map[*subscription]struct{}{}, armed: map[watchKey]*arming{},
+		state: state{err: errLost},
 	}
 	c.ctx, c.end = context.WithCancel(context.Background())
 	if cfg.Auth != "" {
@@ -250,7 +251,7 @@ func (c *Conn) event(cl *client, e zk.Event) {
 		return // one that was given up
 	}
 	if e.Type != zk.EventSession {
-		c.fire(e.Path)
+		c.fired(e)
 		return
 	}
 	switch e.State {
@@ -328,6 +329,7 @@ func (c *Conn) connected(cl *client) {
 	}
 	if c.state.session != cl.session {
 		c.state.generation++
+		c.armed = map[watchKey]*arming{}
 		c.state.session = cl.session
 		c.former = append(c.former, cl.session)
 		if len(c.former) > 16 {
@@ -445,78 +447,6 @@ func lost(err error) bool {
 		}
 	}
 	return false
-}
-
-// subscription collects what has changed below some nodes, and says that it has.
-type subscription struct {
-	wake  chan struct{} // has room for one
-	c     *Conn
-	nodes []string
-	fired map[string]struct{} // under the connection's lock
-}
-
-// subscribe hears of nodes and their children, once watches are set on them, and of every change of the connection.
-func (c *Conn) subscribe(nodes ...string) *subscription {
-	s := &subscription{wake: make(chan struct{}, 1), c: c, nodes: nodes, fired: map[string]struct{}{}}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, n := range nodes {
-		if c.watching[n] == nil {
-			c.watching[n] = map[*subscription]struct{}{}
-		}
-		c.watching[n][s] = struct{}{}
-	}
-	return s
-}
-
-func (s *subscription) close() {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	for _, n := range s.nodes {
-		delete(s.c.watching[n], s)
-		if len(s.c.watching[n]) == 0 {
-			delete(s.c.watching, n)
-		}
-	}
-}
-
-// take returns the nodes whose watches have fired, and forgets them.
-func (s *subscription) take() map[string]struct{} {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	fired := s.fired
-	s.fired = map[string]struct{}{}
-	return fired
-}
-
-// fire is called with the lock held.
-func (c *Conn) fire(path string) {
-	tell := func(at string) {
-		for s := range c.watching[at] {
-			s.fired[path] = struct{}{}
-			poke(s.wake)
-		}
-	}
-	tell(path)
-	if at := strings.LastIndexByte(path, '/'); at > 0 {
-		tell(path[:at])
-	}
-}
-
-// fireAll is called with the lock held.
-func (c *Conn) fireAll() {
-	for _, by := range c.watching {
-		for s := range by {
-			poke(s.wake)
-		}
-	}
-}
-
-func poke(wake chan struct{}) {
-	select {
-	case wake <- struct{}{}:
-	default:
-	}
 }
 
 // hosts gives the members in turn, by name: the library's own looks names up once, before anything else, and fails if it

@@ -126,7 +126,6 @@ type Lease struct {
 	generation uint64 // of the session in which the node was last seen to be right
 	wrote      []byte // what this lease has written to the node last
 	before     []byte // what it had written before, while nobody knows whether the last write was done
-	armed      bool   // a watch is set on the node
 	beating    uint64 // the session in which the beat's node was made
 	contested  int    // how often somebody else has taken the node within one session
 	failures   int
@@ -283,7 +282,7 @@ func (l *Lease) run() {
 			look = !time.Now().Before(nextCheck)
 		}
 		if len(l.sub.take()) > 0 {
-			l.armed, look = false, true
+			look = true
 		}
 		n, err := l.step(look)
 		if look && err == nil {
@@ -347,7 +346,7 @@ func (l *Lease) step(look bool) (n int, err error) {
 		return n, nil
 	}
 	if l.generation != s.generation {
-		l.armed, l.contested = false, 0
+		l.contested = 0
 	}
 	if gone {
 		return n, l.withdraw(s)
@@ -405,21 +404,7 @@ func (l *Lease) reconcile(s state) (bool, error) {
 	return false, l.written(err)
 }
 
-func (l *Lease) get(s state) (found, error) {
-	armed := l.armed
-	now, err := do(l.ctx, l.c, s.generation, func(z *zk.Conn) (found, error) {
-		if armed {
-			data, stat, err := z.Get(l.path)
-			return found{data, stat}, err
-		}
-		data, stat, _, err := z.GetW(l.path)
-		return found{data, stat}, err
-	})
-	if err == nil {
-		l.armed = true
-	}
-	return now, err
-}
+func (l *Lease) get(s state) (found, error) { return l.c.get(l.ctx, s.generation, l.path) }
 
 // writes notes what is about to be written, written how it ended.
 func (l *Lease) writes(data []byte) {

@@ -94,7 +94,7 @@ type watch struct {
 // place is what is known of one of the layout's places.
 type place struct {
 	Place
-	armed   bool // a watch is set: on the list of children, on the data of a leaf, or on the node that is not there
+	fresh   bool // it has been read in this session, and no read has failed since
 	entries map[string]*entry
 	own     []registry.Endpoint // of a leaf
 	bad     int                 // of a leaf
@@ -102,7 +102,6 @@ type place struct {
 
 // entry is what is known of one child.
 type entry struct {
-	armed     bool // a watch is set on its data
 	read      bool // its data has been read, since its watch fired last
 	bad       bool // what was read last could not be parsed
 	endpoints []registry.Endpoint
@@ -179,9 +178,9 @@ func (w *watch) fail(err error) {
 // forget is for a new session: it has no watches, and what was read may have changed.
 func (w *watch) forget() {
 	for _, p := range w.places {
-		p.armed = false
+		p.fresh = false
 		for _, e := range p.entries {
-			e.armed, e.read = false, false
+			e.read = false
 		}
 	}
 }
@@ -195,23 +194,20 @@ func (w *watch) pull(ctx context.Context, full bool) error {
 	again := full || len(fired) > 0 // every event lists again: what it does not tell is seen all the same
 	var stale []func() error        // reads to be done
 	for _, p := range w.places {
-		if _, own := fired[p.Path]; own {
-			p.armed = false
-		}
 		for path := range fired {
 			if dir, name, below := cutLast(path); below && dir == p.Path && p.entries[name] != nil {
-				p.entries[name].armed, p.entries[name].read = false, false
+				p.entries[name].read = false
 			}
 		}
 		if p.Leaf {
-			if !p.armed || full {
+			if !p.fresh || again {
 				if err := w.readLeaf(ctx, p); err != nil {
 					return err
 				}
 			}
 			continue
 		}
-		if !p.armed || again {
+		if !p.fresh || again {
 			if err := w.list(ctx, p); err != nil {
 				return err
 			}
@@ -271,47 +267,27 @@ func inParallel(work []func() error) error {
 	return first
 }
 
-type listing struct {
-	names  []string
-	exists bool
-	armed  bool
-}
-
-// list reads the names of a place's children and sets the watch that tells of the next change, also of the node itself when
-// it is not there: containers vanish with their last child and come back with the next one.
+// list reads the names of a place's children and has a watch on the next change, also when the node itself is not there:
+// containers vanish with their last child and come back with the next one.
 func (w *watch) list(ctx context.Context, p *place) error {
+	p.fresh = false
 	for range 5 {
-		armed := p.armed
-		now, err := do(ctx, w.c, w.generation, func(z *zk.Conn) (listing, error) {
-			if armed { // a second watch would be kept beside the first one
-				names, _, err := z.Children(p.Path)
-				return listing{names, true, true}, err
-			}
-			names, _, _, err := z.ChildrenW(p.Path)
-			return listing{names, true, true}, err
-		})
+		names, err := w.c.list(ctx, w.generation, p.Path)
 		if errors.Is(err, zk.ErrNoNode) {
-			now, err = do(ctx, w.c, w.generation, func(z *zk.Conn) (listing, error) {
-				if armed { // by what follows, earlier
-					there, _, err := z.Exists(p.Path)
-					return listing{nil, there, !there}, err
-				}
-				there, _, _, err := z.ExistsW(p.Path)
-				return listing{nil, there, !there}, err
-			})
-			if err == nil && now.exists {
+			var there bool
+			if there, err = w.c.exists(ctx, w.generation, p.Path); err == nil && there {
 				continue // it has just been made
 			}
 		}
 		if err != nil {
 			return fmt.Errorf("zookeeper: list %s: %w", p.Path, err)
 		}
-		if len(now.names) > w.most {
-			return fmt.Errorf("zookeeper: want at most %d instances in %s, found %d", w.most, p.Path, len(now.names))
+		if len(names) > w.most {
+			return fmt.Errorf("zookeeper: want at most %d instances in %s, found %d", w.most, p.Path, len(names))
 		}
-		p.armed = now.armed
-		there := make(map[string]struct{}, len(now.names))
-		for _, name := range now.names {
+		p.fresh = true
+		there := make(map[string]struct{}, len(names))
+		for _, name := range names {
 			there[name] = struct{}{}
 			if p.entries[name] == nil {
 				p.entries[name] = &entry{}
@@ -327,15 +303,7 @@ func (w *watch) list(ctx context.Context, p *place) error {
 func (w *watch) read(ctx context.Context, p *place, name string, e *entry) error {
 	var data []byte
 	if !p.Name {
-		armed := e.armed
-		now, err := do(ctx, w.c, w.generation, func(z *zk.Conn) (found, error) {
-			if armed {
-				data, stat, err := z.Get(p.Path + "/" + name)
-				return found{data, stat}, err
-			}
-			data, stat, _, err := z.GetW(p.Path + "/" + name)
-			return found{data, stat}, err
-		})
+		now, err := w.c.get(ctx, w.generation, p.Path+"/"+name)
 		switch {
 		case errors.Is(err, zk.ErrNoNode):
 			return nil
@@ -345,7 +313,7 @@ func (w *watch) read(ctx context.Context, p *place, name string, e *entry) error
 		case err != nil:
 			return fmt.Errorf("zookeeper: read %s/%s: %w", p.Path, name, err)
 		}
-		data, e.armed = now.data, true
+		data = now.data
 	}
 	endpoints, err := w.layout.Parse(w.service, p.Place, name, data)
 	e.read, e.bad = true, err != nil
@@ -359,38 +327,23 @@ func (w *watch) read(ctx context.Context, p *place, name string, e *entry) error
 
 // readLeaf reads a place that holds all instances in its own data.
 func (w *watch) readLeaf(ctx context.Context, p *place) error {
+	p.fresh = false
 	for range 5 {
-		armed := p.armed
-		now, err := do(ctx, w.c, w.generation, func(z *zk.Conn) (found, error) {
-			if armed {
-				data, stat, err := z.Get(p.Path)
-				return found{data, stat}, err
-			}
-			data, stat, _, err := z.GetW(p.Path)
-			return found{data, stat}, err
-		})
+		now, err := w.c.get(ctx, w.generation, p.Path)
 		if errors.Is(err, zk.ErrNoNode) {
-			there, e := do(ctx, w.c, w.generation, func(z *zk.Conn) (bool, error) {
-				if armed {
-					there, _, err := z.Exists(p.Path)
-					return there, err
-				}
-				there, _, _, err := z.ExistsW(p.Path)
-				return there, err
-			})
-			if e == nil && there {
-				continue
+			var there bool
+			if there, err = w.c.exists(ctx, w.generation, p.Path); err == nil && there {
+				continue // it has just been made
 			}
-			if e == nil {
-				p.armed, p.own, p.bad = true, nil, 0
+			if err == nil {
+				p.fresh, p.own, p.bad = true, nil, 0
 				return nil
 			}
-			err = e
 		}
 		if err != nil {
 			return fmt.Errorf("zookeeper: read %s: %w", p.Path, err)
 		}
-		p.armed = true
+		p.fresh = true
 		endpoints, err := w.layout.Parse(w.service, p.Place, "", now.data)
 		if len(endpoints) > w.most {
 			return fmt.Errorf("zookeeper: want at most %d instances in %s, found %d", w.most, p.Path, len(endpoints))

@@ -1,8 +1,10 @@
 package zookeeper
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -279,6 +281,49 @@ func TestResolverReadsAgainOnANewSession(t *testing.T) {
 	// Its watches are armed.
 	setInstances(t, side, dir, "c:1")
 	sink.Wait("c:1")
+}
+
+// TestWatchesAreShared holds that what resolvers leave behind does not grow: the library cannot take a watch back.
+func TestWatchesAreShared(t *testing.T) {
+	t.Parallel()
+	_, addr := startDev(t)
+	side := plain(t, addr)
+	dir := "/causeway/v1/services/orders/instances"
+	setInstances(t, side, dir, "a:1", "b:1")
+	conn := connect(t, Config{Servers: []string{addr}})
+	for range 50 {
+		sink, stop := registrytest.Watch(t, &Resolver{Conn: conn}, "orders")
+		sink.Wait("a:1", "b:1")
+		if err := stop(); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	first, stopFirst := registrytest.Watch(t, &Resolver{Conn: conn, Relist: time.Hour}, "orders")
+	defer stopFirst() //nolint:errcheck // the context's error
+	second, stopSecond := registrytest.Watch(t, &Resolver{Conn: conn, Relist: time.Hour}, "orders")
+	defer stopSecond() //nolint:errcheck // the context's error
+	missing, stopMissing := registrytest.Watch(t, &Resolver{Conn: conn, Relist: time.Hour}, "payments")
+	defer stopMissing() //nolint:errcheck // the context's error
+	for _, at := range [][]string{{"a:1", "b:1"}, {"c:1"}, {}, {"a:1"}} {
+		setInstances(t, side, dir, at...)
+		first.Wait(at...)
+		second.Wait(at...)
+	}
+	missing.Wait()
+	conn.mu.Lock()
+	armed := len(conn.armed)
+	conn.mu.Unlock()
+	if armed != 3 { // the list of one service, its instance, and the place where the other is not
+		t.Errorf("want 3 watches, found %d", armed)
+	}
+	watches := reflect.ValueOf(conn.client.zk).Elem().FieldByName("watchers")
+	channels := 0
+	for _, key := range watches.MapKeys() {
+		channels += watches.MapIndex(key).Len()
+	}
+	if channels != 3 {
+		t.Errorf("want the library to keep 3 watches, found %d", channels)
+	}
 }
 
 func TestServiceNames(t *testing.T) {
