@@ -1,7 +1,6 @@
 package expr
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -13,8 +12,8 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
@@ -23,12 +22,14 @@ import (
 type message struct {
 	data []byte
 	typ  *schema.Message
+	work *int // of the evaluation, see maxWork
 }
 
 var errNoMessage = errors.New("`message` is the request of a unary call, before its answer")
 
 // request is the request's message; it is received now if nobody asked before.
-func request(ctx context.Context, c *rpc.Call, sent *rpc.Sent) any {
+func request(a *activation) any {
+	ctx, c, sent := a.ctx, a.call, a.sent
 	if c.Body == nil || c.Method == nil || c.Method.Kind != schema.Unary || sent != nil {
 		return types.WrapErr(errNoMessage)
 	}
@@ -36,7 +37,7 @@ func request(ctx context.Context, c *rpc.Call, sent *rpc.Sent) any {
 	if err != nil {
 		return types.WrapErr(err)
 	}
-	return message{m.Data, c.Method.Input}
+	return message{m.Data, c.Method.Input, &a.work}
 }
 
 // Get implements traits.Indexer.
@@ -87,9 +88,22 @@ type occurrence struct {
 // errWire is the error of bytes that are no message; a request that was received is one.
 var errWire = errors.New("the message is malformed")
 
+// maxWork bounds what one evaluation goes through of a message, which CEL's own costs do not see: each field and packed
+// element that is passed is one, and so are some bytes of what is taken or has to be skipped piece by piece.
+const maxWork = 4_000_000
+
+var errWork = errors.New("the message has too many fields for the expression")
+
+func (m message) spend(n int) error {
+	if *m.work += n; *m.work > maxWork {
+		return errWork
+	}
+	return nil
+}
+
 // each calls take for each element of a field, packed ones one by one.
-func each(data []byte, f *schema.Field, take func(occurrence) error) error {
-	for len(data) > 0 {
+func (m message) each(f *schema.Field, take func(occurrence) error) error {
+	for data := m.data; len(data) > 0; {
 		num, typ, size := protowire.ConsumeTag(data)
 		if size < 0 {
 			return errWire
@@ -101,6 +115,13 @@ func each(data []byte, f *schema.Field, take func(occurrence) error) error {
 		}
 		value := data[:rest]
 		data = data[rest:]
+		n := 1
+		if num == f.Number || typ == protowire.StartGroupType {
+			n += rest / 32
+		}
+		if err := m.spend(n); err != nil {
+			return err
+		}
 		if num != f.Number {
 			continue
 		}
@@ -110,6 +131,9 @@ func each(data []byte, f *schema.Field, take func(occurrence) error) error {
 				o, size := scalar(f.Wire, packed)
 				if size < 0 {
 					return errWire
+				}
+				if err := m.spend(1); err != nil {
+					return err
 				}
 				if err := take(o); err != nil {
 					return err
@@ -164,22 +188,22 @@ func (m message) value(f *schema.Field) (v ref.Val, set bool) {
 	switch f.Cardinality {
 	case schema.Repeated:
 		var list []ref.Val
-		err = each(m.data, f, func(o occurrence) error {
+		err = m.each(f, func(o occurrence) error {
 			if len(list) == maxElements {
 				return fmt.Errorf("field %q has more than %d elements", f.Name, maxElements)
 			}
-			list = append(list, convert(f, o))
+			list = append(list, m.convert(f, o))
 			return nil
 		})
 		v, set = types.NewRefValList(types.DefaultTypeAdapter, list), len(list) > 0
 	case schema.Map:
 		entries := map[ref.Val]ref.Val{}
-		err = each(m.data, f, func(o occurrence) error {
+		err = m.each(f, func(o occurrence) error {
 			if len(entries) == maxElements {
 				return fmt.Errorf("field %q has more than %d entries", f.Name, maxElements)
 			}
-			key, _ := message{o.bytes, nil}.value(f.MapKey)
-			value, _ := message{o.bytes, nil}.value(f.MapValue)
+			key, _ := message{o.bytes, nil, m.work}.value(f.MapKey)
+			value, _ := message{o.bytes, nil, m.work}.value(f.MapValue)
 			entries[key] = value
 			return nil
 		})
@@ -187,17 +211,20 @@ func (m message) value(f *schema.Field) (v ref.Val, set bool) {
 	case schema.Singular:
 		var last occurrence
 		count := 0
-		err = each(m.data, f, func(o occurrence) error {
+		err = m.each(f, func(o occurrence) error {
 			if count++; f.Message != nil && count > 1 { // parts of a message are merged, which their concatenation is
-				o.bytes = append(slices.Clip(last.bytes), o.bytes...)
+				if count == 2 {
+					last.bytes = slices.Clip(last.bytes) // the message's own; from here on it is a copy that grows
+				}
+				o.bytes = append(last.bytes, o.bytes...)
 			}
 			last = o
 			return nil
 		})
 		if count == 0 {
-			v = zero(f)
+			v = m.zero(f)
 		} else {
-			v, set = convert(f, last), true
+			v, set = m.convert(f, last), true
 			if !f.Presence && f.Message == nil && isZero(f, last) {
 				set = false
 			}
@@ -220,12 +247,12 @@ func isZero(f *schema.Field, o occurrence) bool {
 }
 
 // zero is the value of a singular field that is not set.
-func zero(f *schema.Field) ref.Val {
+func (m message) zero(f *schema.Field) ref.Val {
 	if f.Message != nil {
 		if wrapped(f.Message) {
 			return types.NullValue
 		}
-		return convert(f, occurrence{wire: f.Wire})
+		return m.convert(f, occurrence{wire: f.Wire})
 	}
 	if f.Desc != nil && f.Desc.HasDefault() {
 		switch d := f.Desc.Default().Interface().(type) {
@@ -238,13 +265,13 @@ func zero(f *schema.Field) ref.Val {
 	if f.Enum != nil && f.Desc != nil { // a proto2 enum's first value
 		return types.Int(f.Desc.Default().Enum())
 	}
-	return convert(f, occurrence{wire: f.Wire})
+	return m.convert(f, occurrence{wire: f.Wire})
 }
 
 func wrapped(m *schema.Message) bool { return m.WellKnown.Wrapper() }
 
 // convert makes a value of one element. Strings and bytes are copied: the value may outlive the message.
-func convert(f *schema.Field, o occurrence) ref.Val {
+func (m message) convert(f *schema.Field, o occurrence) ref.Val {
 	switch f.Kind {
 	case protoreflect.BoolKind:
 		return types.Bool(protowire.DecodeBool(o.bits))
@@ -271,7 +298,7 @@ func convert(f *schema.Field, o occurrence) ref.Val {
 	case protoreflect.BytesKind:
 		return types.Bytes(append([]byte(nil), o.bytes...))
 	case protoreflect.MessageKind, protoreflect.GroupKind:
-		return known(message{o.bytes, f.Message})
+		return known(message{o.bytes, f.Message, m.work})
 	}
 	return types.NewErr("field %q is of a kind that expressions do not know", f.Name)
 }
@@ -284,7 +311,7 @@ func known(m message) ref.Val {
 		return types.Timestamp{Time: time.Unix(s, n).UTC()}
 	case m.typ.WellKnown == schema.Duration:
 		s, n := m.pair()
-		return types.Duration{Duration: time.Duration(s)*time.Second + time.Duration(n)}
+		return types.Duration{Duration: (&durationpb.Duration{Seconds: s, Nanos: int32(n)}).AsDuration()} //nolint:gosec // read as 32 bits
 	case m.typ.WellKnown.Wrapper():
 		v, _ := m.value(m.typ.ByNumber(1))
 		return v

@@ -42,7 +42,7 @@ var all = []variable{
 	{"consumer.groups", cel.ListType(cel.StringType), func(a *activation) any { return groups(a.call) }},
 	{"consumer.labels", texts, func(a *activation) any { return table{labelsOf(a.call)} }},
 	{"claims", cel.MapType(cel.StringType, cel.DynType), func(a *activation) any { return map[string]any(a.call.Claims) }},
-	{"message", cel.DynType, func(a *activation) any { return request(a.ctx, a.call, a.sent) }},
+	{"message", cel.DynType, func(a *activation) any { return request(a) }},
 	{"answer.status", cel.IntType, func(a *activation) any { return a.sent.Status }},
 	{"answer.code", cel.StringType, func(a *activation) any { return rpc.CodeName(a.sent.Code) }},
 	{"answer.reason", cel.StringType, func(a *activation) any { return a.sent.Reason }},
@@ -72,6 +72,7 @@ type activation struct {
 	ctx  context.Context //nolint:containedctx // of the evaluation, which it does not outlive
 	call *rpc.Call
 	sent *rpc.Sent
+	work int // what was gone through of the message
 }
 
 var activations = sync.Pool{New: func() any { return &activation{} }}
