@@ -229,8 +229,9 @@ func (p *basicAuth) Authenticate(ctx context.Context, c *rpc.Call) error {
 	}
 	p.accepted.Inc()
 	c.Consumer = u.consumer
-	if !p.forward {
-		p.Discard(c)
+	p.Discard(c)
+	if p.forward { // what was checked, and nothing that came in beside it
+		c.Header.Add("authorization", value)
 	}
 	return nil
 }

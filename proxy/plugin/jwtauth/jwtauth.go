@@ -302,10 +302,7 @@ func (p *jwtAuth) Authenticate(ctx context.Context, c *rpc.Call) error {
 		c.Consumer = u // else who is known by an outer plugin stays so
 	}
 	c.Claims = v.claims
-	if !p.forward {
-		from = nowhere
-	}
-	p.discard(c, from)
+	p.take(c, text, from)
 	if len(p.asserted) > 0 {
 		plugin.DiscardHeaders(c, p.asserted)
 		c.Header = append(c.Header, v.headers...)
@@ -456,19 +453,37 @@ func (p *jwtAuth) shown(c *rpc.Call) (text string, from carrier, n int) {
 	return "", nowhere, 0
 }
 
-// Discard implements plugin.Discarder.
-func (p *jwtAuth) Discard(c *rpc.Call) { p.discard(c, nowhere) }
+// take takes tokens out of the call, and puts the one that was checked back where services are shown it: what the caller says
+// in its place, under Grpc-Metadata- for instance, is not that.
+func (p *jwtAuth) take(c *rpc.Call, text string, from carrier) {
+	if !p.forward {
+		p.Discard(c)
+		return
+	}
+	key, value := p.header, text
+	switch from {
+	case inHeader:
+		value, _ = plugin.Shown(c, p.header) // with its scheme
+	case inCookie:
+		key, value = "cookie", p.cookie+"="+text
+	default:
+	}
+	p.Discard(c)
+	if from != inQuery {
+		c.Header.Add(key, value)
+	}
+}
 
-// discard takes tokens out of the call, but that at one place.
-func (p *jwtAuth) discard(c *rpc.Call, but carrier) {
-	switch {
-	case but == inHeader || p.header == "":
-	case p.header == "authorization":
+// Discard implements plugin.Discarder.
+func (p *jwtAuth) Discard(c *rpc.Call) {
+	switch p.header {
+	case "":
+	case "authorization":
 		plugin.DiscardScheme(c, "bearer")
 	default:
 		plugin.DiscardHeaders(c, p.headers)
 	}
-	if p.cookie != "" && but != inCookie {
+	if p.cookie != "" {
 		plugin.DiscardCookie(c, p.cookie)
 	}
 	if p.query != "" { // it is no part of the request, also where services are shown tokens

@@ -104,6 +104,31 @@ func TestCarriers(t *testing.T) {
 	}
 }
 
+// The service is shown the token that was checked, whatever else came in as metadata of that name.
+func TestForwardsWhatWasChecked(t *testing.T) {
+	good := hs.token(t, "", claimsAt(noon, ""))
+	for _, tc := range []struct{ config, header, value, key string }{
+		{", header: x-token", "x-token", "Bearer " + good, "x-token"},
+		{"", "authorization", "Bearer " + good, "authorization"},
+		{", cookie: session", "cookie", "a=b; session=" + good, "cookie"},
+	} {
+		p := newTest(t, plugintest.Env(t), &clock{}, withKey(tc.config+", forward: true"))
+		c := plugintest.Call("GET", "/", tc.header, tc.value)
+		forged := "Bearer forged"
+		if tc.key == "cookie" {
+			forged = "session=forged"
+			tc.value = "session=" + good
+		}
+		c.Header = rpc.Metadata{{Key: tc.key, Value: forged}, {Key: "x", Value: "y"}}
+		if err := p.Authenticate(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(rpc.Metadata{{Key: "x", Value: "y"}, {Key: tc.key, Value: tc.value}}, c.Header); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
 // Headers made of claims are the gateway's: no caller's own stays beside them, nor in their place.
 func TestClaimsToHeaders(t *testing.T) {
 	const config = `, claims_to_headers: {x-user: sub, x-roles: realm.roles, x-name-bin: name, x-id: id, x-flag: flag, x-more: more, x-dotted: "a.b"}`

@@ -151,10 +151,7 @@ func (p *keyAuth) Authenticate(_ context.Context, c *rpc.Call) error {
 		if u := p.byDigest[sum(key)]; u != nil {
 			p.accepted.Inc()
 			c.Consumer = u
-			if !p.forward {
-				from = nowhere
-			}
-			p.discard(c, from)
+			p.take(c, key, from)
 			return nil
 		}
 		cause = errUnknown
@@ -196,15 +193,24 @@ func keyOf(authorization string) (string, bool) {
 	return key, ok
 }
 
-// Discard implements plugin.Discarder.
-func (p *keyAuth) Discard(c *rpc.Call) { p.discard(c, nowhere) }
-
-// discard takes keys out of the call, but that at one place.
-func (p *keyAuth) discard(c *rpc.Call, but carrier) {
-	if but != inHeader {
-		plugin.DiscardHeaders(c, p.headers)
+// take takes keys out of the call, and puts the one that was checked back where services are shown it: what the caller says
+// in its place, under Grpc-Metadata- for instance, is not that.
+func (p *keyAuth) take(c *rpc.Call, key string, from carrier) {
+	header := p.headers[0]
+	if from == inAuthorization {
+		header = "authorization"
+		key, _ = plugin.Shown(c, header) // with its scheme
 	}
-	if p.authorization && but != inAuthorization {
+	p.Discard(c)
+	if p.forward && from != inQuery {
+		c.Header.Add(header, key)
+	}
+}
+
+// Discard implements plugin.Discarder.
+func (p *keyAuth) Discard(c *rpc.Call) {
+	plugin.DiscardHeaders(c, p.headers)
+	if p.authorization {
 		plugin.DiscardScheme(c, "bearer")
 		plugin.DiscardScheme(c, "apikey")
 	}

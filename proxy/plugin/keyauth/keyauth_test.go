@@ -125,6 +125,21 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// The service is shown the key that was checked, whatever else came in as metadata of that name.
+func TestForwardsWhatWasChecked(t *testing.T) {
+	p := plugintest.New(t, Kind, env(t), `{forward: true, authorization: true}`).(plugin.Authenticator)
+	for _, tc := range []struct{ header, value, key string }{{"x-api-key", bobKey, "x-api-key"}, {"authorization", "ApiKey " + bobKey, "authorization"}} {
+		c := plugintest.Call("GET", "/", tc.header, tc.value)
+		c.Header = rpc.Metadata{{Key: "x-api-key", Value: "forged"}, {Key: "authorization", Value: "bearer forged"}, {Key: "x_api_key", Value: "forged"}}
+		if err := p.Authenticate(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(rpc.Metadata{{Key: tc.key, Value: tc.value}}, c.Header); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
 // A call that did not come by HTTP has its metadata.
 func TestWithoutHTTP(t *testing.T) {
 	p := plugintest.New(t, Kind, env(t), `{query: key, authorization: true}`)
