@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -72,10 +73,14 @@ type conditional struct {
 	with, past rpc.Handler
 }
 
-// Handle implements rpc.Handler. A condition that cannot be told refuses the call.
+// Handle implements rpc.Handler. A condition that cannot be told refuses the call; one that asks for a message which did not
+// come well, as the message would.
 func (h *conditional) Handle(ctx context.Context, c *rpc.Call) error {
 	ok, err := h.when.Bool(ctx, c, nil)
 	if err != nil {
+		if e, ok := errors.AsType[*rpc.Error](err); ok {
+			return e
+		}
 		return rpc.Refuse(codes.Internal, "CONDITION_FAILED", "internal error").WithCause(err)
 	}
 	if !ok {

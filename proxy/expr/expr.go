@@ -22,6 +22,7 @@ type Program struct {
 	run     cel.Program
 	answer  bool
 	who     bool // it asks for the consumer, or for claims
+	decides bool // it is true or false
 	counted bool // its steps are counted, and its context asked
 }
 
@@ -90,7 +91,7 @@ func compile(text string, want *cel.Type) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Program{text: text, run: run, answer: asks(ast, "answer."), who: asks(ast, "consumer.") || asks(ast, "claims"), counted: counted}, nil
+	return &Program{text: text, run: run, answer: asks(ast, "answer."), who: asks(ast, "consumer.") || asks(ast, "claims"), decides: want != nil, counted: counted}, nil
 }
 
 // environment is the one that all expressions are compiled in.
@@ -126,7 +127,7 @@ func (p *Program) Text(ctx context.Context, c *rpc.Call, sent *rpc.Sent) (string
 
 func (p *Program) eval(ctx context.Context, c *rpc.Call, sent *rpc.Sent) (ref.Val, error) {
 	a := activations.Get().(*activation)
-	a.ctx, a.call, a.sent = ctx, c, sent
+	a.ctx, a.call, a.sent, a.decides = ctx, c, sent, p.decides
 	var v ref.Val
 	var err error
 	if p.counted {

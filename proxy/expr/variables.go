@@ -26,7 +26,7 @@ var all = []variable{
 	{"request.method", cel.StringType, func(a *activation) any { return a.http().Method }},
 	{"request.scheme", cel.StringType, func(a *activation) any { return a.http().Scheme }},
 	{"request.host", cel.StringType, func(a *activation) any { return a.http().Host }},
-	{"request.path", cel.StringType, func(a *activation) any { return a.http().Path }},
+	{"request.path", cel.StringType, func(a *activation) any { return path(a.http().Path, a.decides) }},
 	{"request.query", cel.StringType, func(a *activation) any { return a.http().Query }},
 	{"request.headers", texts, func(a *activation) any { return table{headers(a.http().Header)} }},
 	{"request.protocol", cel.StringType, func(a *activation) any { return a.call.Protocol }},
@@ -73,6 +73,8 @@ type activation struct {
 	call *rpc.Call
 	sent *rpc.Sent
 	work int // what was gone through of the message
+
+	decides bool // the expression is true or false
 }
 
 var activations = sync.Pool{New: func() any { return &activation{} }}
