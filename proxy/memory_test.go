@@ -35,8 +35,21 @@ func TestMemoryPressure(t *testing.T) {
 		used uint64
 		want pressure
 	}{
-		{0, relaxed}, {849, relaxed}, {850, closeIdle}, {840, closeIdle}, {829, relaxed}, {920, keepNone}, {901, keepNone}, {899, closeIdle},
-		{949, keepNone}, {950, refuse}, {931, refuse}, {929, keepNone}, {2000, refuse}, {840, closeIdle}, {100, relaxed},
+		{0, relaxed},
+		{849, relaxed},
+		{850, closeIdle},
+		{840, closeIdle},
+		{829, relaxed},
+		{920, keepNone},
+		{901, keepNone},
+		{899, closeIdle},
+		{949, keepNone},
+		{950, refuse},
+		{931, refuse},
+		{929, keepNone},
+		{2000, refuse},
+		{840, closeIdle},
+		{100, relaxed},
 	} {
 		before, was := len(*shed), pressure(m.now.Load())
 		used = step.used

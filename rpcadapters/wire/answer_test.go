@@ -16,11 +16,14 @@ func (k *kept) Respond(_ int, header rpc.Metadata, _ []byte) error {
 	k.header = append(k.header[:0], header...)
 	return nil
 }
-func (k *kept) WriteHead(status int, header rpc.Metadata) error { return k.Respond(status, header, nil) }
-func (*kept) Write([]byte) error                                { return nil }
-func (*kept) Flush() error                                      { return nil }
-func (*kept) End(rpc.Metadata) error                            { return nil }
-func (*kept) Abort()                                            {}
+
+func (k *kept) WriteHead(status int, header rpc.Metadata) error {
+	return k.Respond(status, header, nil)
+}
+func (*kept) Write([]byte) error     { return nil }
+func (*kept) Flush() error           { return nil }
+func (*kept) End(rpc.Metadata) error { return nil }
+func (*kept) Abort()                 {}
 
 // dresser notes what it is shown and adds one header.
 type dresser struct{ shown int }
