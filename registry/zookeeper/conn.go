@@ -43,6 +43,10 @@ type Conn struct {
 	end  context.CancelFunc
 	all  sync.WaitGroup
 	wake chan struct{} // of the supervisor
+
+	life   sync.Mutex // of closed, and of what all waits for
+	closed bool
+
 	pool chan struct{} // bounds the reads at one time
 
 	mu       sync.Mutex
@@ -68,14 +72,15 @@ type client struct {
 	zk *zk.Conn // set before ready is closed
 
 	// Under the connection's lock.
-	live    *fence // the network connection in use
-	session int64
-	timeout time.Duration
-	dials   int       // since the last session was there, with that one's
-	has     bool      // the library has a session on a live connection
-	authed  bool      // the credentials were sent, in this or an earlier connection: the library sends them again
-	refused time.Time // since when servers take the connection and give no session; zero when they do not
-	last    error     // of the last connection
+	live     *fence // the network connection in use
+	session  int64
+	timeout  time.Duration
+	dials    int       // since the last session was there, with that one's
+	has      bool      // the library has a session on a live connection
+	watching bool      // the library has set watches, in this session
+	authed   bool      // the credentials were sent, in this or an earlier connection: the library sends them again
+	refused  time.Time // since when servers take the connection and give no session; zero when they do not
+	last     error     // of the last connection
 }
 
 // errLost is what operations end with while there is no connection.
@@ -132,6 +137,9 @@ func Connect(cfg Config) (*Conn, error) {
 
 // Close ends the session, and with it every node that lives by it.
 func (c *Conn) Close() {
+	c.life.Lock()
+	c.closed = true
+	c.life.Unlock()
 	c.end()
 	c.mu.Lock()
 	cl := c.client
@@ -140,8 +148,13 @@ func (c *Conn) Close() {
 	c.all.Wait()
 }
 
-// start runs f in a goroutine that Close waits for. A panic there ends only f.
-func (c *Conn) start(what string, f func()) {
+// start runs f in a goroutine that Close waits for; after Close it does not, and returns false. A panic there ends only f.
+func (c *Conn) start(what string, f func()) bool {
+	c.life.Lock()
+	defer c.life.Unlock()
+	if c.closed {
+		return false
+	}
 	c.all.Go(func() {
 		defer func() {
 			if r := recover(); r != nil {
@@ -150,6 +163,7 @@ func (c *Conn) start(what string, f func()) {
 		}()
 		f()
 	})
+	return true
 }
 
 // open begins with a new client of the library, without a session.
@@ -223,6 +237,7 @@ func (c *Conn) dial(cl *client, address string) (net.Conn, error) {
 		defer c.mu.Unlock()
 		cl.refused = time.Time{}
 		cl.session, cl.timeout = id, timeout
+		cl.watching = cl.watching && id != 0
 	}, func(err error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -230,6 +245,9 @@ func (c *Conn) dial(cl *client, address string) (net.Conn, error) {
 			cl.last = err
 		}
 	})
+	if cl.watching {
+		cl.live.mask = time.Now().Add(c.cfg.Session) // that long after the handshake it has sent them, if there are any
+	}
 	return cl.live, nil
 }
 
@@ -346,16 +364,18 @@ func (c *Conn) connected(cl *client) {
 
 // replace gives a client up and begins with a new one.
 func (c *Conn) replace(cl *client) {
-	c.start("closing a client", cl.zk.Close)
+	if !c.start("closing a client", cl.zk.Close) {
+		return
+	}
 	if err := c.open(); err != nil {
 		c.cfg.Log.Error("zookeeper: cannot begin anew", "error", err)
+		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	select {
-	case <-c.ctx.Done(): // Close has seen the former one
-		c.start("closing a client", c.client.zk.Close)
-	default:
+	if c.ctx.Err() != nil { // Close may have seen the former one only
+		c.mu.Lock()
+		now := c.client
+		c.mu.Unlock()
+		now.zk.Close()
 	}
 }
 
@@ -406,11 +426,14 @@ func run[T any](ctx context.Context, c *Conn, cl *client, f func(*zk.Conn) (T, e
 		return none, errClosed
 	}
 	answer := make(chan result, 1)
-	c.start("a request", func() {
+	if !c.start("a request", func() {
 		defer func() { <-c.pool }()
 		value, err := f(cl.zk)
 		answer <- result{value, err}
-	})
+	}) {
+		<-c.pool
+		return none, errClosed
+	}
 	timeout := time.NewTimer(c.cfg.Session)
 	defer timeout.Stop()
 	select {

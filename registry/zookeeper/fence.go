@@ -15,12 +15,16 @@ const (
 	maxFrame       = 4 << 20 // bytes of any other answer
 	maxSkipped     = 1 << 28 // bytes of an answer that is read past; a longer one is none
 	statSize       = 68      // bytes of a Stat
+
+	opSetWatches int32 = 101
 )
 
 // fence stands between the network and the client library. The library waits 6.7 times the session for a server that takes
 // the connection and says nothing; it believes every length, also the first, and ends the process with a panic on some that
 // are wrong. So the fence keeps the handshake to a deadline of its own, takes whole frames only, and hands on none whose
 // lengths do not fit into it.
+//
+// It also puts in order what the library leaves to chance when it sets its watches again, see masked.
 //
 // The library writes one whole packet per Write, and reads and writes in one goroutine each.
 type fence struct {
@@ -32,6 +36,7 @@ type fence struct {
 	mu    sync.Mutex
 	asked map[int32]int32 // the operation of each request that has no answer yet, by its number
 	until time.Time       // of the handshake; zero when it is over
+	mask  time.Time       // until when, or until the library has sent its watches again, it hears of no new change; see masked
 
 	began   bool   // the connect request was written
 	frame   []byte // the frame being handed on
@@ -55,6 +60,9 @@ func (f *fence) Write(p []byte) (int, error) {
 	} else if len(p) >= 12 {
 		if xid, op := be32(p[4:]), be32(p[8:]); xid >= 0 {
 			f.asked[xid] = op
+			if op == opSetWatches {
+				f.mask = time.Time{}
+			}
 		}
 	}
 	f.mu.Unlock()
@@ -97,13 +105,13 @@ func (f *fence) Read(p []byte) (int, error) {
 
 // next reads a frame.
 func (f *fence) next() error {
+	f.mu.Lock()
+	first := !f.until.IsZero()
+	f.mu.Unlock()
 	var head [4]byte
 	if _, err := io.ReadFull(f.Conn, head[:]); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	first := !f.until.IsZero()
-	f.mu.Unlock()
 	least, most := 16, maxFrame
 	if first {
 		least, most = 20, handshakeFrame
@@ -136,11 +144,30 @@ func (f *fence) next() error {
 			return err
 		}
 		f.session(int64(binary.BigEndian.Uint64(body[8:])), time.Duration(be32(body[4:]))*time.Millisecond) //nolint:gosec // the wire carries the bits of an int64
-	} else if !f.sound(body) {
-		return errUnsound
+	} else {
+		if !f.sound(body) {
+			return errUnsound
+		}
+		f.masked(body)
 	}
 	f.pending = f.frame
 	return nil
+}
+
+// masked takes the number of the last change out of an answer, while the library may still be looking up the one before.
+// With its watches it asks the server for the events since the last change that it has seen, and it looks that up unguarded
+// while answers come in: the number in one to a new request would hide the events that were missed.
+func (f *fence) masked(b []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mask.IsZero() || be32(b) < 0 {
+		return
+	}
+	if time.Now().After(f.mask) {
+		f.mask = time.Time{}
+		return
+	}
+	clear(b[4:12])
 }
 
 // tooLong is the code of the answer that the library gets in the place of one that is too long. Only its request fails then,
@@ -169,6 +196,7 @@ func (f *fence) skip(n uint32) error {
 		return err
 	}
 	code := tooLong
+	f.masked(header)
 	binary.BigEndian.PutUint32(header[12:], uint32(code)) //nolint:gosec // the wire carries the bits of an int32
 	f.pending = f.frame
 	return nil
@@ -217,7 +245,7 @@ func soundAnswer(op int32, b []byte) bool {
 		return r.vector(r.text) && r.skip(statSize)
 	case 14:
 		return r.multi()
-	case 2, 100, 101, -11: // delete, setAuth, setWatches, closeSession
+	case 2, 100, opSetWatches, -11: // delete, setAuth, closeSession
 		return true
 	default:
 		return false

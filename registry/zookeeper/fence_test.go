@@ -56,7 +56,7 @@ func lie(c net.Conn, answer func(xid, op int32) []byte) {
 		if _, err := io.ReadFull(c, b); err != nil {
 			return
 		}
-		out := connected(2000)
+		out := connected(20_000)
 		if !first {
 			out = answer(be32(b), be32(b[4:]))
 		}
@@ -100,7 +100,7 @@ func TestFenceRefusesWhatWouldEndTheProcess(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conn := connect(t, Config{Servers: []string{liar(t, answer)}, Session: 2 * time.Second})
+			conn := connect(t, Config{Servers: []string{liar(t, answer)}, Session: 20 * time.Second})
 			eventually(t, "a session", func() bool { return conn.Err() == nil })
 			s, _ := conn.now()
 			_, err := do(short(t), conn, s.generation, func(z *zk.Conn) ([]string, error) { names, _, err := z.Children("/"); return names, err })
@@ -175,6 +175,63 @@ func TestFenceAnotherProtocol(t *testing.T) {
 	}
 }
 
+// TestMissedEventsComeAfterReconnect holds the fence to what it masks: answers that come before the library has sent its
+// watches again carry no number of a change.
+func TestMissedEventsComeAfterReconnect(t *testing.T) {
+	here, there := net.Pipe()
+	defer there.Close()
+	f := newFence(here, time.Minute, func(int64, time.Duration) {}, func(error) {})
+	defer f.Close()
+	f.mask = time.Now().Add(time.Minute)
+	answers := make(chan []byte, 1)
+	go func() {
+		buf := make([]byte, 1<<10)
+		for {
+			if _, err := there.Read(buf); err != nil {
+				return
+			}
+			if _, err := there.Write(<-answers); err != nil {
+				return
+			}
+		}
+	}()
+	// ask sends a request and returns the number in the header of its answer.
+	ask := func(xid, op int32, answer []byte) int64 {
+		t.Helper()
+		request := make([]byte, 12)
+		binary.BigEndian.PutUint32(request, 8)
+		binary.BigEndian.PutUint32(request[4:], uint32(xid))
+		binary.BigEndian.PutUint32(request[8:], uint32(op))
+		answers <- answer
+		if _, err := f.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, len(answer))
+		if _, err := io.ReadFull(f, b); err != nil {
+			t.Fatal(err)
+		}
+		if len(b) < 20 {
+			t.Fatal("want a header")
+		}
+		return int64(binary.BigEndian.Uint64(b[8:]))
+	}
+	numbered := func(xid int32) []byte {
+		b := frameOf(xid, 0)
+		binary.BigEndian.PutUint64(b[8:], 77)
+		return b
+	}
+	ask(0, 0, connected(1000)) // the handshake
+	if got := ask(1, 100, numbered(1)); got != 0 {
+		t.Errorf("want no number before the watches are sent, found %d", got)
+	}
+	if got := ask(2, opSetWatches, numbered(2)); got != 77 {
+		t.Errorf("want the number after that, found %d", got)
+	}
+	if got := ask(3, 2, numbered(3)); got != 77 {
+		t.Errorf("want the number after that, found %d", got)
+	}
+}
+
 func TestAnswerThatIsTooLong(t *testing.T) {
 	t.Parallel()
 	const n = 9000
@@ -189,7 +246,7 @@ func TestAnswerThatIsTooLong(t *testing.T) {
 		}
 		return frameOf(xid, 0, append(body, make([]byte, statSize)...)...)
 	})
-	conn := connect(t, Config{Servers: []string{addr}, Session: 2 * time.Second})
+	conn := connect(t, Config{Servers: []string{addr}, Session: 20 * time.Second})
 	eventually(t, "a session", func() bool { return conn.Err() == nil })
 	s, _ := conn.now()
 	if _, err := do(short(t), conn, s.generation, func(z *zk.Conn) ([]string, error) { names, _, err := z.Children("/"); return names, err }); !errors.Is(err, errTooLong) {

@@ -89,7 +89,10 @@ func (r *Registrar) register(ctx context.Context, service string, ep registry.En
 		l.health = registry.Starting
 		l.c.start("the health of "+in.ID, l.followHealth)
 	}
-	l.c.start("the lease of "+in.ID, l.run)
+	if !l.c.start("the lease of "+in.ID, l.run) {
+		l.sub.close()
+		return nil, errClosed
+	}
 	if err := l.settle(ctx, 1); err != nil {
 		l.stop()
 		<-l.ended

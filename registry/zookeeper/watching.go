@@ -40,6 +40,7 @@ func watched[T any](ctx context.Context, c *Conn, generation uint64, key watchKe
 	}
 	a = &arming{} // before it is: its event may come before the answer is seen here
 	c.armed[key] = a
+	c.client.watching = true
 	c.mu.Unlock()
 	value, err := do(ctx, c, generation, setting)
 	c.mu.Lock()
