@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"net/netip"
@@ -117,6 +118,9 @@ func (k *Keys) Of(ctx context.Context, c *rpc.Call) (Key, error) {
 	case byExpression:
 		text, err := k.expression.Text(ctx, c, nil)
 		if err != nil {
+			if e, ok := errors.AsType[*rpc.Error](err); ok {
+				return Key{}, e // of a message that did not come well
+			}
 			return Key{}, rpc.Refuse(codes.Internal, "KEY_FAILED", "internal error").WithCause(err)
 		}
 		key.text = text

@@ -4,6 +4,7 @@ package adaptive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -150,6 +151,9 @@ func (p *adaptive) class(ctx context.Context, c *rpc.Call) (*class, error) {
 		}
 		is, err := k.when.Bool(ctx, c, nil)
 		if err != nil {
+			if e, ok := errors.AsType[*rpc.Error](err); ok {
+				return nil, e // of a message that did not come well
+			}
 			return nil, rpc.Refuse(codes.Internal, "CONDITION_FAILED", "internal error").WithCause(err)
 		}
 		if is {
