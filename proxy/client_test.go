@@ -17,7 +17,7 @@ func TestClientBehindTrustedProxies(t *testing.T) {
 		return next.Handle(ctx, c)
 	}
 	b := mustBench(t, document+`plugins: [{name: spy}]
-trusted_proxies: [10.0.0.0/8, "2001:db8::1", 192.0.2.9]
+trusted_proxies: [10.0.0.0/8, "2001:db8::1", 192.0.2.9, "::ffff:172.16.0.0/108"]
 defaults: {request_headers: [x-forwarded-for, x-real-ip]}
 `, s.kind())
 	for _, tc := range []struct {
@@ -35,6 +35,7 @@ defaults: {request_headers: [x-forwarded-for, x-real-ip]}
 		{"2001:db8::1", "::ffff:203.0.113.7", "", "203.0.113.7 http 203.0.113.7, 2001:db8::1 | 203.0.113.7"},
 		{"10.0.0.1", "203.0.113.7, unknown", "", "10.0.0.1 http 10.0.0.1 | 10.0.0.1"},
 		{"10.0.0.1", "203.0.113.7, , 10.0.0.2", "", "10.0.0.2 http 10.0.0.2, 10.0.0.1 | 10.0.0.2"},
+		{"172.16.0.1", "203.0.113.7", "", "203.0.113.7 http 203.0.113.7, 172.16.0.1 | 203.0.113.7"},
 		{"10.0.0.1", "10.0.0.3, 10.0.0.2", "", "10.0.0.3 http 10.0.0.3, 10.0.0.1 | 10.0.0.3"},
 	} {
 		var header []rpc.Pair

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"net/netip"
 	"net/url"
@@ -125,13 +126,21 @@ func (k *checker) networks(path string, nets []string) {
 	}
 }
 
-// Network reads a network, or an address as a network of one.
+// Network reads a network, or an address as a network of one. IPv4 in the form of IPv6 (::ffff:10.0.0.0/104) is IPv4, which
+// the addresses that it is held against are too.
 func Network(s string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		a = a.Unmap().WithZone("")
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
-	return netip.ParsePrefix(s)
+	p, err := netip.ParsePrefix(s)
+	if err != nil || !p.Addr().Is4In6() {
+		return p, err
+	}
+	if p.Bits() < 96 {
+		return p, fmt.Errorf("%q is neither of IPv4 nor of IPv6", s)
+	}
+	return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96), nil
 }
 
 func (k *checker) telemetry(path string, t *configv1.Telemetry) {

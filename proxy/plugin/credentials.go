@@ -64,6 +64,17 @@ func presented(c *rpc.Call) rpc.Metadata {
 	return c.Header
 }
 
+// Hearsay tells the headers (lower case) that say who calls and from where: the gateway itself says that, and what a caller
+// sends under these names, in any spelling, is passed on to nobody.
+func Hearsay(name string) bool {
+	for _, p := range [...]string{"x-consumer", "x-credential", "x-causeway", "x-forwarded-", "x-real-ip"} {
+		if len(name) >= len(p) && SameHeader(name[:len(p)], p) {
+			return true
+		}
+	}
+	return name == "forwarded"
+}
+
 // Shown returns the value of a header (lower case) that the caller sent, and how often it did: more than once is for
 // nobody to choose from.
 func Shown(c *rpc.Call, header string) (value string, n int) {

@@ -157,7 +157,7 @@ func (a *auth) request(ctx context.Context, c *rpc.Call) (*authv3.CheckRequest, 
 	}
 	for i := range shown {
 		k := shown[i].Key
-		if a.sent != nil && !slices.Contains(a.sent, k) {
+		if plugin.Hearsay(k) || a.sent != nil && !slices.Contains(a.sent, k) {
 			continue
 		}
 		if v, ok := h.GetHeaders()[k]; ok {
@@ -165,6 +165,13 @@ func (a *auth) request(ctx context.Context, c *rpc.Call) (*authv3.CheckRequest, 
 		} else {
 			h.Headers[k] = shown[i].Value
 		}
+	}
+	h.Headers["x-forwarded-for"] = c.Address().String()
+	if c.HTTP != nil {
+		h.Headers["x-forwarded-proto"] = c.HTTP.Scheme
+	}
+	if c.Consumer != nil {
+		h.Headers[plugin.ConsumerHeader] = c.Consumer.Name
 	}
 	if a.body {
 		if c.Body == nil {

@@ -3,6 +3,7 @@ package extauthz
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -107,6 +108,33 @@ func TestAsked(t *testing.T) {
 	}
 }
 
+// What a caller says of itself is not what the service is told.
+func TestNobodySaysWhoCallsButTheGateway(t *testing.T) {
+	s := &server{answer: allowed(&authv3.OkHttpResponse{})}
+	for _, config := range []string{"{service: authz}", "{service: authz, request_headers: [x-consumer-name, x-forwarded-for, x_forwarded_for, forwarded]}"} {
+		p := plugintest.New(t, Kind, env(t, s), config)
+		c, next := plugintest.Call("GET", "/", "x-consumer-name", "root", "x_consumer_name", "root", "x-forwarded-for", "127.0.0.1", "x_forwarded_for", "127.0.0.1",
+			"x-forwarded-proto", "https", "x-real-ip", "127.0.0.1", "forwarded", "for=127.0.0.1"), &plugintest.Next{}
+		if err := p.Wrap(next).Handle(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		c.Consumer = &rpc.Consumer{Name: "shop"}
+		if err := p.Wrap(next).Handle(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{"x-forwarded-for": "192.0.2.1", "x-forwarded-proto": "http"}
+		for i, r := range s.asked {
+			if i == 1 {
+				want["x-consumer-name"] = "shop"
+			}
+			if got := r.GetAttributes().GetRequest().GetHttp().GetHeaders(); !maps.Equal(got, want) {
+				t.Errorf("%s: the service is told %v, want %v", config, got, want)
+			}
+		}
+		s.asked = nil
+	}
+}
+
 // Whatever is not a clear yes refuses.
 func TestRefused(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -167,7 +195,7 @@ func TestBody(t *testing.T) {
 	if err := p.Wrap(next).Handle(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	if h := s.asked[0].GetAttributes().GetRequest().GetHttp(); string(h.GetRawBody()) != "{}" || h.GetSize() != 2 || len(h.GetHeaders()) != 1 {
+	if h := s.asked[0].GetAttributes().GetRequest().GetHttp(); string(h.GetRawBody()) != "{}" || h.GetSize() != 2 || h.GetHeaders()["x-a"] != "1" || h.GetHeaders()["x-b"] != "" {
 		t.Errorf("asked %v", h)
 	}
 	c.Body = received{raw: []byte("{"), err: rpc.Refuse(codes.Canceled, "CLIENT_GONE", "gone")}

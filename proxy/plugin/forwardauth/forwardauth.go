@@ -157,7 +157,7 @@ func (a *auth) request(c *rpc.Call) rpc.Metadata {
 	}
 	own := len(header)
 	for i := range shown {
-		if key := shown[i].Key; slices.Contains(a.sent, key) && !plugin.Framing(key) && !header[:own].Has(key) {
+		if key := shown[i].Key; slices.Contains(a.sent, key) && !plugin.Framing(key) && !plugin.Hearsay(key) && !header[:own].Has(key) {
 			header.Add(key, shown[i].Value)
 		}
 	}

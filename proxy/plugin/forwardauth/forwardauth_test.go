@@ -47,8 +47,9 @@ const target = "url: 'http://auth.example.com/check'"
 
 func TestAsked(t *testing.T) {
 	s := &server{answer: &plugin.FetchResponse{Status: 204, Header: rpc.Metadata{{Key: "x-user", Value: "u1"}, {Key: "x-other", Value: "o"}, {Key: "x-name", Value: "shop"}}}}
-	p := plugintest.New(t, Kind, env(t, s), "{"+target+", upstream_headers: [X-User], consumer_header: X-Name, request_headers: [authorization, x-forwarded-uri, content-length]}")
-	c, next := plugintest.Call("DELETE", "/v1/orders/7", "authorization", "Bearer t", "cookie", "a=1", "x-forwarded-uri", "/public", "content-length", "5"), &plugintest.Next{}
+	p := plugintest.New(t, Kind, env(t, s), "{"+target+", upstream_headers: [X-User], consumer_header: X-Name, request_headers: [authorization, x-forwarded-uri, x_forwarded_uri, x-consumer-name, x-real-ip, x-request-id, content-length]}")
+	c, next := plugintest.Call("DELETE", "/v1/orders/7", "authorization", "Bearer t", "cookie", "a=1", "x-forwarded-uri", "/public", "x_forwarded_uri", "/public",
+		"x-consumer-name", "root", "x-real-ip", "127.0.0.1", "x-request-id", "mine", "content-length", "5"), &plugintest.Next{}
 	c.HTTP.Query, c.HTTP.Port = "x=1", "8443"
 	if err := p.Wrap(next).Handle(t.Context(), c); err != nil {
 		t.Fatal(err)
