@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -25,6 +27,10 @@ type Resolver struct {
 	Relist time.Duration // how often everything is looked at again, besides events; 30 s, give or take a fifth
 	Settle time.Duration // how long changes are waited for that come with the first one; 20 ms
 	Most   int           // instances of one service; 10,000. More of them are a Fail
+	// Allow is where instances may be. Who can write to the registry could else make the gateway call what only it can reach.
+	// Empty: everywhere but link-local (where clouds have their metadata), multicast and unspecified addresses. Else host names,
+	// too, are left out.
+	Allow []netip.Prefix
 	// Beats is how often the beats of the native layout are read; 0, the default: never.
 	Beats time.Duration
 }
@@ -44,7 +50,7 @@ func (r *Resolver) Watch(ctx context.Context, service string, to registry.Sink) 
 		return err
 	}
 	w := &watch{
-		c: r.Conn, to: to, service: service, layout: layout,
+		c: r.Conn, to: to, service: service, layout: layout, allow: r.Allow,
 		relist: cmp.Or(r.Relist, 30*time.Second), settle: cmp.Or(r.Settle, 20*time.Millisecond), most: cmp.Or(r.Most, 10_000),
 	}
 	var nodes []string
@@ -76,6 +82,7 @@ type watch struct {
 	to      registry.Sink
 	service string
 	layout  Layout
+	allow   []netip.Prefix
 	sub     *subscription
 	relist  time.Duration
 	settle  time.Duration
@@ -376,6 +383,13 @@ func (w *watch) send() {
 			}
 		}
 	}
+	all = slices.DeleteFunc(all, func(e registry.Endpoint) bool {
+		refused := !allowed(w.allow, e.Address)
+		if refused {
+			skipped++
+		}
+		return refused
+	})
 	slices.SortStableFunc(all, func(a, b registry.Endpoint) int { return strings.Compare(a.ID, b.ID) })
 	unique := slices.CompactFunc(all, func(a, b registry.Endpoint) bool {
 		if a.ID == b.ID && a.Address != b.Address {
@@ -398,4 +412,21 @@ func (w *watch) send() {
 		out.Endpoints[i].Meta = maps.Clone(out.Endpoints[i].Meta)
 	}
 	w.to.Update(out)
+}
+
+// allowed reports whether an instance may be at an address, host:port.
+func allowed(where []netip.Prefix, address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	at, err := netip.ParseAddr(host)
+	if err != nil {
+		return len(where) == 0 // a name
+	}
+	at = at.Unmap().WithZone("")
+	if len(where) == 0 {
+		return !at.IsLinkLocalUnicast() && !at.IsMulticast() && !at.IsUnspecified()
+	}
+	return slices.ContainsFunc(where, func(p netip.Prefix) bool { return p.Contains(at) })
 }
