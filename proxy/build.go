@@ -48,8 +48,9 @@ type builder struct {
 	version    string
 	log        *slog.Logger
 
-	collects       string         // not "": a collector takes logs
-	equal          map[string]int // plugins alike in one scope, so far
+	collects       string           // not "": a collector takes logs
+	equal          map[string]int   // plugins alike in one scope, so far
+	undirected     map[*member]bool // those that name services which are not there
 	servicePlugins map[string][]*member
 
 	snap   *Snapshot

@@ -372,6 +372,9 @@ func asserted(members []*member) []string {
 func (b *builder) directed(members []*member, methods []*schema.Method) []alternative {
 	var out []alternative
 	for _, m := range members {
+		if b.undirected[m] {
+			continue // told for another route already
+		}
 		for _, in := range m.origins {
 			d, ok := in.Plugin.(plugin.Director)
 			if !ok {
@@ -380,6 +383,7 @@ func (b *builder) directed(members []*member, methods []*schema.Method) []altern
 			chosen, called := d.Services()
 			for _, name := range append(slices.Clone(chosen), called...) {
 				if b.snap.services[name] == nil {
+					b.undirected[m] = true
 					b.fault(m.path, "plugin %q: there is no service %q%s", m.name, name, schema.DidYouMean(name, b.serviceNames()))
 				}
 			}

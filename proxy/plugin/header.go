@@ -28,12 +28,12 @@ func HeaderValue(value string) bool {
 // no plugin's business in either direction.
 func ReservedHeader(name string) bool {
 	switch name {
-	case "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "host", "expect", "http2-settings",
+	case "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "expect", "http2-settings",
 		"content-type", "content-length", "content-encoding":
 		return true
 	}
 	return strings.HasPrefix(name, ":") || strings.HasPrefix(name, "grpc-") && !strings.HasPrefix(name, "grpc-metadata-") && !strings.HasPrefix(name, "grpc-trailer-") ||
-		strings.HasPrefix(name, "connect-")
+		strings.HasPrefix(name, "connect-") || strings.HasPrefix(name, "proxy-")
 }
 
 // ReservedAnswerHeader is ReservedHeader for answers, of which the id is the gateway's own too.

@@ -93,7 +93,7 @@ func check(conf *corsv1.CORS) error {
 		}
 	}
 	for i, h := range conf.GetHeaders() {
-		if !plugin.Token(h) {
+		if !plugin.HeaderName(strings.ToLower(h)) {
 			return plugin.Faultf(fmt.Sprintf("headers[%d]", i), "write letters, digits and -", "%q is not the name of a header", h)
 		}
 	}

@@ -81,7 +81,7 @@ func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 		to    *[]string
 	}{{"request_headers", conf.GetRequestHeaders(), &a.sent}, {"upstream_headers", conf.GetUpstreamHeaders(), &a.upstream}} {
 		for i, n := range list.names {
-			if !plugin.Token(n) || list.to == &a.upstream && plugin.Framing(strings.ToLower(n)) {
+			if !plugin.HeaderName(strings.ToLower(n)) || list.to == &a.upstream && plugin.ReservedHeader(strings.ToLower(n)) {
 				return nil, plugin.Faultf(fmt.Sprintf("%s[%d]", list.path, i), "write letters, digits and -", "%q is not the name of such a header", n)
 			}
 			*list.to = append(*list.to, strings.ToLower(n))
@@ -228,7 +228,7 @@ func (a *auth) accept(c *rpc.Call, answer *authv3.CheckResponse) error {
 	if c.HTTP != nil {
 		for _, o := range ok.GetResponseHeadersToAdd() {
 			key, value := strings.ToLower(o.GetHeader().GetKey()), o.GetHeader().GetValue()
-			if plugin.Token(key) && !plugin.Framing(key) && plugin.Printable(value) {
+			if plugin.HeaderName(key) && !plugin.ReservedHeader(key) && plugin.Printable(value) {
 				c.HTTP.Answer.Add(key, value)
 			}
 		}
@@ -261,7 +261,7 @@ func refusal(answer *authv3.CheckResponse) error {
 	}
 	for _, o := range denied.GetHeaders() {
 		key, value := strings.ToLower(o.GetHeader().GetKey()), o.GetHeader().GetValue()
-		if (plugin.Token(key) && !plugin.Framing(key) || key == "content-type") && plugin.Printable(value) {
+		if (plugin.HeaderName(key) && !plugin.ReservedHeader(key) || key == "content-type") && plugin.Printable(value) {
 			out.Header.Add(key, value)
 		}
 	}

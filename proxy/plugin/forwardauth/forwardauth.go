@@ -74,7 +74,7 @@ func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 	if a.client, err = names("client_headers", conf.GetClientHeaders(), "www-authenticate", "location", "retry-after"); err != nil {
 		return nil, err
 	}
-	if i := slices.IndexFunc(a.upstream, plugin.Framing); i >= 0 {
+	if i := slices.IndexFunc(a.upstream, plugin.ReservedHeader); i >= 0 {
 		return nil, plugin.Faultf(fmt.Sprintf("upstream_headers[%d]", i), "remove it", "%s cannot be metadata", a.upstream[i])
 	}
 	a.consumer = strings.ToLower(conf.GetConsumerHeader())
@@ -88,7 +88,7 @@ func names(path string, list []string, none ...string) ([]string, error) {
 	}
 	out := make([]string, len(list))
 	for i, n := range list {
-		if !plugin.Token(n) {
+		if !plugin.HeaderName(strings.ToLower(n)) {
 			return nil, plugin.Faultf(fmt.Sprintf("%s[%d]", path, i), "write letters, digits and -", "%q is not the name of a header", n)
 		}
 		out[i] = strings.ToLower(n)
@@ -157,7 +157,7 @@ func (a *auth) request(c *rpc.Call) rpc.Metadata {
 	}
 	own := len(header)
 	for i := range shown {
-		if key := shown[i].Key; slices.Contains(a.sent, key) && !plugin.Framing(key) && !plugin.Hearsay(key) && !header[:own].Has(key) {
+		if key := shown[i].Key; slices.Contains(a.sent, key) && !plugin.ReservedHeader(key) && !plugin.Hearsay(key) && !header[:own].Has(key) {
 			header.Add(key, shown[i].Value)
 		}
 	}
@@ -205,7 +205,7 @@ func (a *auth) refuse(answer *plugin.FetchResponse) error {
 		out.Code, out.Message = codes.ResourceExhausted, "too many calls"
 	}
 	for i := range answer.Header {
-		if h := answer.Header[i]; (slices.Contains(a.client, h.Key) && !plugin.Framing(h.Key) || h.Key == "content-type") && plugin.Printable(h.Value) {
+		if h := answer.Header[i]; (slices.Contains(a.client, h.Key) && !plugin.ReservedHeader(h.Key) || h.Key == "content-type") && plugin.Printable(h.Value) {
 			out.Header.Add(h.Key, h.Value)
 		}
 	}
