@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/plugin/cors"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
@@ -39,6 +40,32 @@ func TestPreflightPassesNoPlugin(t *testing.T) {
 	}
 	if methods[0] || !methods[1] {
 		t.Errorf("want a method of the call only, found %v", methods)
+	}
+}
+
+// noLeave refuses every preflight.
+type noLeave struct{ endsOnly }
+
+func (*noLeave) Preflight(*rpc.HTTP, *plugin.Asked) (*rpc.Answer, error) {
+	return nil, rpc.Refuse(7, "ORIGIN_NOT_ALLOWED", "no").WithStatus(403)
+}
+
+// Who hears of a preflight that got no leave is not closed meanwhile.
+func TestRefusedPreflightIsToldToOpenPlugins(t *testing.T) {
+	s := &spy{name: "spy"}
+	b := mustBench(t, document+"plugins: [{name: spy}, {name: no_leave}]\n", s.kind(), kindOf("no_leave", &noLeave{endsOnly{&order{}}}))
+	s.done = func(*rpc.Call, rpc.Sent) {
+		b.set(document)
+		if err := b.gateway.Reload(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, closed, _ := s.counts(); closed != 0 {
+			t.Error("closed while it was told of the end")
+		}
+	}
+	v := b.visit("OPTIONS", "/v1/echo", "", rpc.Pair{Key: "origin", Value: "http://x"}, rpc.Pair{Key: "access-control-request-method", Value: "POST"})
+	if _, closed, sent := s.counts(); v.status != 403 || closed != 1 || sent != 1 {
+		t.Errorf("status %d, told %d times, closed %d times", v.status, sent, closed)
 	}
 }
 

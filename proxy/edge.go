@@ -130,7 +130,7 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 			a, err := g.preflight(x, rt, asked, t, byName)
 			if err != nil {
 				v.route, v.closing = nil, snap.nobody // the call itself has not come
-				rt.gate.Leave()
+				defer rt.gate.Leave()                 // the gate keeps open what is told
 				g.refuse(x, v, face, rpcadapters.RPCError(err))
 				return
 			}

@@ -19,7 +19,7 @@ func path(sent string, decides bool) string {
 		c, escaped := sent[i], false
 		if c == '%' && i+2 < len(sent) {
 			if hi, lo := digit(sent[i+1]), digit(sent[i+2]); hi >= 0 && lo >= 0 {
-				c, escaped = byte(hi<<4|lo), true
+				c, escaped = byte(hi<<4|lo), true //nolint:gosec // two digits
 				i += 2
 			}
 		}
