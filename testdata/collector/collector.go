@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +25,8 @@ import (
 
 // Collector keeps what it was sent.
 type Collector struct {
-	GRPC, HTTP string // host:port
+	GRPC, HTTP string      // host:port, and an URL
+	Forgets    atomic.Bool // it takes everything and keeps nothing
 
 	mu       sync.Mutex
 	spans    []*tracepb.Span
@@ -114,6 +116,9 @@ func (c *Collector) Export(ctx context.Context, r *coltracepb.ExportTraceService
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.note(ctx)
+	if c.Forgets.Load() {
+		return &coltracepb.ExportTraceServiceResponse{}, nil
+	}
 	for _, rs := range r.GetResourceSpans() {
 		c.from(rs.GetResource().GetAttributes())
 		for _, ss := range rs.GetScopeSpans() {
@@ -167,6 +172,9 @@ type logsService struct {
 func (s logsService) Export(_ context.Context, r *collogspb.ExportLogsServiceRequest) (*collogspb.ExportLogsServiceResponse, error) {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
+	if s.of.Forgets.Load() {
+		return &collogspb.ExportLogsServiceResponse{}, nil
+	}
 	for _, rl := range r.GetResourceLogs() {
 		s.of.from(rl.GetResource().GetAttributes())
 		for _, sl := range rl.GetScopeLogs() {
