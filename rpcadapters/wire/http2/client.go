@@ -195,7 +195,7 @@ func (cl *Client) start(ctx context.Context, s *stream, head []byte, headSize in
 		}
 		if c, fault := cl.try(s, head, headSize); c != nil || fault != nil {
 			if fault != nil {
-				cl.released() // somebody else may have the turn
+				cl.released(1) // somebody else may have the turn
 			}
 			return c, fault
 		}
@@ -335,10 +335,10 @@ func (cl *Client) refuse(err error) {
 	cl.queue = nil
 }
 
-// released says that a stream has ended.
-func (cl *Client) released() {
-	if cl.waiting.Load() > 0 {
-		cl.release(1)
+// released says that n streams have ended.
+func (cl *Client) released(n int) {
+	if n > 0 && cl.waiting.Load() > 0 {
+		cl.release(n)
 	}
 }
 

@@ -201,7 +201,7 @@ func (c *clientConn) cancel(s *stream, fault *Fault) {
 	c.reset(s, Cancel, fault)
 	closing := c.closing
 	c.w.unlockFlush()
-	c.cl.released()
+	c.cl.released(1)
 	if closing {
 		c.leave()
 	}
@@ -317,9 +317,7 @@ func (c *clientConn) abort(err error) {
 // handle takes a frame and those that were read with it; kick: something is to be written.
 func (c *clientConn) handle(f *inFrame) (kick bool, err error) {
 	news, err := c.take(f)
-	if news.over {
-		c.cl.released()
-	}
+	c.cl.released(news.over)
 	if news.closing {
 		c.leave()
 	}
@@ -330,7 +328,10 @@ func (c *clientConn) handle(f *inFrame) (kick bool, err error) {
 }
 
 // news is what frames have brought about.
-type news struct{ over, closing, kick, flooded bool }
+type news struct {
+	over                   int // streams that have finished: as many may begin
+	closing, kick, flooded bool
+}
 
 // atOnce is how many frames are taken in a row before others may have the lock.
 const atOnce = 64
@@ -354,7 +355,7 @@ func (c *clientConn) take(f *inFrame) (n news, err error) {
 			break
 		}
 	}
-	return news{over: c.over != before, closing: c.closing, kick: c.kick, flooded: c.w.flooded()}, err
+	return news{over: int(c.over - before), closing: c.closing, kick: c.kick, flooded: c.w.flooded()}, err
 }
 
 // tell wakes those who wait for woken.

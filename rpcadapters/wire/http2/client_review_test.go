@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,6 +113,46 @@ func TestClientTurnPassedOn(t *testing.T) {
 			t.Errorf("call %d: %v", i, err)
 		}
 	}
+}
+
+// Answers that come in one read make room for as many calls as they end.
+func TestClientAnswersAtOnce(t *testing.T) {
+	const limit = 8
+	ctx := short(t)
+	begin, release := make(chan struct{}), make(chan struct{})
+	u := startNarrow(t, 1, []http2.Setting{{ID: http2.SettingMaxConcurrentStreams, Val: limit}}, func(c *upConn) {
+		for _, goOn := range []chan struct{}{begin, release} {
+			var answers []byte
+			for range limit {
+				id := c.request()
+				answers = appendHeaders(answers, id, false, AppendIndexed(nil, IndexStatus200), 16384)
+				answers = appendData(answers, id, true, nil, []byte("x"))
+			}
+			select {
+			case <-goOn:
+				_, _ = c.Write(answers)
+			case <-ctx.Done():
+			}
+		}
+		c.drain()
+	})
+	cl := newTestClient(t, u.address)
+	cl.mu.Lock()
+	cl.extraAt = time.Now().Add(time.Hour) // one connection
+	cl.mu.Unlock()
+	var wg sync.WaitGroup
+	for i := range 2 * limit {
+		wg.Go(func() {
+			if _, err := ask(ctx, cl, ""); err != nil {
+				t.Error(err)
+			}
+		})
+		until(t, "the call is in its place", func() bool { return cl.InFlight()+int(cl.waiting.Load()) == i+1 })
+	}
+	close(begin)
+	until(t, "those who waited are under way", func() bool { return cl.InFlight() == limit && cl.waiting.Load() == 0 })
+	close(release)
+	wg.Wait()
 }
 
 // A service that has begun to answer has looked at the call, whatever it says of it then.
