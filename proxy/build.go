@@ -52,6 +52,7 @@ type builder struct {
 	equal          map[string]int   // plugins alike in one scope, so far
 	undirected     map[*member]bool // those that name services which are not there
 	servicePlugins map[string][]*member
+	asserted       []string // headers by which plugins of consumers tell what they found
 
 	snap   *Snapshot
 	faults config.Faults

@@ -277,6 +277,7 @@ func (b *builder) consumerChains() {
 		}
 		u.handler, u.finish = b.wrap(members, resume{}, maxConditions/2)
 		b.snap.consumerPlugins = true
+		b.asserted = append(b.asserted, slices.DeleteFunc(asserted(members), plugin.CarriesCredentials)...)
 		for _, m := range members {
 			u.chain = append(u.chain, m.String())
 		}
@@ -295,6 +296,9 @@ func (b *builder) newChain(r *route, members []*member, h rpc.Handler) {
 		h = &known{b.snap, h}
 	}
 	h, r.finish = b.wrap(members, h, 0)
+	if len(b.asserted) > 0 { // a service takes them for proven, whoever calls
+		h = plugin.Without(b.asserted, h)
+	}
 	r.snap = b.snap
 	for _, m := range members {
 		r.chain = append(r.chain, m.String())

@@ -139,6 +139,50 @@ func TestScopes(t *testing.T) {
 	}
 }
 
+// asserter tells services what it found.
+type asserter struct{ spy }
+
+func (*asserter) Asserts() []string { return []string{"authorization", "x-tier"} }
+
+// What a plugin asserts of calls that reach it, callers of the others cannot say themselves: neither to the service, nor to
+// those who look at the request's head.
+func TestAssertedHeadersAreTheGatewaysAlone(t *testing.T) {
+	forged := []rpc.Pair{{Key: "x-key", Value: "bob"}, {Key: "x-tier", Value: "gold"}, {Key: "x_tier", Value: "gold"}, {Key: "authorization", Value: "Bearer t"}, {Key: "x-other", Value: "1"}}
+	for name, tc := range map[string]struct{ plugins, consumer, metadata string }{
+		"of a consumer":  {"{name: key}", "{name: tier}", "authorization x-other"},
+		"of a condition": {"{name: key}, {name: tier, when: \"consumer.name == 'ann'\"}", "", "x-other"},
+	} {
+		var made []*keyed
+		tier := &asserter{spy{name: "tier"}}
+		tier.handle = func(next rpc.Handler, ctx context.Context, c *rpc.Call) error {
+			c.Header.Set("x-tier", "silver")
+			return next.Handle(ctx, c)
+		}
+		b := mustBench(t, document+"defaults: {request_headers: [x-tier, x_tier, x-other]}\nplugins: ["+tc.plugins+"]\nconsumers:\n"+
+			"  - {name: ann, credentials: [{plugin: key}], plugins: ["+tc.consumer+"]}\n  - {name: bob, credentials: [{plugin: key}]}\n",
+			keyedKind("key", &made), kindOf("tier", tier))
+		var header, head rpc.Metadata
+		unary := b.unary
+		b.unary = func(ctx context.Context, c *rpc.Call, req *rpc.Message, out *rpc.Reply) error {
+			header, head = slices.Clone(c.Header), slices.Clone(c.HTTP.Header)
+			return unary(ctx, c, req, out)
+		}
+		if v := b.visit("GET", "/v1/echo/x", "", slices.Clone(forged)...); v.status != 200 || header.Has("x-tier") || header.Has("x_tier") || head.Has("x-tier") || head.Has("x_tier") {
+			t.Errorf("%s: %d, the service is told %v of %v", name, v.status, header, head)
+		}
+		for _, key := range []string{"authorization", "x-other"} {
+			if header.Has(key) != strings.Contains(tc.metadata, key) || !head.Has(key) {
+				t.Errorf("%s: %s in %v of %v", name, key, header, head)
+			}
+		}
+		ann := slices.Clone(forged)
+		ann[0].Value = "ann"
+		if v := b.visit("GET", "/v1/echo/x", "", ann...); v.status != 200 || header.Get("x-tier") != "silver" || header.Has("x_tier") {
+			t.Errorf("%s: %d, the service is told %v of ann", name, v.status, header)
+		}
+	}
+}
+
 func TestAnyOf(t *testing.T) {
 	var made []*keyed
 	kinds := []plugin.Kind{keyedKind("key", &made), keyedKind("pass", &made)}

@@ -10,7 +10,8 @@ import (
 
 // Asserter is an Authenticator that tells services what it found in headers of its own, beside ConsumerHeader. On its
 // routes no caller can send headers of these names: they are taken from every call at the chain's entry, also from those
-// that a condition takes past the plugin, or that another way of authentication accepts.
+// that a condition takes past the plugin, or that another way of authentication accepts. That is also true of the request's
+// own head, which conditions and authorisation servers see, but for those that carry credentials.
 type Asserter interface {
 	// Asserts are the headers, lower case.
 	Asserts() []string
@@ -23,37 +24,49 @@ type Discarder interface {
 	Discard(c *rpc.Call)
 }
 
-// Without takes headers out of calls, in every spelling that a service might take for theirs.
-func Without(headers []string, next rpc.Handler) rpc.Handler { return &without{headers, next} }
+// Without takes headers out of calls, in every spelling that a service might take for theirs; see Asserter.
+func Without(headers []string, next rpc.Handler) rpc.Handler {
+	return &without{headers, slices.DeleteFunc(slices.Clone(headers), CarriesCredentials), next}
+}
+
+// CarriesCredentials tells the headers (lower case) that callers show credentials in, whatever plugins set under these names.
+func CarriesCredentials(name string) bool { return name == "authorization" || name == "cookie" }
 
 type without struct {
 	headers []string
+	head    []string // those that also the request's head loses
 	next    rpc.Handler
 }
 
 // Handle implements rpc.Handler.
 func (h *without) Handle(ctx context.Context, c *rpc.Call) error {
 	DiscardHeaders(c, h.headers)
+	if c.HTTP != nil {
+		discard(&c.HTTP.Header, h.head)
+	}
 	return h.next.Handle(ctx, c)
 }
 
 // DiscardHeaders takes headers (lower case) out of the call's metadata, in every spelling.
-func DiscardHeaders(c *rpc.Call, headers []string) {
+func DiscardHeaders(c *rpc.Call, headers []string) { discard(&c.Header, headers) }
+
+func discard(from *rpc.Metadata, headers []string) {
+	m := *from
 	n := 0
 next:
-	for i := range c.Header {
+	for i := range m {
 		for _, name := range headers {
-			if SameHeader(c.Header[i].Key, name) {
+			if SameHeader(m[i].Key, name) {
 				continue next
 			}
 		}
 		if n != i {
-			c.Header[n] = c.Header[i]
+			m[n] = m[i]
 		}
 		n++
 	}
-	clear(c.Header[n:])
-	c.Header = c.Header[:n]
+	clear(m[n:])
+	*from = m[:n]
 }
 
 // presented is what a call shows of its caller: the head of its request, or its metadata where there is no HTTP.
