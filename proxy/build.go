@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -61,7 +62,15 @@ type builder struct {
 
 // build makes the snapshot, or returns all faults at once, each with its position. A refused snapshot leaves nothing
 // behind.
-func (b *builder) build(ctx context.Context) (*Snapshot, error) {
+func (b *builder) build(ctx context.Context) (_ *Snapshot, err error) {
+	defer func() {
+		if r := recover(); r != nil { // of a plugin, most likely: what is in force serves on
+			b.panics.Add(1)
+			b.log.Error("panic while a configuration was built", "panic", r, "stack", string(debug.Stack()))
+			b.undo()
+			err = fmt.Errorf("the configuration cannot be built: panic: %v", r)
+		}
+	}()
 	b.snap = &Snapshot{
 		Revision: 1,
 		Built:    time.Now(),
@@ -98,12 +107,17 @@ func (b *builder) build(ctx context.Context) (*Snapshot, error) {
 	b.snap.lenient = b.doc.Config.GetDefaults().GetRest().GetCompatibility() == configv1.Compatibility_COMPATIBILITY_GRPC_GATEWAY
 	b.routes(global)
 	if len(b.faults) > 0 {
-		for _, undo := range b.made {
-			undo()
-		}
+		b.undo()
 		return nil, b.faults
 	}
 	return b.snap, nil
+}
+
+// undo ends what was started.
+func (b *builder) undo() {
+	for _, undo := range b.made {
+		undo()
+	}
 }
 
 func (b *builder) fault(path, format string, args ...any) *config.Fault {

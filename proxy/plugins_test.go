@@ -315,6 +315,29 @@ func TestPluginFaults(t *testing.T) {
 	}
 }
 
+// A plugin that panics while it is made refuses the configuration; the gateway serves on, and what was made is closed.
+func TestPanicWhileBuilding(t *testing.T) {
+	s := &spy{name: "spy"}
+	odd := plugin.Kind{Name: "odd", Config: func() proto.Message { return &metricsv1.Metrics{} }, New: func(proto.Message, plugin.Env) (plugin.Plugin, error) {
+		panic("boom")
+	}}
+	b := mustBench(t, document, s.kind(), odd)
+	b.set(document + "plugins: [{name: spy}, {name: odd}]\n")
+	if err := b.gateway.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "the configuration cannot be built: panic: boom") {
+		t.Errorf("found %v", err)
+	}
+	if made, closed, _ := s.counts(); made != 1 || closed != 1 {
+		t.Errorf("%d made, %d closed", made, closed)
+	}
+	if v := b.visit("GET", "/v1/echo/x", ""); v.status != 200 {
+		t.Errorf("found %d", v.status)
+	}
+	b.set(document)
+	if err := b.gateway.Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDressersAreOnEveryAnswer(t *testing.T) {
 	var o order
 	b := mustBench(t, document+"plugins: [{name: dress}]\n", kindOf("dress", &dresser{endsOnly{&o}}))
