@@ -69,6 +69,26 @@ func TestRefusedPreflightIsToldToOpenPlugins(t *testing.T) {
 	}
 }
 
+// What looks like a preflight to a route that gives none is a request that no route takes, as any other with its verb.
+func TestPreflightThatNobodyAnswers(t *testing.T) {
+	s := &spy{name: "spy"}
+	var routes []string
+	s.done = func(c *rpc.Call, _ rpc.Sent) { routes = append(routes, c.Route) }
+	b := mustBench(t, document+`routes:
+  - {name: open, service: echo, methods: ["demo.echo.v1.Echo/Wait"], plugins: [{name: cors, config: {origins: ["https://app.example.com"]}}]}
+  - {name: shut, service: echo, methods: ["demo.echo.v1.Echo/Call"]}
+plugins: [{name: spy}]
+`, s.kind(), cors.Kind)
+	for _, asked := range [][]rpc.Pair{nil, preflight("POST", "x-a")} {
+		if v := b.visit("OPTIONS", "/v1/echo", "", asked...); v.status != 405 {
+			t.Errorf("found %d %v", v.status, v.header)
+		}
+	}
+	if len(routes) != 2 || routes[0] != "" || routes[1] != "" {
+		t.Errorf("want both told of no route, found %q", routes)
+	}
+}
+
 // A face that panics leaves an answer that the script may read.
 func TestPanicIsDressed(t *testing.T) {
 	b := mustBench(t, document+`plugins: [{name: cors, config: {origins: ["*"]}}]`, cors.Kind)

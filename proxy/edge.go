@@ -83,7 +83,7 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 						rt = t.route
 					}
 					if rt.preflight == nil { // nobody gives leave: a request as any other
-						asked, x.Preflight, ok = "", false, false
+						asked, x.Preflight, ok, rt = "", false, false, snap.nobody
 					}
 				}
 			}
