@@ -27,7 +27,7 @@ type Target struct {
 	Address     string      // host:port
 	TLS         *tls.Config // nil: plain text
 	DialTimeout time.Duration
-	MaxMessage  int // bytes of one answer
+	MaxMessage  int // bytes of one answer, once unpacked; of one that stays packed, see rpc.Call.Packed, as it came
 }
 
 // Transport carries calls to one instance. It is safe for concurrent use.
