@@ -51,7 +51,7 @@ type builder struct {
 
 	collects       string           // not "": a collector takes logs
 	equal          map[string]int   // plugins alike in one scope, so far
-	undirected     map[*member]bool // those that name services which are not there
+	misplaced      map[*member]bool // those whose place was found fault with already
 	servicePlugins map[string][]*member
 	asserted       []string // headers by which plugins of consumers tell what they found
 
@@ -314,6 +314,9 @@ func (b *builder) routes(global []*member) {
 			continue
 		}
 		methods := slices.DeleteFunc(sv.methods("*"), func(m *schema.Method) bool { return selected[m] })
+		if b.doc.Config.GetDefaults().GetRoutedOnly() {
+			methods = nil
+		}
 		rt := b.newRoute(sv, methods, slices.Concat(global, b.servicePlugins[sv.name]))
 		rt.path = fmt.Sprintf("services[%d]", i)
 		all := b.doc.Config.GetDefaults()

@@ -56,7 +56,7 @@ func (s *Snapshot) findAsked(x *wire.Exchange, verb string, vars []string) (t *t
 // preflight has a plugin of rt answer a preflight whose request would reach t; nil: no route takes that.
 func (g *Gateway) preflight(x *wire.Exchange, rt *route, verb string, t *target, named bool) (*rpc.Answer, error) {
 	return rt.preflight.Preflight(&x.HTTP, &plugin.Asked{Method: verb, Takes: func(header string) bool {
-		return t != nil && g.sendable(header, t.route.Request, named)
+		return t != nil && (slices.Contains(t.route.scripted, header) || g.sendable(header, t.route.Request, named))
 	}})
 }
 

@@ -89,6 +89,19 @@ plugins: [{name: spy}]
 	}
 }
 
+// asking reads a header of its own, which scripts may send.
+type asking struct{ endsOnly }
+
+func (*asking) RequestHeaders() []string { return []string{"x-api-key"} }
+
+func TestPreflightsGrantWhatPluginsRead(t *testing.T) {
+	var o order
+	b := mustBench(t, document+`plugins: [{name: cors, config: {origins: ["https://app.example.com"]}}, {name: asks}]`, cors.Kind, kindOf("asks", &asking{endsOnly{&o}}))
+	if v := b.visit("OPTIONS", "/v1/echo/x", "", preflight("GET", "x-api-key,x-other")...); v.header.Get("access-control-allow-headers") != "x-api-key" {
+		t.Errorf("found %d %v", v.status, v.header)
+	}
+}
+
 // A face that panics leaves an answer that the script may read.
 func TestPanicIsDressed(t *testing.T) {
 	b := mustBench(t, document+`plugins: [{name: cors, config: {origins: ["*"]}}]`, cors.Kind)

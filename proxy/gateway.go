@@ -278,7 +278,7 @@ func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[s
 			Spans:    g.exports.Spans(),
 		},
 		equal:      map[string]int{},
-		undirected: map[*member]bool{},
+		misplaced:  map[*member]bool{},
 		states:     &g.states,
 		fetching:   func(first plugin.Fetcher, revision int64) plugin.Fetcher { return &fetching{g, first, revision} },
 		lend:       func(store string) plugin.Store { return &lent{g, store} },

@@ -295,6 +295,7 @@ func (b *builder) newChain(r *route, members []*member, h rpc.Handler) {
 	if b.snap.consumerPlugins {
 		h = &known{b.snap, h}
 	}
+	b.callers(members)
 	h, r.finish = b.wrap(members, h, 0)
 	if len(b.asserted) > 0 { // a service takes them for proven, whoever calls
 		h = plugin.Without(b.asserted, h)
@@ -305,6 +306,9 @@ func (b *builder) newChain(r *route, members []*member, h rpc.Handler) {
 		for _, in := range m.origins {
 			if d, ok := in.Plugin.(plugin.Dresser); ok {
 				r.dressers = append(r.dressers, d)
+			}
+			if s, ok := in.Plugin.(plugin.Scripted); ok {
+				r.scripted = append(r.scripted, s.RequestHeaders()...)
 			}
 			if p, ok := in.Plugin.(plugin.Preflighter); ok {
 				r.preflight = p
@@ -317,6 +321,30 @@ func (b *builder) newChain(r *route, members []*member, h rpc.Handler) {
 	}
 	r.handler = &guard{next: h, panics: b.panics, log: b.log}
 	b.snap.routes = append(b.snap.routes, r)
+}
+
+// callers refuses plugins that go by who calls where nobody knows that so far.
+func (b *builder) callers(members []*member) {
+	found := false
+	for i, m := range members {
+		if _, ok := m.plugin.(plugin.Authenticator); ok {
+			found = true
+		}
+		r, ok := m.plugin.(plugin.CallerReader)
+		if !ok || found || b.misplaced[m] {
+			continue
+		}
+		reads, needs := r.ReadsCaller()
+		later := slices.IndexFunc(members[i:], func(o *member) bool { _, ok := o.plugin.(plugin.Authenticator); return ok })
+		if reads && (needs || later >= 0) {
+			b.misplaced[m] = true
+			fix := "add a plugin that finds out who calls in front of it: key_auth, jwt_auth, ..."
+			if later >= 0 {
+				fix = "write it behind " + members[i+later].name
+			}
+			b.fault(m.path, "plugin %q goes by who calls, and here nobody knows that so far", m.name).WithFix(fix)
+		}
+	}
 }
 
 // maxConditions is how many bits rpc.Call.Entered has; a route's chain has the lower half, a consumer's the upper.
@@ -376,7 +404,7 @@ func asserted(members []*member) []string {
 func (b *builder) directed(members []*member, methods []*schema.Method) []alternative {
 	var out []alternative
 	for _, m := range members {
-		if b.undirected[m] {
+		if b.misplaced[m] {
 			continue // told for another route already
 		}
 		for _, in := range m.origins {
@@ -387,7 +415,7 @@ func (b *builder) directed(members []*member, methods []*schema.Method) []altern
 			chosen, called := d.Services()
 			for _, name := range append(slices.Clone(chosen), called...) {
 				if b.snap.services[name] == nil {
-					b.undirected[m] = true
+					b.misplaced[m] = true
 					b.fault(m.path, "plugin %q: there is no service %q%s", m.name, name, schema.DidYouMean(name, b.serviceNames()))
 				}
 			}

@@ -282,6 +282,42 @@ func kindOf(name string, p plugin.Plugin) plugin.Kind {
 	return plugin.Kind{Name: name, Config: func() proto.Message { return &metricsv1.Metrics{} }, New: func(proto.Message, plugin.Env) (plugin.Plugin, error) { return p, nil }}
 }
 
+// reader goes by who calls.
+type reader struct {
+	endsOnly
+	needs bool
+}
+
+func (r *reader) ReadsCaller() (reads, needs bool) { return true, r.needs }
+
+func TestWhoeverGoesByTheCallerStandsBehind(t *testing.T) {
+	var made []*keyed
+	var o order
+	kinds := []plugin.Kind{keyedKind("key", &made), kindOf("acl", &reader{endsOnly{&o}, true}), kindOf("limit", &reader{endsOnly{&o}, false})}
+	for plugins, want := range map[string]string{
+		"{name: acl}":                "goes by who calls, and here nobody knows that so far",
+		"{name: acl}, {name: key}":   "write it behind key",
+		"{name: limit}, {name: key}": "write it behind key",
+		"{name: limit}":              "",
+		"{name: key}, {name: acl}":   "",
+		"{any_of: [{name: key}, {name: key}]}, {name: acl}, {name: limit}": "",
+	} {
+		_, err := newBench(t, document+"plugins: ["+plugins+"]\n", kinds...)
+		if (err == nil) != (want == "") || err != nil && (!strings.Contains(err.Error(), want) || strings.Count(err.Error(), "goes by who calls") != 1) {
+			t.Errorf("%s: want %q, found %v", plugins, want, err)
+		}
+	}
+}
+
+func TestRoutedOnly(t *testing.T) {
+	b := mustBench(t, document+"routes: [{name: r, service: echo, methods: [demo.echo.v1.Echo/Call]}]\ndefaults: {routed_only: true}\n")
+	for path, status := range map[string]int{"/v1/echo/x": 200, "/v1/fail/5": 404, "/demo.echo.v1.Echo/Fail": 404} {
+		if v := b.visit("GET", path, ""); v.status != status {
+			t.Errorf("%s: want %d, found %d", path, status, v.status)
+		}
+	}
+}
+
 // What plugins of no use where they stand, and what is wrong with their configuration, is refused with its position.
 func TestPluginFaults(t *testing.T) {
 	var made []*keyed

@@ -65,6 +65,7 @@ type route struct {
 	handler    rpc.Handler
 	finish     finishers
 	dressers   []plugin.Dresser
+	scripted   []string           // headers of requests that its plugins read and scripts may send
 	preflight  plugin.Preflighter // nil: none
 	snap       *Snapshot
 	chain      []string // the plugins, outermost first

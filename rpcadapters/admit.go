@@ -52,7 +52,7 @@ func RPCError(err error) *rpc.Error {
 	if !ok {
 		return rpc.AsError(err)
 	}
-	e := &rpc.Error{Code: a.Code, Message: a.Message, Class: rpc.Framework, Header: a.Header, Status: a.Status}
+	e := &rpc.Error{Code: a.Code, Message: a.Message, Class: rpc.Framework, Header: a.Header, Status: a.Status, Reason: a.Reason}
 	if e.Code == codes.OK {
 		e.Code = codes.Unknown // the method has not answered, whatever the answer says
 	}

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/protobuf/proto"
@@ -27,7 +28,6 @@ import (
 	ordersv1 "github.com/causeway-gateway/causeway/protos/demo/orders/v1"
 	"github.com/causeway-gateway/causeway/rpcadapters/adaptertest"
 	"github.com/causeway-gateway/causeway/testdata/descriptors"
-	"github.com/golang-jwt/jwt/v5"
 )
 
 // What a unary call may cost from edge to edge, with access log and metrics on.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -20,10 +21,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	chatv1 "github.com/causeway-gateway/causeway/protos/demo/chat/v1"
 	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
 	"github.com/causeway-gateway/causeway/testdata/descriptors"
-
-	chatv1 "github.com/causeway-gateway/causeway/protos/demo/chat/v1"
 )
 
 // inletsConfig is a configuration with the services echo and chat, more of it behind.
@@ -79,8 +79,8 @@ var inlets = []inlet{
 	{"WebSocket", "GET", "/v1/rooms/1/messages", askWebSocket},
 }
 
-// request sends a request by HTTP. An answer that is no status of an RPC (a redirect) has the code Unknown.
-func request(ctx context.Context, t testing.TB, g *gatewayTest, method, path, contentType string, body []byte, h head) (*http.Response, []byte) {
+// request sends a request by HTTP. The code of the answer is for the caller to find.
+func request(ctx context.Context, t testing.TB, g *gatewayTest, method, path, contentType string, body []byte, h head) (reply, []byte) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(ctx, method, g.url+path, bytes.NewReader(body))
 	if err != nil {
@@ -105,7 +105,7 @@ func request(ctx context.Context, t testing.TB, g *gatewayTest, method, path, co
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, raw
+	return reply{status: resp.StatusCode, header: resp.Header}, raw
 }
 
 // staying is a client that follows no redirect.
@@ -117,9 +117,8 @@ func staying(g *gatewayTest) *http.Client {
 
 func askREST(ctx context.Context, t testing.TB, g *gatewayTest, h head) reply {
 	t.Helper()
-	resp, raw := request(ctx, t, g, "GET", "/v1/echo/x", "", nil, h)
-	out := reply{status: resp.StatusCode, header: resp.Header}
-	if resp.StatusCode != http.StatusOK {
+	out, raw := request(ctx, t, g, "GET", "/v1/echo/x", "", nil, h)
+	if out.status != http.StatusOK {
 		out.refused(raw)
 	}
 	return out
@@ -179,9 +178,9 @@ func askGRPC(ctx context.Context, t testing.TB, g *gatewayTest, h head) reply {
 
 func askGRPCWeb(ctx context.Context, t testing.TB, g *gatewayTest, h head) reply {
 	t.Helper()
-	resp, raw := request(ctx, t, g, "POST", echoCall, "application/grpc-web+proto", []byte("\x00\x00\x00\x00\x03\x0a\x01x"), h)
-	out := reply{code: codes.Unknown, status: resp.StatusCode, header: resp.Header}
-	text := resp.Header.Get("Grpc-Status")
+	out, raw := request(ctx, t, g, "POST", echoCall, "application/grpc-web+proto", []byte("\x00\x00\x00\x00\x03\x0a\x01x"), h)
+	out.code = codes.Unknown
+	text := out.header.Get("Grpc-Status")
 	for len(raw) >= 5 {
 		size := binary.BigEndian.Uint32(raw[1:5])
 		if raw[0]&0x80 != 0 {
@@ -202,12 +201,9 @@ func askGRPCWeb(ctx context.Context, t testing.TB, g *gatewayTest, h head) reply
 func askConnect(ctx context.Context, t testing.TB, g *gatewayTest, h head) reply {
 	t.Helper()
 	withVersion := head{"connect-protocol-version": "1"}
-	for k, v := range h {
-		withVersion[k] = v
-	}
-	resp, raw := request(ctx, t, g, "POST", echoCall, "application/proto", []byte("\x0a\x01x"), withVersion)
-	out := reply{status: resp.StatusCode, header: resp.Header}
-	if resp.StatusCode == http.StatusOK {
+	maps.Copy(withVersion, h)
+	out, raw := request(ctx, t, g, "POST", echoCall, "application/proto", []byte("\x0a\x01x"), withVersion)
+	if out.status == http.StatusOK {
 		return out
 	}
 	var e struct{ Code string }

@@ -178,12 +178,12 @@ func matrix(t testing.TB, b *matrixBackends) map[string]row {
 		"request_size":        {plugins: "{name: request_size, config: {max_body: 65536, max_message: 4096}}", deeds: []deed{passes}, decides: true},
 		"security_headers":    {plugins: "{name: security_headers}", deeds: []deed{passes}},
 		"tracing":             {plugins: "{name: tracing}", deeds: []deed{passes}, decides: true},
-		"traffic_split":       {plugins: "{name: metrics}", more: `routes:
+		"traffic_split": {plugins: "{name: metrics}", more: `routes:
   - {name: e, service: echo, methods: ["demo.echo.v1.Echo/*"], plugins: [{name: traffic_split, config: {rules: [{services: [{service: echo}]}]}}]}
   - {name: c, service: chat, methods: ["demo.chat.v1.Chat/*"], plugins: [{name: traffic_split, config: {rules: [{services: [{service: chat}]}]}}]}
 `, deeds: []deed{passes}, decides: true},
-		"ua_restriction":      {plugins: `{name: ua_restriction, config: {deny: ["(?i)bot"], allow_missing: true}}`, deeds: []deed{passes, {says: says("user-agent", "evilbot/1"), want: denied}}, decides: true},
-		"uri_blocker":         {plugins: `{name: uri_blocker, config: {paths: ["^/internal/"]}}`, deeds: []deed{passes}, decides: true},
+		"ua_restriction": {plugins: `{name: ua_restriction, config: {deny: ["(?i)bot"], allow_missing: true}}`, deeds: []deed{passes, {says: says("user-agent", "evilbot/1"), want: denied}}, decides: true},
+		"uri_blocker":    {plugins: `{name: uri_blocker, config: {paths: ["^/internal/"]}}`, deeds: []deed{passes}, decides: true},
 	}
 }
 
@@ -313,9 +313,9 @@ func sabotage(t testing.TB, name string, fault int64, idle *atomic.Bool) *proxy.
 		if k.Name != name {
 			continue
 		}
-		make := k.New
+		original := k.New
 		k.New = func(conf proto.Message, env plugin.Env) (plugin.Plugin, error) {
-			p, err := make(conf, env)
+			p, err := original(conf, env)
 			if err != nil {
 				return nil, err
 			}

@@ -54,7 +54,7 @@ func (m message) Get(key ref.Val) ref.Val {
 func (m message) IsSet(key ref.Val) ref.Val {
 	f, bad := m.field(key)
 	if bad != nil {
-		return bad
+		return types.False // as of another method's message
 	}
 	v, set := m.value(f)
 	if types.IsError(v) {

@@ -96,6 +96,9 @@ func NewKeys(conf *limitv1.Key, path string) (*Keys, error) {
 	return nil, fmt.Errorf("want a kind of key, found %T", conf.GetBy())
 }
 
+// ByCaller tells whether keys are of who calls.
+func (k *Keys) ByCaller() bool { return k.by == byConsumer || k.by == byClaim }
+
 // Of finds the key of a call. The error refuses it.
 func (k *Keys) Of(ctx context.Context, c *rpc.Call) (Key, error) {
 	key := Key{kind: k.by}

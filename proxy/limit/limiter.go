@@ -216,6 +216,9 @@ func (l *Limiter[S, R]) take(hash uint64, rule R) Verdict {
 	return v
 }
 
+// ReadsCaller implements plugin.CallerReader: where nobody is known, the address stands in.
+func (l *Limiter[S, R]) ReadsCaller() (reads, needs bool) { return l.keys.ByCaller(), false }
+
 // Keys is the number of keys that the limiter knows.
 func (l *Limiter[S, R]) Keys() int { return l.table.len() }
 

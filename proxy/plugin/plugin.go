@@ -75,6 +75,20 @@ type Director interface {
 	Services() (chosen, called []string)
 }
 
+// Scripted is a plugin that reads headers of requests which scripts in browsers may send on its routes: credentials, tokens.
+// A CORS preflight on such a route gives leave for them.
+type Scripted interface {
+	// RequestHeaders are the headers, lower case.
+	RequestHeaders() []string
+}
+
+// CallerReader is a plugin that goes by who calls. A snapshot in which it stands in front of the plugin that finds out is
+// refused.
+type CallerReader interface {
+	// ReadsCaller tells whether it does so as it is configured, and whether it is of no use where nobody finds out.
+	ReadsCaller() (reads, needs bool)
+}
+
 // Kind is one sort of plugin, as the list of plugins has it.
 type Kind struct {
 	Name   string               // as the configuration calls it: "access_log"

@@ -38,7 +38,7 @@ func (f *Face) answer(c *call, err error) rpc.Sent {
 		werr := c.x.Respond(a.Status, header, a.Body)
 		c.header = header
 		s := finished(c.x, a.Code)
-		s.Err = werr
+		s.Err, s.Reason = errors.Join(a, werr), a.Reason
 		return s
 	}
 	header, trailer := c.metadata(c.header[:0])

@@ -91,6 +91,7 @@ type Answer struct {
 	Body    []byte
 	Code    codes.Code
 	Message string
+	Reason  string // as Error.Reason
 }
 
 // Error returns the answer's message.

@@ -29,18 +29,18 @@ type Redis struct {
 func StartRedis(t testing.TB, args ...string) *Redis {
 	t.Helper()
 	r := &Redis{t: t, binary: Need(t, "redis-server", "redis-server"), dir: t.TempDir(), args: args}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding does not wait
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Address = l.Addr().String()
-	l.Close()
+	_ = l.Close() // it was only to find a free port
 	if r.output, err = os.Create(filepath.Join(r.dir, "output")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		r.Kill()
-		r.output.Close()
+		_ = r.output.Close() // nobody reads it
 	})
 	r.Start()
 	return r
@@ -50,7 +50,7 @@ func StartRedis(t testing.TB, args ...string) *Redis {
 func (r *Redis) Start() {
 	r.t.Helper()
 	host, port, _ := net.SplitHostPort(r.Address)
-	r.process = exec.Command(r.binary, append([]string{
+	r.process = exec.Command(r.binary, append([]string{ //nolint:gosec,noctx // the binary that was looked for; it ends with Kill
 		"--bind", host, "--port", port, "--dir", r.dir, "--save", "", "--appendonly", "no", "--enable-debug-command", "local",
 	}, r.args...)...)
 	r.process.Dir = r.dir
@@ -60,9 +60,9 @@ func (r *Redis) Start() {
 		r.t.Fatal(err)
 	}
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		c, err := net.DialTimeout("tcp", r.Address, time.Second)
+		c, err := net.DialTimeout("tcp", r.Address, time.Second) //nolint:noctx // it waits for a second at most
 		if err == nil {
-			c.Close()
+			_ = c.Close() // it was only tried
 			return
 		}
 		if time.Now().After(end) {
@@ -75,11 +75,11 @@ func (r *Redis) Start() {
 // Do sends one command and returns the first line of the answer. It does not wait for it where answer is false.
 func (r *Redis) Do(answer bool, command ...string) string {
 	r.t.Helper()
-	c, err := net.DialTimeout("tcp", r.Address, time.Second)
+	c, err := net.DialTimeout("tcp", r.Address, time.Second) //nolint:noctx // it waits for a second at most
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()                // the answer is there
 	c.SetDeadline(time.Now().Add(10 * time.Second)) //nolint:errcheck // the read would show it
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%d\r\n", len(command))

@@ -47,6 +47,9 @@ func (m *members) has(u *rpc.Consumer) bool {
 	return len(m.groups) > 0 && slices.ContainsFunc(u.Groups, func(g string) bool { return m.groups[g] })
 }
 
+// ReadsCaller implements plugin.CallerReader.
+func (l *list) ReadsCaller() (reads, needs bool) { return true, true }
+
 func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 	conf, ok := config.(*aclv1.ACL)
 	if !ok {

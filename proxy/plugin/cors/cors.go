@@ -3,6 +3,7 @@
 package cors
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -170,7 +171,8 @@ func safelisted(key string) bool {
 // Preflight implements plugin.Preflighter.
 func (c *cors) Preflight(h *rpc.HTTP, asked *plugin.Asked) (*rpc.Answer, error) {
 	if c.allowed(h.Header) == "" {
-		return nil, rpc.Refuse(codes.PermissionDenied, "ORIGIN_NOT_ALLOWED", "pages of this origin may not call: list it in the origins of cors").WithStatus(403)
+		return nil, rpc.Refuse(codes.PermissionDenied, "ORIGIN_NOT_ALLOWED", "pages of this origin may not call").WithStatus(403).
+			WithCause(errors.New("its origin is not one of origins"))
 	}
 	header := rpc.Metadata{{Key: "access-control-allow-methods", Value: asked.Method}}
 	if names := h.Header.Get("access-control-request-headers"); names != "" {

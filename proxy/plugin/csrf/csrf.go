@@ -8,6 +8,7 @@ package csrf
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -33,6 +34,14 @@ var Kind = plugin.Kind{
 type csrf struct {
 	trusted []string // origins, in lower case
 	tokens  *tokens  // nil: none are asked for
+}
+
+// RequestHeaders implements plugin.Scripted.
+func (p *csrf) RequestHeaders() []string {
+	if p.tokens == nil {
+		return nil
+	}
+	return []string{p.tokens.header}
 }
 
 func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
@@ -80,7 +89,8 @@ func (h *handler) Handle(ctx context.Context, c *rpc.Call) error {
 	safe := isSafe(c.HTTP.Method) && !socket
 	if !safe {
 		if !h.ownPage(c.HTTP) {
-			return rpc.Refuse(codes.PermissionDenied, "CROSS_ORIGIN", "pages of this origin may not call: list it in the trusted_origins of csrf").WithStatus(403)
+			return rpc.Refuse(codes.PermissionDenied, "CROSS_ORIGIN", "pages of this origin may not call").WithStatus(403).
+				WithCause(errors.New("its origin is not one of trusted_origins"))
 		}
 		// A page cannot give the handshake of a WebSocket a header.
 		if h.tokens != nil && !socket && !h.tokens.shown(c) {

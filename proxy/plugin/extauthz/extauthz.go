@@ -247,7 +247,7 @@ func unknown(header, name string) error {
 // refusal makes the service's refusal the answer.
 func refusal(answer *authv3.CheckResponse) error {
 	denied := answer.GetDeniedResponse()
-	out := &rpc.Answer{Status: int(denied.GetStatus().GetCode()), Body: []byte(denied.GetBody()), Message: "the call is not allowed"}
+	out := &rpc.Answer{Status: int(denied.GetStatus().GetCode()), Body: []byte(denied.GetBody()), Reason: "AUTHORIZATION_REFUSED", Message: "the call is not allowed"}
 	if n := answer.GetStatus().GetCode(); n > 0 && n <= int32(codes.Unauthenticated) {
 		out.Code = codes.Code(n)
 	} else {

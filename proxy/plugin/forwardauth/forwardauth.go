@@ -99,6 +99,9 @@ func names(path string, list []string, none ...string) ([]string, error) {
 // Wrap implements plugin.Plugin.
 func (a *auth) Wrap(next rpc.Handler) rpc.Handler { return plugin.Authenticated(a, next) }
 
+// RequestHeaders implements plugin.Scripted.
+func (a *auth) RequestHeaders() []string { return a.sent }
+
 // Asserts implements plugin.Asserter.
 func (a *auth) Asserts() []string { return a.upstream }
 
@@ -195,7 +198,7 @@ func (a *auth) accept(c *rpc.Call, answer *plugin.FetchResponse) error {
 
 // refuse makes the server's refusal the answer.
 func (a *auth) refuse(answer *plugin.FetchResponse) error {
-	out := &rpc.Answer{Status: answer.Status, Body: answer.Body, Code: codes.PermissionDenied, Message: "the call is not allowed"}
+	out := &rpc.Answer{Status: answer.Status, Body: answer.Body, Code: codes.PermissionDenied, Reason: "AUTHORIZATION_REFUSED", Message: "the call is not allowed"}
 	switch answer.Status {
 	case 400:
 		out.Code = codes.InvalidArgument

@@ -135,9 +135,14 @@ func (a *auth) nonces(conf *hmacauthv1.Replay) error {
 // Wrap implements plugin.Plugin.
 func (a *auth) Wrap(next rpc.Handler) rpc.Handler { return plugin.Authenticated(a, next) }
 
+// RequestHeaders implements plugin.Scripted.
+func (a *auth) RequestHeaders() []string { return signatureHeaders }
+
+var signatureHeaders = []string{"signature", "signature-input", "content-digest"}
+
 // Discard implements plugin.Discarder.
 func (a *auth) Discard(c *rpc.Call) {
-	plugin.DiscardHeaders(c, []string{"signature", "signature-input", "content-digest"})
+	plugin.DiscardHeaders(c, signatureHeaders)
 }
 
 // The causes of refusals, for logs.

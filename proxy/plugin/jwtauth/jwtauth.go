@@ -239,6 +239,9 @@ func (p *jwtAuth) newSets(confs []*jwtauthv1.KeySet, env plugin.Env) error {
 // Wrap implements plugin.Plugin.
 func (p *jwtAuth) Wrap(next rpc.Handler) rpc.Handler { return plugin.Authenticated(p, next) }
 
+// RequestHeaders implements plugin.Scripted.
+func (p *jwtAuth) RequestHeaders() []string { return p.headers }
+
 // Asserts implements plugin.Asserter.
 func (p *jwtAuth) Asserts() []string { return p.asserted }
 

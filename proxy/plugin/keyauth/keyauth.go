@@ -43,6 +43,9 @@ type keyAuth struct {
 	accepted, refused, missing *telemetry.Counter
 }
 
+// RequestHeaders implements plugin.Scripted.
+func (p *keyAuth) RequestHeaders() []string { return p.headers }
+
 type digest [sha256.Size]byte
 
 var (

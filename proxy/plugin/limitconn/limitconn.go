@@ -43,6 +43,9 @@ type part struct {
 
 const maxCount = 1_000_000
 
+// ReadsCaller implements plugin.CallerReader.
+func (p *limitConn) ReadsCaller() (reads, needs bool) { return p.keys.ByCaller(), false }
+
 func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 	conf, err := limit.ConfigOf[*limitconnv1.LimitConn](config)
 	if err != nil {

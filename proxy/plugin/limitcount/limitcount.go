@@ -25,6 +25,7 @@ var Kind = plugin.Kind{
 // taker counts a call, or refuses it.
 type taker interface {
 	Take(ctx context.Context, c *rpc.Call) (limit.Verdict, error)
+	ReadsCaller() (reads, needs bool)
 }
 
 type limitCount struct{ limiter taker }
@@ -68,6 +69,9 @@ func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 	}
 	return p, nil
 }
+
+// ReadsCaller implements plugin.CallerReader.
+func (p *limitCount) ReadsCaller() (reads, needs bool) { return p.limiter.ReadsCaller() }
 
 // Wrap implements plugin.Plugin.
 func (p *limitCount) Wrap(next rpc.Handler) rpc.Handler { return &handler{p.limiter, next} }

@@ -79,6 +79,9 @@ func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 	return &limitReq{l, conf.GetDelay()}, nil
 }
 
+// ReadsCaller implements plugin.CallerReader.
+func (p *limitReq) ReadsCaller() (reads, needs bool) { return p.limiter.ReadsCaller() }
+
 // Wrap implements plugin.Plugin.
 func (p *limitReq) Wrap(next rpc.Handler) rpc.Handler { return &handler{p, next} }
 

@@ -34,6 +34,11 @@ type split struct {
 
 var _ plugin.Director = (*split)(nil)
 
+// ReadsCaller implements plugin.CallerReader.
+func (s *split) ReadsCaller() (reads, needs bool) {
+	return slices.ContainsFunc(s.rules, func(r rule) bool { return len(r.consumers) > 0 }), true
+}
+
 // rule takes calls for which all its conditions hold.
 type rule struct {
 	when      *expr.Program // nil: none

@@ -461,6 +461,7 @@ func (c *serverConn) takeHeaders(f *inFrame) error {
 	}
 	s.id, s.ended, s.held = id, f.has(flagEndStream), held
 	s.x.Start = c.now
+	c.server.tellDate(c.now) // nothing sweeps while there are no connections
 	c.clock = c.now
 	s.send, s.recv = sendWindow(c.peer.initialWindow), newRecvWindow(c.streamWindow())
 	c.server.memory.Add(held)

@@ -876,7 +876,10 @@ type Defaults struct {
 	// Answer metadata sent as headers under their own name; a route's own are added.
 	ResponseHeaders []string `protobuf:"bytes,6,rep,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
 	// Bounds on streams.
-	Stream        *StreamOptions `protobuf:"bytes,7,opt,name=stream,proto3" json:"stream,omitempty"`
+	Stream *StreamOptions `protobuf:"bytes,7,opt,name=stream,proto3" json:"stream,omitempty"`
+	// Serves only methods that a route selects. Without it, a method that no route selects is served at the schema's own bindings, and
+	// passes the plugins of every call and of its service only: also one that a new version of the schema brings.
+	RoutedOnly    bool `protobuf:"varint,8,opt,name=routed_only,json=routedOnly,proto3" json:"routed_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -958,6 +961,13 @@ func (x *Defaults) GetStream() *StreamOptions {
 		return x.Stream
 	}
 	return nil
+}
+
+func (x *Defaults) GetRoutedOnly() bool {
+	if x != nil {
+		return x.RoutedOnly
+	}
+	return false
 }
 
 // StreamOptions bound streaming calls.
@@ -2835,7 +2845,7 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\atimeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\atimeout\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd3\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf4\x02\n" +
 	"\bDefaults\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x19\n" +
 	"\bmax_body\x18\x02 \x01(\x03R\amaxBody\x123\n" +
@@ -2843,7 +2853,9 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\x04rest\x18\x04 \x01(\v2\x1f.causeway.config.v1.RESTOptionsR\x04rest\x12'\n" +
 	"\x0frequest_headers\x18\x05 \x03(\tR\x0erequestHeaders\x12)\n" +
 	"\x10response_headers\x18\x06 \x03(\tR\x0fresponseHeaders\x129\n" +
-	"\x06stream\x18\a \x01(\v2!.causeway.config.v1.StreamOptionsR\x06stream\"\x81\x01\n" +
+	"\x06stream\x18\a \x01(\v2!.causeway.config.v1.StreamOptionsR\x06stream\x12\x1f\n" +
+	"\vrouted_only\x18\b \x01(\bR\n" +
+	"routedOnly\"\x81\x01\n" +
 	"\rStreamOptions\x12<\n" +
 	"\fidle_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\vidleTimeout\x122\n" +
 	"\amax_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"\x94\x01\n" +
