@@ -237,7 +237,7 @@ func (s *shared) renew(all bool) {
 	for i := range s.places {
 		p := &s.places[i]
 		for _, h := range p.due(s.clock(), all) {
-			want := h.calls
+			want := h.held // nobody else changes it while it is asked about
 			if all {
 				want = 0
 			}
