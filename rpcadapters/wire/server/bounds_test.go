@@ -2,9 +2,12 @@ package server_test
 
 import (
 	"context"
+	"errors"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/http1"
@@ -78,13 +81,20 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 	answered(idle)
 	send(t, busy, "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-in
-	s.CloseIdle()
-	send(t, used, request)
-	answered(used)
-	s.CloseIdle()
-	if got := readAll(t, idle); got != "" {
-		t.Errorf("want the end alone, found %q", got)
-	}
+	waitFor(t, "a connection that was not used between two looks to end", func() bool {
+		s.CloseIdle()
+		send(t, used, request)
+		answered(used)
+		if err := idle.SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := idle.Read(make([]byte, 1))
+		if n > 0 {
+			t.Fatal("want the end alone, found more")
+		}
+		late, ok := errors.AsType[net.Error](err)
+		return err != nil && !(ok && late.Timeout())
+	})
 	send(t, used, request)
 	answered(used)
 	close(end)
