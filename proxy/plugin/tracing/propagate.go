@@ -134,7 +134,7 @@ func extractB3(header rpc.Metadata) (f incoming, ok bool) {
 		return f, true
 	}
 	decision, parent, more := strings.Cut(rest, "-")
-	if more && !isHex(parent, 16) || !b3Decision(&f, decision) {
+	if more && !b3Parent(parent) || len(decision) != 1 || !b3Decision(&f, decision) {
 		return incoming{}, false
 	}
 	return f, true
@@ -146,14 +146,14 @@ func extractB3Multi(header rpc.Metadata) (f incoming, ok bool) {
 	if !b3IDs(&f, id, span) {
 		return f, false
 	}
-	if parent := header.Get("x-b3-parentspanid"); parent != "" && !isHex(parent, 16) {
+	if parent := header.Get("x-b3-parentspanid"); parent != "" && !b3Parent(parent) {
 		return incoming{}, false
 	}
 	if header.Get("x-b3-flags") == "1" {
 		f.sampledFlag, f.decided = true, true
 		return f, true
 	}
-	if s := header.Get("x-b3-sampled"); s != "" && !b3Decision(&f, s) {
+	if s := header.Get("x-b3-sampled"); s != "" && (s == "d" || !b3Decision(&f, s)) { // that is of the single form
 		return incoming{}, false
 	}
 	return f, true
@@ -175,6 +175,12 @@ func b3IDs(f *incoming, id, span string) bool {
 	return len(span) == 16 && unhex(f.span[:], span) && f.id != [16]byte{} && f.span != [8]byte{}
 }
 
+// b3Parent tells whether a parent's id is one; it is of no use here.
+func b3Parent(id string) bool {
+	var span [8]byte
+	return len(id) == 16 && unhex(span[:], id) && span != [8]byte{}
+}
+
 func b3Decision(f *incoming, s string) bool {
 	switch s {
 	case "1", "true", "d":
@@ -185,11 +191,6 @@ func b3Decision(f *incoming, s string) bool {
 		return false
 	}
 	return true
-}
-
-func isHex(s string, n int) bool {
-	var raw [16]byte
-	return len(s) == n && unhex(raw[:n/2], s)
 }
 
 // unhex reads lower-case hexadecimal; dst says how much.

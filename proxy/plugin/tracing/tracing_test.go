@@ -182,6 +182,9 @@ func FuzzExtract(f *testing.F) {
 	f.Add("01-"+traceID+"-"+spanID+"-ff-more", "", traceID+"-"+spanID+"-d", "", "", "")
 	f.Add("", "", "0", traceID[:16], spanID, "true")
 	f.Add("", "", spanID+"-"+spanID+"-1-"+spanID, traceID, spanID, "0")
+	f.Add("", "", traceID+"-"+spanID+"-true", traceID, spanID, "d")
+	f.Add("", "", traceID+"-"+spanID+"-1-0000000000000000", traceID, spanID, "false")
+	f.Add("", "", traceID+"-"+spanID+"-0-"+spanID, traceID, spanID, "")
 	f.Fuzz(func(t *testing.T, traceparent, state, single, id, span, sampled string) {
 		header := metadata("traceparent", traceparent, "tracestate", state, "b3", single, "x-b3-traceid", id, "x-b3-spanid", span, "x-b3-sampled", sampled)
 		carrier := propagation.HeaderCarrier{}
