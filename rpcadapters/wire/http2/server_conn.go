@@ -423,15 +423,7 @@ func (c *serverConn) takeHeaders(f *inFrame) error {
 	id := f.stream
 	if id <= c.lastID || id%2 == 0 {
 		c.release(s)
-		switch {
-		case id%2 == 0 || !c.ids.wasUsed(id):
-			return connFault(ProtocolError, "HEADERS on a stream that cannot be opened")
-		case !c.ids.wasReset(id):
-			return connFault(StreamClosed, "HEADERS on a stream that is closed")
-		case !c.flood.spend():
-			return errFlood
-		}
-		return nil
+		return c.takeLate(id)
 	}
 	if c.leave.refuses(id) {
 		c.release(s)
@@ -521,28 +513,6 @@ func (c *serverConn) refuse(s *serverStream, status int) {
 		c.ids.reset(id)
 		c.w.batch = appendRSTStream(c.w.batch, id, NoError)
 	}
-}
-
-// takeTrailers takes HEADERS on a stream that is open: its body ends. The trailers themselves are checked and dropped, for
-// nothing asks for them.
-func (c *serverConn) takeTrailers(s *serverStream, f *inFrame) error {
-	if err := c.dec.decode(f.payload, trailerBlock, &c.head); err != nil {
-		return err
-	}
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	if c.streams.get(f.stream) != s {
-		return nil // it was ended while the block was decoded
-	}
-	switch {
-	case s.ended:
-		c.fail(s, StreamClosed)
-	case f.fault != NoError:
-		c.fail(s, f.fault)
-	case c.head.fault != "" || c.head.tooLarge || !f.has(flagEndStream) || !s.endBody():
-		c.fail(s, ProtocolError)
-	}
-	return c.wasted()
 }
 
 // dispatch has a stream's call run, or wait for a place. With w.mu held.

@@ -92,43 +92,60 @@ func (c *counting) run() {
 	c.wg.Done()
 }
 
-// Workers are kept up to a number and a time, and end with the last connection.
-func TestWorkers(t *testing.T) {
-	var p workers
-	idle := func() int {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return len(p.idle)
-	}
-	p.enter()
+func (p *workers) waiting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.idle)
+}
+
+// busy has p run so many tasks at once and returns what has them end.
+func busy(t *testing.T, p *workers, tasks int) (end func()) {
+	t.Helper()
 	c := &counting{wait: make(chan struct{})}
-	const tasks = idleWorkers + 100
+	c.wg.Add(tasks)
 	for range tasks {
-		c.wg.Add(1)
 		p.run(c)
 	}
-	eventually(t, "all of them at once", func() bool { return c.n.Load() == tasks })
-	close(c.wait)
-	c.wg.Wait()
-	eventually(t, "as many idle workers as are kept", func() bool { return idle() == idleWorkers })
-	c.wg.Add(1)
-	p.run(c)
-	c.wg.Wait()
-	eventually(t, "the worker back", func() bool { return idle() == idleWorkers })
+	eventually(t, "all of them at once", func() bool { return c.n.Load() == int64(tasks) })
+	return func() {
+		close(c.wait)
+		c.wg.Wait()
+	}
+}
+
+// Workers are kept up to a number. Those above it end when they find as many waiting, whenever that is: what takes workers
+// away from the waiting ones is tested apart, with no more of them than are kept.
+func TestWorkersKept(t *testing.T) {
+	var p workers
+	p.enter()
+	busy(t, &p, idleWorkers+100)()
+	eventually(t, "as many idle workers as are kept", func() bool { return p.waiting() == idleWorkers })
+	p.leave()
+	if n := p.waiting(); n != 0 {
+		t.Errorf("want none without connections, found %d", n) // those on their way do not wait any more either
+	}
+}
+
+// Workers are kept for a time, and end with the last connection.
+func TestWorkersEnd(t *testing.T) {
+	var p workers
+	p.enter()
+	busy(t, &p, idleWorkers)()
+	eventually(t, "all of them idle", func() bool { return p.waiting() == idleWorkers })
+	busy(t, &p, 1)()
+	eventually(t, "the worker back", func() bool { return p.waiting() == idleWorkers })
 	p.trim(time.Now())
-	if n := idle(); n != idleWorkers {
+	if n := p.waiting(); n != idleWorkers {
 		t.Errorf("want none ended yet, found %d left", n)
 	}
 	p.trim(time.Now().Add(2 * workerIdle))
-	if n := idle(); n != 0 {
+	if n := p.waiting(); n != 0 {
 		t.Errorf("want all ended, found %d left", n)
 	}
-	c.wg.Add(1)
-	p.run(c)
-	c.wg.Wait()
-	eventually(t, "one idle worker", func() bool { return idle() == 1 })
+	busy(t, &p, 1)()
+	eventually(t, "one idle worker", func() bool { return p.waiting() == 1 })
 	p.leave()
-	if n := idle(); n != 0 {
+	if n := p.waiting(); n != 0 {
 		t.Errorf("want none without connections, found %d", n)
 	}
 }

@@ -136,3 +136,39 @@ func hostOf(a string) string {
 	}
 	return strings.ToLower(strings.TrimSuffix(a, "."))
 }
+
+// takeTrailers takes HEADERS on a stream that is open: its body ends. The trailers themselves are checked and dropped, for
+// nothing asks for them.
+func (c *serverConn) takeTrailers(s *serverStream, f *inFrame) error {
+	if err := c.dec.decode(f.payload, trailerBlock, &c.head); err != nil {
+		return err
+	}
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if c.streams.get(f.stream) != s {
+		return c.takeLate(f.stream) // it was ended while the block was decoded
+	}
+	switch {
+	case s.ended:
+		c.fail(s, StreamClosed)
+	case f.fault != NoError:
+		c.fail(s, f.fault)
+	case c.head.fault != "" || c.head.tooLarge || !f.has(flagEndStream) || !s.endBody():
+		c.fail(s, ProtocolError)
+	}
+	return c.wasted()
+}
+
+// takeLate takes HEADERS on a stream that is not open and cannot be opened: no fault if it was we who reset it, for the
+// client may not have known. With w.mu held.
+func (c *serverConn) takeLate(id uint32) error {
+	switch {
+	case id%2 == 0 || !c.ids.wasUsed(id):
+		return connFault(ProtocolError, "HEADERS on a stream that cannot be opened")
+	case !c.ids.wasReset(id):
+		return connFault(StreamClosed, "HEADERS on a stream that is closed")
+	case !c.flood.spend():
+		return errFlood
+	}
+	return nil
+}
