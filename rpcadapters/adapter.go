@@ -7,6 +7,8 @@ import (
 	"crypto/tls"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 	"github.com/causeway-gateway/causeway/transcode/jsonwire"
@@ -28,6 +30,10 @@ type Target struct {
 	TLS         *tls.Config // nil: plain text
 	DialTimeout time.Duration
 	MaxMessage  int // bytes of one answer, once unpacked; of one that stays packed, see rpc.Call.Packed, as it came
+	// Service is the name of the service that the instance belongs to, Config its options, made by Configured.Config; nil where
+	// the adapter has none.
+	Service string
+	Config  proto.Message
 }
 
 // Transport carries calls to one instance. It is safe for concurrent use.

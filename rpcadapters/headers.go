@@ -104,10 +104,12 @@ func Passes(key string, listed []string, policy HeaderPolicy) bool {
 // of who connected and, where that is a trusted proxy, of the client that it names: what a caller says of itself is not
 // passed on.
 func AppendForwarded(dst rpc.Metadata, x *wire.Exchange, listed []string) rpc.Metadata {
-	peer := x.Peer.Addr().Unmap()
-	client := peer
-	if x.Client.IsValid() {
-		client = x.Client
+	return appendForwarded(dst, x.Peer.Addr().Unmap(), x.Client, x.HTTP.Scheme, x.HTTP.Host, listed)
+}
+
+func appendForwarded(dst rpc.Metadata, peer, client netip.Addr, scheme, host string, listed []string) rpc.Metadata {
+	if !client.IsValid() {
+		client = peer
 	}
 	for _, key := range listed {
 		var value string
@@ -119,11 +121,13 @@ func AppendForwarded(dst rpc.Metadata, x *wire.Exchange, listed []string) rpc.Me
 		case "x-real-ip":
 			value = client.String()
 		case "x-forwarded-proto":
-			value = x.HTTP.Scheme
+			value = scheme
 		case "x-forwarded-host":
-			value = x.HTTP.Host
+			if value = host; value == "" {
+				continue
+			}
 		case "forwarded": // RFC 7239
-			value = "for=" + forwardedNode(client) + ";proto=" + x.HTTP.Scheme
+			value = "for=" + forwardedNode(client) + ";proto=" + scheme
 		default:
 			continue
 		}

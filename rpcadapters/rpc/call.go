@@ -45,6 +45,9 @@ type Call struct {
 	Node     string // address of the instance that answered, for logs; never shown to callers
 	Attempts int    // how many times an upstream was tried
 
+	// Plan is what the outbound adapter has made of the method, while one of its transports is called; the gateway's own.
+	Plan any
+
 	// Entered has a bit for each conditional plugin of the chain that took the call on; the gateway's own.
 	Entered uint64
 	// After is where the call goes on behind its consumer's plugins; the gateway's own.
@@ -111,7 +114,7 @@ func (c *Call) Clone() *Call {
 		h.Header, h.Answer = slices.Clone(c.HTTP.Header), nil
 		n.HTTP = &h
 	}
-	n.Body, n.Stream, n.Params, n.After = nil, nil, nil, nil
+	n.Body, n.Stream, n.Params, n.After, n.Plan = nil, nil, nil, nil, nil
 	n.Reply = Reply{Header: slices.Clone(c.Reply.Header), Trailer: slices.Clone(c.Reply.Trailer)}
 	return &n
 }
