@@ -10,11 +10,13 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
 	"github.com/causeway-gateway/causeway/proxy/config"
 	"github.com/causeway-gateway/causeway/proxy/expr"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
+	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/transcode/schema"
 )
@@ -468,14 +470,28 @@ func (s *Standard) PluginNames() []string {
 	return names
 }
 
-// PluginTypes gives the configuration its plugins' messages.
-func (s *Standard) PluginTypes() config.Types {
-	types := config.Types{Plugins: config.Messages{}, Credentials: config.Messages{}}
+// ConfigTypes gives the configuration the messages of its plugins and protocols.
+func (s *Standard) ConfigTypes() config.Types {
+	types := config.Types{Plugins: config.Messages{}, Credentials: config.Messages{}, Adapters: config.Messages{}, Protocols: config.Messages{"http": nil}}
 	for _, k := range s.Plugins {
 		types.Plugins[k.Name] = k.Config().ProtoReflect().Descriptor()
 		if k.Credential != nil {
 			types.Credentials[k.Name] = k.Credential().ProtoReflect().Descriptor()
 		}
 	}
+	for _, a := range s.Adapters {
+		types.Adapters[a.Name()] = optionsOf(a)
+	}
+	for _, i := range s.Inlets {
+		types.Protocols[i.Name()] = optionsOf(i)
+	}
 	return types
+}
+
+// optionsOf is the message of what an adapter or an inlet is told, nil where there is none.
+func optionsOf(of any) protoreflect.MessageDescriptor {
+	if c, ok := of.(rpcadapters.Configured); ok {
+		return c.Config().ProtoReflect().Descriptor()
+	}
+	return nil
 }

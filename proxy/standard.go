@@ -28,6 +28,8 @@ type Standard struct {
 	// Faces are asked in order; the last takes every request.
 	Faces    []rpcadapters.Face
 	Adapters []rpcadapters.Adapter
+	// Inlets are the protocols whose connections are not HTTP.
+	Inlets   []rpcadapters.Inlet
 	Plugins  []plugin.Kind
 	Balancer balancer.Builder
 	// Static resolves the endpoints given in the configuration.

@@ -134,7 +134,7 @@ func startDemo(ctx context.Context, service string, errOut io.Writer) (*demo, er
 	d.app, err = startApp(ctx, appOptions{
 		std:  std,
 		log:  log,
-		load: func() (*config.Document, error) { return config.Load(file, std.PluginTypes()) },
+		load: func() (*config.Document, error) { return config.Load(file, std.ConfigTypes()) },
 	})
 	if err != nil {
 		return nil, err

@@ -102,7 +102,7 @@ func tryGatewayOf(t testing.TB, dir, text string, std *proxy.Standard) (*gateway
 	g.app, err = startApp(context.Background(), appOptions{
 		std:   std,
 		log:   slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelInfo})),
-		load:  func() (*config.Document, error) { return config.Load(g.file, std.PluginTypes()) },
+		load:  func() (*config.Document, error) { return config.Load(g.file, std.ConfigTypes()) },
 		watch: true,
 	})
 	if err != nil {

@@ -83,14 +83,14 @@ func runGateway(cmd *cobra.Command, f runFlags) error {
 	}
 	o := appOptions{std: std, log: log, watch: true}
 	if f.config != "" {
-		o.load = func() (*config.Document, error) { return config.Load(f.config, std.PluginTypes()) }
+		o.load = func() (*config.Document, error) { return config.Load(f.config, std.ConfigTypes()) }
 	} else {
 		dir, err := os.MkdirTemp("", "causeway-")
 		if err != nil {
 			return err
 		}
 		defer func() { _ = os.RemoveAll(dir) }() // a folder of temporary files
-		q, err := quick(f, dir, std.PluginTypes())
+		q, err := quick(f, dir, std.ConfigTypes())
 		if err != nil {
 			return err
 		}
@@ -314,7 +314,7 @@ begins with: # yaml-language-server: $schema=causeway.schema.json`,
 			if err != nil {
 				return err
 			}
-			raw, err := config.JSONSchema(std.PluginTypes())
+			raw, err := config.JSONSchema(std.ConfigTypes())
 			if err != nil {
 				return err
 			}
@@ -330,7 +330,7 @@ func checkConfig(ctx context.Context, file string) (*proxy.Snapshot, func(), err
 	if err != nil {
 		return nil, nil, err
 	}
-	doc, err := config.Load(file, std.PluginTypes())
+	doc, err := config.Load(file, std.ConfigTypes())
 	if err != nil {
 		return nil, nil, err
 	}

@@ -112,7 +112,7 @@ func TestSecretsStayInside(t *testing.T) {
 	g.app, err = startApp(context.Background(), appOptions{
 		std: std, watch: true,
 		log:  slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		load: func() (*config.Document, error) { return config.Load(g.file, std.PluginTypes()) },
+		load: func() (*config.Document, error) { return config.Load(g.file, std.ConfigTypes()) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -212,7 +212,7 @@ func TestSecretsStayInside(t *testing.T) {
 		if broken == text {
 			t.Fatalf("no %q in the document", from)
 		}
-		_, err := config.Parse("causeway.yaml", []byte(strings.ReplaceAll(broken, "DIR", dir)), std.PluginTypes())
+		_, err := config.Parse("causeway.yaml", []byte(strings.ReplaceAll(broken, "DIR", dir)), std.ConfigTypes())
 		refusals := strings.Count(g.log.String(), "refused")
 		g.write(broken)
 		waitFor(t, "a refusal of "+to[:min(len(to), 30)], func() bool { return strings.Count(g.log.String(), "refused") > refusals })

@@ -24,6 +24,9 @@ type checker struct {
 	faults  Faults
 	schemas names
 	service names
+	lookups names                      // registries
+	kinds   map[string]string          // of registries: "zookeeper"
+	subsets map[string]map[string]bool // of services, by their names
 }
 
 // names are the named things of one list.
@@ -44,6 +47,11 @@ func check(d *Document, c *configv1.Config, types Types) Faults {
 	collect(k, "routes", c.GetRoutes())
 	collect(k, "consumers", c.GetConsumers())
 	collect(k, "stores", c.GetStores())
+	k.lookups = collect(k, "registries", c.GetRegistries())
+	k.kinds, k.subsets = map[string]string{}, map[string]map[string]bool{}
+	for i, r := range c.GetRegistries() {
+		k.registry(item("registries", i), r)
+	}
 	for i, s := range c.GetSchemas() {
 		k.schema(item("schemas", i), s)
 	}
@@ -195,7 +203,7 @@ func nearestName(s string) string {
 	return s[:min(len(s), 63)]
 }
 
-// reference checks that a name stands for something; kind is "service" or "schema".
+// reference checks that a name stands for something; kind is "service", "schema" or "registry".
 func (k *checker) reference(path, kind, name string, known names) {
 	if name == "" || known.at[name] != "" || known.partial || k.failed(path) {
 		return
@@ -207,9 +215,16 @@ func (k *checker) reference(path, kind, name string, known names) {
 	}
 	fix := "name one of: " + list(k.visible(all, known))
 	if len(all) == 0 {
-		fix = "add it under `" + kind + "s`"
+		fix = "add it under `" + plural(kind) + "`"
 	}
 	k.fault(path, fix, "unknown %s %s%s", kind, k.show(path, name), near)
+}
+
+func plural(kind string) string {
+	if cut, ok := strings.CutSuffix(kind, "y"); ok {
+		return cut + "ies"
+	}
+	return kind + "s"
 }
 
 // visible leaves out names that came from ${...}.

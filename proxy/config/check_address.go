@@ -48,6 +48,7 @@ func (k *checker) listeners(c *configv1.Config) {
 		if t := l.GetTls(); t != nil {
 			k.serverTLS(path+".tls", t)
 		}
+		k.protocol(path+".protocol", "protocol", l.GetProtocol(), k.types.Protocols)
 	}
 	if a := c.GetAdmin(); a != nil && !k.failed("admin") {
 		value := a.GetAddress()

@@ -2,10 +2,12 @@ package config
 
 import (
 	"errors"
+	"maps"
 	"math"
 	"net/netip"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -13,6 +15,7 @@ import (
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
 	"github.com/causeway-gateway/causeway/proxy/origin"
 	"github.com/causeway-gateway/causeway/transcode/httprule"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 func (k *checker) route(path string, r *configv1.Route) {
@@ -35,6 +38,14 @@ func (k *checker) route(path string, r *configv1.Route) {
 		k.missing(path, "service", fix)
 	} else {
 		k.reference(path+".service", "service", r.GetService(), k.service)
+	}
+	if known := k.subsets[r.GetService()]; r.GetSubset() != "" && known != nil && !known[r.GetSubset()] && !k.failed(path+".subset") {
+		at := path + ".subset"
+		k.fault(at, k.suggest(at, "add it under balancer.subsets of service "+r.GetService()), "service %q has no subset %s%s", r.GetService(), k.show(at, r.GetSubset()),
+			schema.DidYouMean(r.GetSubset(), slices.Sorted(maps.Keys(known))))
+	}
+	if k.retry(path+".retry", r.GetRetry()); k.written(path + ".retry.budget") {
+		k.fault(path+".retry.budget", "write it under retry of the service", "a route has no budget of its own")
 	}
 	k.plugins(path+".plugins", r.GetPlugins())
 	k.callTimeout(path+".timeout", r.GetTimeout())

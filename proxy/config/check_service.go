@@ -95,22 +95,12 @@ func (k *checker) anyFailed(path string, fields ...string) bool {
 	return false
 }
 
-// adapters are the protocols that services can speak.
-func adapters() []string { return []string{defaultAdapter} }
-
 func (k *checker) upstream(path string, s *configv1.Service) {
 	if k.failed(path) {
 		return
 	}
 	k.endpoints(path, s)
-	if a := s.GetAdapter(); a != "" && a != defaultAdapter {
-		near := schema.DidYouMean(a, adapters())
-		at := path + ".adapter"
-		if k.show(at, a) == mask {
-			near = ""
-		}
-		k.fault(at, "name one of: "+list(adapters()), "unknown adapter %s%s", k.show(at, a), near)
-	}
+	k.protocol(path+".adapter", "adapter", s.GetAdapter(), k.types.Adapters)
 	if s.GetForPlugins() {
 		if s.GetSchema() != "" {
 			k.fault(path+".schema", "remove one of the two", "a schema, and `for_plugins`, which says that no route leads here")
@@ -146,11 +136,35 @@ func (k *checker) upstream(path string, s *configv1.Service) {
 	k.clientTLS(path+".tls", s.GetTls())
 	k.timeout(path+".dial_timeout", s.GetDialTimeout())
 	k.limit(path+".max_message", s.GetMaxMessage(), math.MaxInt32)
+	for i, d := range s.GetDiscovery() {
+		k.discovery(item(path+".discovery", i), d)
+	}
+	k.balancer(path+".balancer", s.GetBalancer())
+	k.subsets[s.GetName()] = map[string]bool{}
+	for _, sub := range s.GetBalancer().GetSubsets() {
+		k.subsets[s.GetName()][sub.GetName()] = true
+	}
+	k.healthCheck(path+".health_check", s.GetHealthCheck())
+	k.outliers(path+".outliers", s.GetOutliers())
+	k.breaker(path+".breaker", s.GetBreaker())
+	k.retry(path+".retry", s.GetRetry())
+}
+
+// protocol checks the name of something that is spoken against those that this build speaks.
+func (k *checker) protocol(path, kind, name string, known Messages) {
+	if _, ok := known[name]; name == "" || known == nil || ok || k.failed(path) {
+		return
+	}
+	near := schema.DidYouMean(name, known.names())
+	if k.show(path, name) == mask {
+		near = ""
+	}
+	k.fault(path, "name one of: "+list(known.names()), "unknown %s %s%s", kind, k.show(path, name), near)
 }
 
 func (k *checker) endpoints(path string, s *configv1.Service) {
-	if len(s.GetEndpoints()) == 0 && !k.failed(path+".endpoints") {
-		k.fault(path, "add one: endpoints: [{address: \"127.0.0.1:9090\"}]", "no endpoints")
+	if len(s.GetEndpoints())+len(s.GetDiscovery()) == 0 && !k.failed(path+".endpoints") && !k.failed(path+".discovery") {
+		k.fault(path, "add one: endpoints: [{address: \"127.0.0.1:9090\"}], or the registry that knows them: discovery: [{registry: zk}]", "no endpoints")
 	}
 	seen := map[address]string{}
 	for i, e := range s.GetEndpoints() {
@@ -162,6 +176,8 @@ func (k *checker) endpoints(path string, s *configv1.Service) {
 			k.missing(at, "address", "write host:port")
 			continue
 		}
+		k.limit(at+".weight", int64(e.GetWeight()), maxWeight)
+		k.limit(at+".priority", int64(e.GetPriority()), maxPriority)
 		full := at + ".address"
 		a, ok := k.address(full, e.GetAddress(), dialing)
 		if !ok {

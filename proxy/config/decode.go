@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -112,7 +113,7 @@ func (r *reader) message(n *yaml.Node, m protoreflect.Message, at *place) bool {
 		ok = f.read(target.Content[i], target.Content[i+1]) && ok
 	}
 	if f.anyNode != nil {
-		ok = r.pluginConfig(f.anyKey, f.anyNode, m, at) && ok
+		ok = r.settings(f.anyKey, f.anyNode, m, at) && ok
 	}
 	return ok
 }
@@ -131,7 +132,7 @@ type fields struct {
 	byName map[string]protoreflect.FieldDescriptor
 	keys   map[protoreflect.FieldNumber]*yaml.Node
 
-	anyKey, anyNode *yaml.Node // a plugin's config: read when its name is known
+	anyKey, anyNode *yaml.Node // settings: read when the name that they are of is known
 }
 
 func (f *fields) read(key, value *yaml.Node) bool {
@@ -253,8 +254,8 @@ func (f *fields) unknown(key *yaml.Node) {
 		if f.at.kid(near) == nil {
 			f.at.child(near, -1, span{}).failed = true
 		}
-	case key.Value == "@type" && strings.HasSuffix(fault.Path, ".config"):
-		fault.Fix = "remove the key; the plugin's name says what its config is"
+	case key.Value == "@type" && (strings.HasSuffix(fault.Path, ".config") || strings.HasSuffix(fault.Path, ".options")):
+		fault.Fix = "remove the key; the name beside it says what it is"
 	case len(names) == 0:
 		fault.Fix = "remove the key; there are no keys here"
 	default:
@@ -370,38 +371,53 @@ func (r *reader) mapField(n *yaml.Node, to protoreflect.Map, fd protoreflect.Fie
 	return good
 }
 
-// The messages whose `config` is of a type that a name beside it stands for.
+// The messages that have settings of a type that a name beside them stands for.
 var (
 	pluginName     = (*configv1.Plugin)(nil).ProtoReflect().Descriptor().FullName()
 	credentialName = (*configv1.Credential)(nil).ProtoReflect().Descriptor().FullName()
+	serviceName    = (*configv1.Service)(nil).ProtoReflect().Descriptor().FullName()
+	listenerName   = (*configv1.Listener)(nil).ProtoReflect().Descriptor().FullName()
 )
 
 func named(md protoreflect.MessageDescriptor) bool {
-	return md.FullName() == pluginName || md.FullName() == credentialName
+	switch md.FullName() {
+	case pluginName, credentialName, serviceName, listenerName:
+		return true
+	}
+	return false
 }
 
-// pluginConfig reads the `config` of a plugin or a credential as the message that the plugin's name stands for. An unknown
-// name is reported by the check of names.
-func (r *reader) pluginConfig(key, n *yaml.Node, m protoreflect.Message, at *place) bool {
+// settings reads what a plugin, a credential, a service's adapter or a listener's protocol is told as the message that its
+// name stands for. An unknown name is reported by the check of names.
+func (r *reader) settings(key, n *yaml.Node, m protoreflect.Message, at *place) bool {
 	if isNull(n) { // all its keys commented out
 		return true
 	}
-	kid := at.child("config", -1, valueSpan(r.file, key, n))
-	var name string
-	var md protoreflect.MessageDescriptor
+	var name, field string
+	var known Messages
 	var to **anypb.Any
 	switch p := m.Interface().(type) {
 	case *configv1.Plugin:
-		name, md, to = p.GetName(), r.types.Plugins[p.GetName()], &p.Config
+		name, field, known, to = p.GetName(), "config", r.types.Plugins, &p.Config
 	case *configv1.Credential:
-		name, md, to = p.GetPlugin(), r.types.Credentials[p.GetPlugin()], &p.Config
+		name, field, known, to = p.GetPlugin(), "config", r.types.Credentials, &p.Config
+	case *configv1.Service:
+		name, field, known, to = cmp.Or(p.GetAdapter(), defaultAdapter), "options", r.types.Adapters, &p.Options
+	case *configv1.Listener:
+		name, field, known, to = cmp.Or(p.GetProtocol(), defaultProtocol), "options", r.types.Protocols, &p.Options
+	}
+	kid := at.child(field, -1, valueSpan(r.file, key, n))
+	md, ok := known[name]
+	if !ok {
+		return true
 	}
 	if md == nil {
-		return true
+		r.fault(kid.where(), kid.path(), "%s takes no options", name).WithFix("remove the key")
+		return false
 	}
 	c, err := r.newMessage(md)
 	if err != nil {
-		r.fault(kid.where(), kid.path(), "the configuration of the plugin %s cannot be made: %v", name, err)
+		r.fault(kid.where(), kid.path(), "the settings of %s cannot be made: %v", name, err)
 		return false
 	}
 	if !r.message(n, c, kid) {
@@ -409,7 +425,7 @@ func (r *reader) pluginConfig(key, n *yaml.Node, m protoreflect.Message, at *pla
 	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(c.Interface())
 	if err != nil {
-		r.fault(kid.where(), kid.path(), "the configuration cannot be encoded: %v", err)
+		r.fault(kid.where(), kid.path(), "the settings cannot be encoded: %v", err)
 		return false
 	}
 	*to = &anypb.Any{TypeUrl: "type.googleapis.com/" + string(md.FullName()), Value: b}

@@ -16,6 +16,7 @@ const (
 	defaultAdmin       = "127.0.0.1:8081"
 	defaultDataDir     = ".causeway"
 	defaultAdapter     = "grpc"
+	defaultProtocol    = "http"
 	defaultDialTimeout = 3 * time.Second
 	defaultTimeout     = 15 * time.Second
 	defaultStreamIdle  = 300 * time.Second
@@ -44,6 +45,7 @@ func (d *Document) finish() {
 		a.DataDir = resolvePath(d.Dir, a.DataDir)
 	}
 	for _, l := range c.GetListen() {
+		setDefault(&l.Protocol, defaultProtocol)
 		if t := l.GetTls(); t != nil {
 			d.resolve(&t.CertFile, &t.KeyFile, &t.ClientCaFile)
 		}
@@ -58,6 +60,11 @@ func (d *Document) finish() {
 			s.DialTimeout = durationpb.New(defaultDialTimeout)
 		}
 		d.resolveTLS(s.GetTls())
+		finishService(s)
+	}
+	for _, r := range c.GetRegistries() {
+		d.resolveTLS(r.GetZookeeper().GetTls())
+		finishRegistry(r)
 	}
 	if c.GetDefaults() == nil {
 		c.Defaults = &configv1.Defaults{}
@@ -91,7 +98,12 @@ func (d *Document) finish() {
 	setDefault(&all.Rest, &configv1.RESTOptions{})
 	setDefault(&all.Stream, &configv1.StreamOptions{})
 	setDefault(&all.Stream.IdleTimeout, durationpb.New(defaultStreamIdle))
+	retries := map[string]*configv1.Retry{}
+	for _, s := range c.GetServices() {
+		retries[s.GetName()] = s.GetRetry()
+	}
 	for _, r := range c.GetRoutes() {
+		finishRetry(r.GetRetry(), retries[r.GetService()])
 		setDefault(&r.MaxBody, all.GetMaxBody())
 		setDefault(&r.Timeout, all.GetTimeout())
 		setDefault(&r.Json, all.GetJson())

@@ -22,13 +22,15 @@ import (
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
 )
 
-// Types are the messages that the configuration leaves to plugins.
+// Types are the messages that the configuration leaves to plugins and protocols.
 type Types struct {
 	Plugins     Messages // their configurations
 	Credentials Messages // what consumers show to them
+	Adapters    Messages // the options of services by the protocol they speak
+	Protocols   Messages // the options of listeners by what is spoken there
 }
 
-// Messages gives messages by the plugin's name. They are those of generated Go.
+// Messages gives messages by the name that they are of; nil: it takes none. They are those of generated Go.
 type Messages map[string]protoreflect.MessageDescriptor
 
 // Document is a configuration and where its values stand. It is not changed once made, and safe for concurrent use.

@@ -22,7 +22,10 @@ func plugins() config.Types {
 	return config.Types{Plugins: config.Messages{
 		"access_log": (*accesslogv1.AccessLog)(nil).ProtoReflect().Descriptor(),
 		"metrics":    (*metricsv1.Metrics)(nil).ProtoReflect().Descriptor(),
-	}}
+	}, Adapters: config.Messages{
+		"grpc":   nil,
+		"framed": (*metricsv1.Metrics)(nil).ProtoReflect().Descriptor(),
+	}, Protocols: config.Messages{"http": nil}}
 }
 
 // unpack writes a case's files into a folder that becomes the current one, sets its environment, and returns what is to

@@ -66,10 +66,14 @@ func (b *schemaBuilder) define(md protoreflect.MessageDescriptor) {
 		rules = append(rules, object{"oneOf": []any{object{"required": []string{"name"}}, object{"anyOf": []any{
 			object{"required": []string{"any_of"}}, object{"required": []string{"anyOf"}},
 		}}}})
-		rules = append(rules, b.namedRules("name", b.types.Plugins)...)
+		rules = append(rules, b.namedRules("name", "config", b.types.Plugins)...)
 	case credentialName:
 		rules = append(rules, object{"required": []string{"plugin"}})
-		rules = append(rules, b.namedRules("plugin", b.types.Credentials)...)
+		rules = append(rules, b.namedRules("plugin", "config", b.types.Credentials)...)
+	case serviceName:
+		rules = append(rules, b.namedRules("adapter", "options", b.types.Adapters)...)
+	case listenerName:
+		rules = append(rules, b.namedRules("protocol", "options", b.types.Protocols)...)
 	}
 	if len(rules) > 0 {
 		def["allOf"] = rules
@@ -93,8 +97,8 @@ func oneofRule(od protoreflect.OneofDescriptor, required bool) object {
 	return object{"oneOf": each}
 }
 
-// namedRules give `config` the shape that the plugin's name, under key, asks for.
-func (b *schemaBuilder) namedRules(key string, types Messages) []any {
+// namedRules give a field the shape that the name under key asks for.
+func (b *schemaBuilder) namedRules(key, field string, types Messages) []any {
 	names := types.names()
 	var rules []any
 	if len(names) > 0 {
@@ -103,10 +107,13 @@ func (b *schemaBuilder) namedRules(key string, types Messages) []any {
 	}
 	for _, name := range names {
 		md := types[name]
+		if md == nil {
+			continue
+		}
 		b.define(md)
 		rules = append(rules, object{
 			"if":   object{"properties": object{key: object{"const": name}}, "required": []string{key}},
-			"then": object{"properties": object{"config": object{"anyOf": []any{object{"type": "null"}, object{"$ref": reference(md)}}}}},
+			"then": object{"properties": object{field: object{"anyOf": []any{object{"type": "null"}, object{"$ref": reference(md)}}}}},
 		})
 	}
 	return rules
@@ -172,7 +179,7 @@ func (b *schemaBuilder) message(md protoreflect.MessageDescriptor) object {
 		return object{"type": "array"}
 	case "google.protobuf.Value":
 		return object{}
-	case "google.protobuf.Any": // a plugin's: see namedRules
+	case "google.protobuf.Any": // settings: see namedRules
 		return object{"type": []string{"object", "null"}}
 	case "google.protobuf.DoubleValue", "google.protobuf.FloatValue", "google.protobuf.Int64Value",
 		"google.protobuf.UInt64Value", "google.protobuf.Int32Value", "google.protobuf.UInt32Value",

@@ -12,7 +12,7 @@ import (
 )
 
 // wellKnown reads the messages that have a JSON form of their own (protobuf's "ProtoJSON Format"). An Any cannot be
-// written: only a plugin's config is one, and its type is known by the plugin's name.
+// written: only settings are one, whose type is known by a name beside them.
 func (r *reader) wellKnown(n *yaml.Node, m protoreflect.Message, at *place) (handled, ok bool) {
 	switch name := m.Descriptor().FullName(); name {
 	case "google.protobuf.Duration":
