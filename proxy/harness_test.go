@@ -100,7 +100,7 @@ func newBench(t testing.TB, text string, kinds ...plugin.Kind) (*bench, error) {
 		},
 		Engine: func(wire.Handler, *tls.Config, *slog.Logger) wire.Server { return &silent{done: make(chan struct{})} },
 	}
-	types := std.PluginTypes()
+	types := std.ConfigTypes()
 	if b.meter, err = telemetry.NewMeter(); err != nil {
 		t.Fatal(err)
 	}
