@@ -216,7 +216,6 @@ func (b *builder) dial(conf *configv1.Service) (*upstream.Service, error) {
 	return upstream.New(upstream.Config{
 		Name:     conf.GetName(),
 		Resolver: resolver,
-		Balancer: b.std.Balancer,
 		Log:      b.log,
 		Dial: func(ep registry.Endpoint) (rpcadapters.Transport, error) {
 			tlsConfig, err := clientTLS(conf.GetTls(), ep.Address, b.log)

@@ -80,7 +80,7 @@ func (f *forward) pick(c *rpc.Call) (*balancer.Node, error) {
 		}
 		service = f.others[i].up
 	}
-	return pick(service, balancer.Info{Attempt: c.Attempts})
+	return pick(service, balancer.Info{Subset: -1})
 }
 
 // pick finds a node that takes the call. A node that is being drained will not start: the next pick sees the new set.

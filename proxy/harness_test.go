@@ -21,7 +21,6 @@ import (
 	metricsv1 "github.com/causeway-gateway/causeway/protos/causeway/plugin/metrics/v1"
 	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
 	"github.com/causeway-gateway/causeway/proxy"
-	"github.com/causeway-gateway/causeway/proxy/balancer"
 	"github.com/causeway-gateway/causeway/proxy/config"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/telemetry"
@@ -94,7 +93,6 @@ func newBench(t testing.TB, text string, kinds ...plugin.Kind) (*bench, error) {
 		Faces:    []rpcadapters.Face{connectFace, face{restFace, b}},
 		Adapters: []rpcadapters.Adapter{adapter{b}},
 		Plugins:  kinds,
-		Balancer: balancer.RoundRobin,
 		Static: func(service string, addresses ...string) (registry.Resolver, error) {
 			return static.New(service, addresses...)
 		},

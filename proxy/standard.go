@@ -9,7 +9,6 @@ import (
 	"net/netip"
 
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
-	"github.com/causeway-gateway/causeway/proxy/balancer"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/registry"
@@ -29,9 +28,8 @@ type Standard struct {
 	Faces    []rpcadapters.Face
 	Adapters []rpcadapters.Adapter
 	// Inlets are the protocols whose connections are not HTTP.
-	Inlets   []rpcadapters.Inlet
-	Plugins  []plugin.Kind
-	Balancer balancer.Builder
+	Inlets  []rpcadapters.Inlet
+	Plugins []plugin.Kind
 	// Static resolves the endpoints given in the configuration.
 	Static func(service string, addresses ...string) (registry.Resolver, error)
 	// Redis opens the store of a name; tlsConfig nil: plain text. Opening does not wait for the server.

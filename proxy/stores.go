@@ -138,7 +138,7 @@ func (s *called) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, out *
 	if snap == nil || snap.services[s.name] == nil {
 		return rpc.Refuse(codes.Unavailable, "NO_INSTANCE", "no instance of the service is available")
 	}
-	node, err := pick(snap.services[s.name].up, balancer.Info{Attempt: c.Attempts})
+	node, err := pick(snap.services[s.name].up, balancer.Info{Subset: -1})
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
 	"github.com/causeway-gateway/causeway/proxy"
-	"github.com/causeway-gateway/causeway/proxy/balancer"
 	"github.com/causeway-gateway/causeway/proxy/fetch"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/plugin/accesslog"
@@ -102,7 +101,6 @@ func standard() (*proxy.Standard, error) {
 			uarestriction.Kind,
 			uriblocker.Kind,
 		},
-		Balancer: balancer.RoundRobin,
 		Static: func(service string, addresses ...string) (registry.Resolver, error) {
 			return static.New(service, addresses...)
 		},

@@ -1,16 +1,6 @@
 package balancer
 
-import (
-	"math/rand/v2"
-	"sync/atomic"
-)
-
-// RoundRobin takes the nodes in turn, starting anywhere, so that many gateways do not march in step.
-func RoundRobin(nodes []*Node) Picker {
-	p := &roundRobin{nodes: nodes}
-	p.next.Store(rand.Uint64())
-	return p
-}
+import "sync/atomic"
 
 type roundRobin struct {
 	nodes []*Node

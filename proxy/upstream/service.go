@@ -20,7 +20,7 @@ type Config struct {
 	Name     string
 	Resolver registry.Resolver
 	Dial     func(registry.Endpoint) (rpcadapters.Transport, error)
-	Balancer balancer.Builder
+	Balancer balancer.Config
 	Log      *slog.Logger
 }
 
@@ -48,7 +48,7 @@ type picker struct {
 func New(cfg Config) *Service {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{cfg: cfg, stop: cancel, done: make(chan struct{}), ready: make(chan struct{}), nodes: map[string]*balancer.Node{}}
-	s.picker.Store(&picker{Picker: cfg.Balancer(nil)})
+	s.picker.Store(&picker{Picker: balancer.New(cfg.Balancer, nil)})
 	go s.watch(ctx)
 	return s
 }
@@ -82,6 +82,7 @@ func (s *Service) Update(set registry.Set) {
 		return
 	}
 	nodes := make([]*balancer.Node, 0, len(set.Endpoints))
+	members := make([]balancer.Member, 0, len(set.Endpoints))
 	kept := make(map[string]*balancer.Node, len(set.Endpoints))
 	for _, ep := range set.Endpoints {
 		n := s.nodes[ep.ID]
@@ -91,14 +92,15 @@ func (s *Service) Update(set registry.Set) {
 				s.cfg.Log.Warn("instance left out", "service", s.cfg.Name, "instance", ep.ID, "error", err)
 				continue
 			}
-			n = &balancer.Node{Endpoint: ep, Transport: t}
+			n = balancer.NewNode(ep, t, nil)
 		}
 		kept[ep.ID] = n
 		nodes = append(nodes, n)
+		members = append(members, balancer.Member{Node: n, Weight: 1, Up: true})
 	}
 	old := s.nodes
 	s.nodes = kept
-	s.picker.Store(&picker{Picker: s.cfg.Balancer(nodes), nodes: nodes})
+	s.picker.Store(&picker{Picker: balancer.New(s.cfg.Balancer, members), nodes: nodes})
 	for id, n := range old {
 		if kept[id] != n {
 			n.Drain()

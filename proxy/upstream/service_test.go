@@ -51,7 +51,7 @@ func (w *wire) Close() error {
 func newService(t *testing.T, s *script) (*Service, map[string][]*wire) {
 	t.Helper()
 	dialed := map[string][]*wire{}
-	sv := New(Config{Name: "a", Resolver: s, Balancer: balancer.RoundRobin, Log: slog.New(slog.DiscardHandler), Dial: func(ep registry.Endpoint) (rpcadapters.Transport, error) {
+	sv := New(Config{Name: "a", Resolver: s, Log: slog.New(slog.DiscardHandler), Dial: func(ep registry.Endpoint) (rpcadapters.Transport, error) {
 		if ep.Address == "bad" {
 			return nil, errors.New("malformed")
 		}

@@ -1,0 +1,84 @@
+package balancer
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/causeway-gateway/causeway/proxy/outlier"
+	"github.com/causeway-gateway/causeway/registry"
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+)
+
+// Node is one instance with its connections. Nodes outlive pickers: a Node stays while its instance stays. Its methods are
+// safe for concurrent use.
+type Node struct {
+	Address   string
+	Transport rpcadapters.Transport
+	Outcomes  *outlier.Record // nil: nobody asks how its calls went
+
+	endpoint atomic.Pointer[registry.Endpoint]
+	leaving  atomic.Bool
+	gate     rpc.Gate
+	latency  latency
+	load     atomic.Uint64 // bits of a float64; see SetLoad
+	loadAt   atomic.Int64  // Unix nanoseconds
+}
+
+// NewNode makes the node of an instance. It takes the transport over: Drain closes it.
+func NewNode(ep registry.Endpoint, t rpcadapters.Transport, r *outlier.Record) *Node {
+	n := &Node{Address: ep.Address, Transport: t, Outcomes: r}
+	n.load.Store(math.Float64bits(-1))
+	n.SetEndpoint(ep)
+	return n
+}
+
+// Endpoint is the instance as the registry has it now.
+func (n *Node) Endpoint() registry.Endpoint { return *n.endpoint.Load() }
+
+// SetEndpoint takes over what the registry has changed about the instance. The address stays what it was.
+func (n *Node) SetEndpoint(ep registry.Endpoint) { n.endpoint.Store(&ep) }
+
+// Start takes the node for one call. It returns false when the node is being drained: pick again. Every Start that
+// returned true is followed by one Done.
+func (n *Node) Start() bool { return n.gate.Enter() }
+
+// Done ends a call's hold on the node.
+func (n *Node) Done() { n.gate.Leave() }
+
+// Drain lets calls in flight end and takes no new ones; the last one out closes the transport. It is called once. Pickers
+// made before pass the node over from then on.
+func (n *Node) Drain() {
+	n.leaving.Store(true)
+	n.gate.Shut(func() { _ = n.Transport.Close() }) // nobody is left to tell of an error
+}
+
+// Inflight is the number of calls that hold the node.
+func (n *Node) Inflight() int64 { return n.gate.Inside() }
+
+// Observe takes the time that an attempt took which the instance answered; now is the clock of Info.Now. An attempt that
+// failed is not told: an instance that refuses at once would look like the fastest of all.
+func (n *Node) Observe(took time.Duration, now int64) { n.latency.observe(took, now) }
+
+// Latency is the moving average that PeakEWMA compares, as it stands at now; 0: unknown.
+func (n *Node) Latency(now int64) time.Duration { return time.Duration(n.latency.at(now)) }
+
+// SetLoad takes a load that the instance reported: 0 idle, 1 full, negative: not known any more. One older than the last
+// is left alone. Nobody but the caller watches its age: a load holds until the next is set.
+func (n *Node) SetLoad(load float64, at time.Time) {
+	stamp := at.UnixNano()
+	for {
+		last := n.loadAt.Load()
+		if stamp < last || load != load {
+			return
+		}
+		if n.loadAt.CompareAndSwap(last, stamp) {
+			n.load.Store(math.Float64bits(min(load, 1)))
+			return
+		}
+	}
+}
+
+// Load is the load reported last; negative: none is known.
+func (n *Node) Load() float64 { return math.Float64frombits(n.load.Load()) }
