@@ -46,11 +46,7 @@ func (p *curatorPayload) UnmarshalJSON(data []byte) error {
 
 // Places is the application's node.
 func (c Curator) Places(service string) ([]Place, error) {
-	root := c.Root
-	if root == "" {
-		root = "/services"
-	}
-	return []Place{{Path: root + "/" + service}}, serviceName(service)
+	return []Place{{Path: c.services() + "/" + service}}, serviceName(service)
 }
 
 // Parse reads one instance.

@@ -27,11 +27,7 @@ func (d Dubbo) Places(service string) ([]Place, error) {
 	if err := serviceName(name); err != nil {
 		return nil, err
 	}
-	root := d.Root
-	if root == "" {
-		root = "/dubbo"
-	}
-	return []Place{{Path: root + "/" + url.QueryEscape(name) + "/providers", Name: true}}, nil
+	return []Place{{Path: d.services() + "/" + url.QueryEscape(name) + "/providers", Name: true}}, nil
 }
 
 // dubboKey cuts group/interface:version.

@@ -68,7 +68,7 @@ func testExamples(t *testing.T, addr string, session time.Duration, javaToo bool
 			first := start()
 			sink.Wait("10.0.3.7:9000")
 			owner := func() int64 {
-				entries, err := conn.Inspect(short(t), service)
+				entries, err := conn.Inspect(short(t), nil, service)
 				if err != nil || len(entries) != 1 {
 					return 0
 				}

@@ -24,11 +24,7 @@ type kratosInstance struct {
 
 // Places is the service's node.
 func (k Kratos) Places(service string) ([]Place, error) {
-	root := k.Root
-	if root == "" {
-		root = "/microservices"
-	}
-	return []Place{{Path: root + "/" + service}}, serviceName(service)
+	return []Place{{Path: k.services() + "/" + service}}, serviceName(service)
 }
 
 // Parse reads one instance.

@@ -47,26 +47,22 @@ type Native struct {
 	Protocol string // of several endpoints that an instance offers, the one that speaks it; empty: the first
 }
 
-func (n Native) service(service string) (string, error) {
+func (n Native) node(service string) (string, error) {
 	if err := serviceName(service); err != nil {
 		return "", err
 	}
-	root := n.Root
-	if root == "" {
-		root = "/causeway"
-	}
-	return root + "/v1/services/" + service, nil
+	return n.services() + "/" + service, nil
 }
 
 // Instances is the node whose children are a service's instances.
 func (n Native) Instances(service string) (string, error) {
-	at, err := n.service(service)
+	at, err := n.node(service)
 	return at + "/instances", err
 }
 
 // Beats is the node whose children are the beats of a service's instances.
 func (n Native) Beats(service string) (string, error) {
-	at, err := n.service(service)
+	at, err := n.node(service)
 	return at + "/beats", err
 }
 

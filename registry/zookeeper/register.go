@@ -28,6 +28,8 @@ type Registrar struct {
 	// "starting". Nil: the instance is always up. For a gRPC server it asks its own grpc.health.v1.Health.
 	Health      func(context.Context) error
 	HealthEvery time.Duration
+	// Hold keeps the instance out of the registry, instead of "starting" or "down" in it, while Health returns an error.
+	Hold bool
 	// Beat is how often a beat is written, with what Load returns (0 idle to 1 full; nil or negative: not stated). 0, the
 	// default: never, the session alone is the heartbeat. Each beat is a write to every member of the ensemble.
 	Beat time.Duration
@@ -51,7 +53,7 @@ func Register(ctx context.Context, cfg Config, service string, ep registry.Endpo
 	return l, nil
 }
 
-// Register announces an instance and returns when its node is there, or ctx ends. An endpoint without an ID gets its
+// Register announces an instance and returns when its node is there (with Hold: when it is as Health has it), or ctx ends. An endpoint without an ID gets its
 // address as one, without a protocol "grpc", with a weight of 0 the weight 100.
 func (r *Registrar) Register(ctx context.Context, service string, ep registry.Endpoint) (registry.Lease, error) {
 	l, err := r.register(ctx, service, ep)
@@ -59,6 +61,17 @@ func (r *Registrar) Register(ctx context.Context, service string, ep registry.En
 		return nil, err
 	}
 	return l, nil
+}
+
+// Valid reports why an instance could never be registered, or nil.
+func Valid(service string, ep registry.Endpoint) error {
+	if _, err := newInstance(ep, time.Now()); err != nil {
+		return err
+	}
+	if !allowed(nil, ep.Address) {
+		return fmt.Errorf("zookeeper: want an address that others can reach, found %s", ep.Address)
+	}
+	return serviceName(service)
 }
 
 func (r *Registrar) register(ctx context.Context, service string, ep registry.Endpoint) (*Lease, error) {
@@ -301,12 +314,15 @@ func (l *Lease) run() {
 	}
 }
 
-// withdrawn reports whether the instance is to be gone, and its beats with it.
+// withdrawn reports whether the instance is to be gone, for good or for now, and its beats with it.
 func (l *Lease) withdrawn() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.gone
+	return l.gone || l.held()
 }
+
+// held is called with the lock held. It reports whether the instance is to be gone for now.
+func (l *Lease) held() bool { return l.r.Hold && l.health != registry.Up }
 
 // jitter is d give or take a tenth.
 func jitter(d time.Duration) time.Duration {
@@ -343,7 +359,7 @@ func (l *Lease) step(look bool) (n int, err error) {
 		return 0, errLost
 	}
 	l.mu.Lock()
-	n, gone, reached := l.wanted, l.gone, l.reached
+	n, gone, held, reached := l.wanted, l.gone, l.held(), l.reached
 	l.mu.Unlock()
 	if !look && l.generation == s.generation && reached >= n {
 		return n, nil
@@ -353,6 +369,13 @@ func (l *Lease) step(look bool) (n int, err error) {
 	}
 	if gone {
 		return n, l.withdraw(s)
+	}
+	if held {
+		err := l.withdraw(s)
+		if err == nil {
+			l.generation = s.generation
+		}
+		return n, err
 	}
 	for range 5 { // each round ends what another process can undo at any moment
 		right, err := l.reconcile(s)

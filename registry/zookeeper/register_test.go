@@ -52,7 +52,7 @@ func testRegistrar(t *testing.T, addr string, session time.Duration) {
 	for name, test := range map[string]func(t *testing.T, x registered){
 		"as it is written": testWritten, "after expiry": testExpired, "a ghost in its place": testGhost,
 		"removed or spoiled by others": testSpoiled, "an operator's word": testOrder, "inspected": testInspect,
-		"drained and withdrawn": testDrain, "its health": testHealth,
+		"drained and withdrawn": testDrain, "its health": testHealth, "held back": testHold,
 		"two processes with one id": testContest,
 	} {
 		root := "/" + strings.ReplaceAll(name, " ", "-")
@@ -252,28 +252,28 @@ func testOrder(t *testing.T, x registered) {
 }
 
 func testInspect(t *testing.T, x registered) {
-	if names, err := x.conn.Services(short(t)); len(names) != 0 || err != nil {
+	if names, err := x.conn.Services(short(t), nil); len(names) != 0 || err != nil {
 		t.Errorf("want no service, found %v %v", names, err)
 	}
-	if entries, err := x.conn.Inspect(short(t), "orders"); len(entries) != 0 || err != nil {
+	if entries, err := x.conn.Inspect(short(t), nil, "orders"); len(entries) != 0 || err != nil {
 		t.Errorf("want no instance, found %v %v", entries, err)
 	}
 	x.register(t, &Registrar{Beat: 10 * time.Millisecond, Load: func() float64 { return 0.25 }}, registry.Endpoint{Address: "a:1"})
 	put(t, x.side, x.dir+"/b", "garbage")
 	eventually(t, "a beat", func() bool {
-		entries, err := x.conn.Inspect(short(t), "orders")
+		entries, err := x.conn.Inspect(short(t), nil, "orders")
 		return err == nil && len(entries) == 2 && !entries[0].Beat.IsZero()
 	})
-	names, err := x.conn.Services(short(t))
+	names, err := x.conn.Services(short(t), nil)
 	if err != nil || !slices.Equal(names, []string{"orders"}) {
 		t.Errorf("want orders, found %v %v", names, err)
 	}
-	entries, err := x.conn.Inspect(short(t), "orders")
+	entries, err := x.conn.Inspect(short(t), nil, "orders")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s, _ := x.conn.now()
-	if a := entries[0]; a.Name != "a-1" || a.Owner != s.session || a.Load != 0.25 || a.Fault != nil || a.Endpoint.Address != "a:1" || time.Since(a.Created).Abs() > time.Minute {
+	if a := entries[0]; a.Name != "a-1" || a.Owner != s.session || a.Load != 0.25 || a.Fault != nil || len(a.Endpoints) != 1 || a.Endpoints[0].Address != "a:1" || a.Czxid == 0 || a.Mzxid < a.Czxid || time.Since(a.Created).Abs() > time.Minute {
 		t.Errorf("want the instance with its beat, found %+v", a)
 	}
 	if b := entries[1]; b.Name != "b" || b.Owner != 0 || string(b.Data) != "garbage" || b.Fault == nil || !b.Beat.IsZero() {
@@ -414,7 +414,7 @@ func TestClosed(t *testing.T) {
 	if _, err := (&Registrar{Conn: conn}).Register(short(t), "orders", registry.Endpoint{Address: "b:1"}); !errors.Is(err, errClosed) {
 		t.Errorf("register: want it said that the connection is closed, found %v", err)
 	}
-	if _, err := conn.Services(short(t)); !errors.Is(err, errClosed) {
+	if _, err := conn.Services(short(t), nil); !errors.Is(err, errClosed) {
 		t.Errorf("services: want it said that the connection is closed, found %v", err)
 	}
 	if err := lease.Close(short(t)); err != nil {

@@ -18,11 +18,7 @@ type Seed struct {
 
 // Places is the service's node.
 func (s Seed) Places(service string) ([]Place, error) {
-	root := s.Root
-	if root == "" {
-		root = "/zookeeper"
-	}
-	return []Place{{Path: root + "/" + service, Leaf: true}}, serviceName(service)
+	return []Place{{Path: s.services() + "/" + service, Leaf: true}}, serviceName(service)
 }
 
 // Parse reads all instances. Those that are sound come back also when others are not.
