@@ -46,6 +46,7 @@ var imports = []row{
 	{"proxy/outlier", nil},
 	{"proxy/balancer", []string{"proxy/outlier", "registry", "rpcadapters", "rpcadapters/rpc"}},
 	{"proxy/certs", nil},
+	{"proxy/health", nil},
 	{"proxy/telemetry", []string{"rpcadapters/rpc"}},
 	{"proxy/plugin", []string{"rpcadapters/rpc", "proxy/telemetry"}},
 	{"proxy/plugin/plugintest", []string{"proxy/{plugin,telemetry,config,expr}", "rpcadapters/rpc", "transcode/schema", "protos/..."}},
@@ -114,9 +115,9 @@ var homes = []struct {
 	{"google.golang.org/protobuf/encoding/protojson", []string{"transcode/source"}},
 	{"google.golang.org/protobuf/types/dynamicpb", []string{"transcode/source"}},
 	{"google.golang.org/grpc/codes", []string{"..."}},
-	{"google.golang.org/grpc/credentials", []string{"cmd/...", "proxy/{admin,builtin,telemetry}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
-	{"google.golang.org/grpc/...", []string{"cmd/...", "proxy/{admin,builtin}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
-	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry,fetch}", "proxy/plugin/plugintest", "rpcadapters/wire/websocket", "rpcadapters/adaptertest", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
+	{"google.golang.org/grpc/credentials", []string{"cmd/...", "proxy/{admin,builtin,health,telemetry}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
+	{"google.golang.org/grpc/...", []string{"cmd/...", "proxy/{admin,builtin,health}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
+	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry,fetch,health}", "proxy/plugin/plugintest", "rpcadapters/wire/websocket", "rpcadapters/adaptertest", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
 	{"net/http/...", []string{"cmd/...", "proxy/{admin,telemetry}", "proxy/plugin/plugintest"}},
 	{"github.com/coder/websocket/...", []string{"cmd/...", "rpcadapters/wire/websocket"}},
 	{"unsafe", []string{"transcode/jsonwire", "rpcadapters/wire/socket", "protos/..."}},
@@ -279,8 +280,8 @@ func TestArchTableRefuses(t *testing.T) {
 			[]string{"net/http", "google.golang.org/grpc/status", "go.opentelemetry.io/otel", "log/slog", "log"},
 			nil, nil,
 			[]string{
-				"proxy/upstream may not import net/http: its place is cmd/..., proxy/{admin,telemetry,fetch}, proxy/plugin/plugintest, rpcadapters/wire/websocket, rpcadapters/adaptertest, rpcadapters, transcode/httprule",
-				"proxy/upstream may not import google.golang.org/grpc/status: its place is cmd/..., proxy/{admin,builtin}, rpcadapters/grpc, transcode/source, protos/...",
+				"proxy/upstream may not import net/http: its place is cmd/..., proxy/{admin,telemetry,fetch,health}, proxy/plugin/plugintest, rpcadapters/wire/websocket, rpcadapters/adaptertest, rpcadapters, transcode/httprule",
+				"proxy/upstream may not import google.golang.org/grpc/status: its place is cmd/..., proxy/{admin,builtin,health}, rpcadapters/grpc, transcode/source, protos/...",
 				"proxy/upstream may not import go.opentelemetry.io/otel: its place is proxy/telemetry",
 				"proxy/upstream may not import log: its place is in tests only",
 			},
