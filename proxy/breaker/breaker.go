@@ -19,6 +19,7 @@
 package breaker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -50,6 +51,7 @@ type Config struct {
 // Phase is whether calls are let in.
 type Phase uint8
 
+// The phases.
 const (
 	Closed   Phase = iota // all for whom there is a place
 	Open                  // none
@@ -83,8 +85,10 @@ type Pass uint64
 
 // Breaker guards one service. It is safe for concurrent use and starts no goroutine. A nil Breaker lets everybody in.
 type Breaker struct {
-	cfg Config
-	now func() time.Time
+	cfg     Config
+	now     func() time.Time
+	limit   uint64 // calls inside
+	waiters sync.Pool
 
 	era    atomic.Uint64 // a count of the changes of phase, and the phase
 	places atomic.Uint64 // who is inside, and who waits
@@ -112,17 +116,18 @@ func New(cfg Config, now func() time.Time) *Breaker {
 	or(&cfg.Window, 10*time.Second)
 	or(&cfg.Open, 5*time.Second)
 	or(&cfg.Trials, 3)
-	if cfg.MaxCalls <= 0 || cfg.MaxCalls > inside {
-		cfg.MaxCalls = inside
+	b := &Breaker{cfg: cfg, now: now, limit: inside}
+	if cfg.MaxCalls > 0 {
+		b.limit = min(inside, uint64(cfg.MaxCalls))
 	}
-	b := &Breaker{cfg: cfg, now: now}
+	b.waiters.New = func() any { return &waiter{called: make(chan struct{}, 1)} }
 	b.window.start(now(), max(cfg.Window/slots, 1))
 	return b
 }
 
-func or[T comparable](v *T, otherwise T) {
+func or[T cmp.Ordered](v *T, otherwise T) {
 	var zero T
-	if *v == zero {
+	if *v <= zero {
 		*v = otherwise
 	}
 }
@@ -134,6 +139,8 @@ const (
 
 	phaseMask = 3
 	nextEra   = phaseMask + 1
+
+	unseen = 64 // successes after which the window is told when they were
 )
 
 func phase(era uint64) Phase { return Phase(era & phaseMask) }
@@ -145,10 +152,11 @@ func (b *Breaker) Enter(ctx context.Context) (Pass, error) {
 		return 0, nil
 	}
 	if era := b.era.Load(); phase(era) == Closed {
-		places := b.places.Load()
-		// Who waits is not overtaken.
-		if places < uint64(b.cfg.MaxCalls) && b.places.CompareAndSwap(places, places+1) { //nolint:gosec // positive
-			return Pass(era), nil
+		// Where somebody waits the number is higher than any limit: nobody overtakes.
+		for places := b.places.Load(); places < b.limit; places = b.places.Load() {
+			if b.places.CompareAndSwap(places, places+1) {
+				return Pass(era), nil
+			}
 		}
 	}
 	return b.enter(ctx)
@@ -165,7 +173,7 @@ func (b *Breaker) enter(ctx context.Context) (Pass, error) {
 	for {
 		places := b.places.Load()
 		next := places + 1
-		if places&inside >= uint64(b.cfg.MaxCalls) || places >= oneWaits { //nolint:gosec // positive
+		if places >= b.limit {
 			if int64(places/oneWaits) >= b.cfg.MaxPending { //nolint:gosec // 32 bits
 				b.full++
 				b.mu.Unlock()
@@ -182,7 +190,7 @@ func (b *Breaker) enter(ctx context.Context) (Pass, error) {
 		}
 		break
 	}
-	w := newWaiter(b.cfg.PendingTimeout)
+	w := b.newWaiter()
 	b.waiting.push(w)
 	b.mu.Unlock()
 	return b.wait(ctx, w)
@@ -211,7 +219,7 @@ func (b *Breaker) wait(ctx context.Context, w *waiter) (Pass, error) {
 		err = w.err
 	}
 	pass := w.pass
-	w.free()
+	b.free(w)
 	if err != nil {
 		return 0, err
 	}
@@ -241,7 +249,10 @@ func (b *Breaker) Leave(p Pass, counted, failed bool) {
 		if era := b.era.Load(); era == uint64(p) {
 			switch {
 			case phase(era) == Closed && counted && !failed:
-				b.ok.Add(1)
+				if b.ok.Add(1)%unseen == 0 && b.mu.TryLock() {
+					b.window.fold(b.now(), b.ok.Swap(0))
+					b.mu.Unlock()
+				}
 			case phase(era) == HalfOpen || counted:
 				b.tell(p, counted, failed)
 			}
@@ -288,7 +299,7 @@ func (b *Breaker) try() (Pass, error) {
 	}
 	for {
 		places := b.places.Load()
-		if places >= uint64(b.cfg.MaxCalls) { //nolint:gosec // positive
+		if places >= b.limit {
 			b.full++
 			return 0, ErrFull
 		}
@@ -315,7 +326,7 @@ func (b *Breaker) tell(p Pass, counted, failed bool) {
 			b.open(now)
 		}
 	case !counted:
-		b.trials++
+		b.trials = min(b.trials+1, b.cfg.Trials)
 	case failed:
 		b.open(b.now())
 	default:

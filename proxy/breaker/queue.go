@@ -1,9 +1,6 @@
 package breaker
 
-import (
-	"sync"
-	"time"
-)
+import "time"
 
 // waiter is a call that waits for a place.
 type waiter struct {
@@ -15,13 +12,15 @@ type waiter struct {
 	timer      *time.Timer   // nil: no limit
 }
 
-var waiters = sync.Pool{New: func() any { return &waiter{called: make(chan struct{}, 1)} }}
-
-func newWaiter(timeout time.Duration) *waiter {
-	w, _ := waiters.Get().(*waiter)
+func (b *Breaker) newWaiter() *waiter {
+	w, _ := b.waiters.Get().(*waiter)
 	w.pass, w.err = 0, nil
-	if timeout > 0 {
-		w.timer = time.NewTimer(timeout)
+	switch {
+	case b.cfg.PendingTimeout <= 0:
+	case w.timer == nil:
+		w.timer = time.NewTimer(b.cfg.PendingTimeout)
+	default:
+		w.timer.Reset(b.cfg.PendingTimeout)
 	}
 	return w
 }
@@ -38,12 +37,11 @@ func (w *waiter) call(pass Pass, err error) {
 	w.called <- struct{}{}
 }
 
-func (w *waiter) free() {
+func (b *Breaker) free(w *waiter) {
 	if w.timer != nil {
 		w.timer.Stop()
-		w.timer = nil
 	}
-	waiters.Put(w)
+	b.waiters.Put(w)
 }
 
 // queue is the calls that wait, first come first served.

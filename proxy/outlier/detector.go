@@ -74,7 +74,7 @@ func (d *Detector) Judge(now time.Time, all []*Record) []Event {
 	n := 0
 	for _, r := range all {
 		d.review(r, now)
-		if events = d.sight(r, events); r.lasting() {
+		if events = d.sight(r, d.began, events); r.lasting() {
 			n++
 		}
 	}
@@ -89,7 +89,7 @@ func (d *Detector) Judge(now time.Time, all []*Record) []Event {
 		}
 		if c.eject(d.rules, now, c.reason, c.detail()) {
 			n++
-			events = d.sight(c.Record, events)
+			events = d.sight(c.Record, true, events)
 		}
 	}
 	if n > 0 && n >= len(all) {
@@ -112,8 +112,9 @@ func (d *Detector) Next() (next time.Time) {
 	return next
 }
 
-// sight compares what the detector knew of a record with what it is now.
-func (d *Detector) sight(r *Record, events []Event) []Event {
+// sight compares what the detector knew of a record with what it is now, and tells of a new spell if tell is set: what a
+// former detector decided is no news.
+func (d *Detector) sight(r *Record, tell bool, events []Event) []Event {
 	s := r.spell.Load()
 	known := d.out[r]
 	if known != nil {
@@ -130,7 +131,7 @@ func (d *Detector) sight(r *Record, events []Event) []Event {
 	}
 	if s.lasts() {
 		d.out[r] = &sighting{s, d.round}
-		if d.began || known != nil {
+		if tell {
 			events = append(events, Event{Record: r, Ejected: true, Reason: s.Reason, Ejection: s.Ejection})
 		}
 	}
@@ -165,7 +166,7 @@ func (d *Detector) keepOne(now time.Time, all []*Record, events []Event) []Event
 		return events
 	}
 	first.end(spell, now, ByCap)
-	return d.sight(first, events)
+	return d.sight(first, true, events)
 }
 
 // ordered returns the cases, the worst first.

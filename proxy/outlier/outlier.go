@@ -42,11 +42,15 @@
 // Calls that began before an instance came back are not evidence: what hung before its ejection may end long after it.
 package outlier
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Outcome is what a call's end says of the instance.
 type Outcome uint8
 
+// The outcomes.
 const (
 	Success   Outcome = iota // it answered, if only with an error of its own
 	Failed                   // it broke the call off, hung, or answered garbage
@@ -103,8 +107,12 @@ type Config struct {
 
 // withDefaults fills in what is zero.
 func (c Config) withDefaults() Config {
-	or(&c.Consecutive, 5)
-	or(&c.Unreached, 1)
+	if c.Consecutive == 0 {
+		c.Consecutive = 5
+	}
+	if c.Unreached == 0 {
+		c.Unreached = 1
+	}
 	or(&c.Interval, 10*time.Second)
 	or(&c.MinCalls, 20)
 	or(&c.MinLatency, 50*time.Millisecond)
@@ -115,9 +123,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-func or[T comparable](v *T, otherwise T) {
+func or[T cmp.Ordered](v *T, otherwise T) {
 	var zero T
-	if *v == zero {
+	if *v <= zero {
 		*v = otherwise
 	}
 }
@@ -140,5 +148,5 @@ func (c *Config) length(unreached bool, n int) time.Duration {
 
 // most is how many of n instances may be out for the next one to go.
 func most(share float64, n int) int {
-	return max(0, min(n-1, max(1, int(share*float64(n)))))
+	return max(0, min(n-1, max(1, int(share*float64(n)+1e-9))))
 }

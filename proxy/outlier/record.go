@@ -27,6 +27,7 @@ type Record struct {
 	at    int64         // the slot being filled
 	ring  [slots]tally
 	seen  tally     // of ok and bad, what the ring has taken in
+	last  *spell    // the one that calm follows
 	calm  time.Time // from here on whole Intervals count
 	times [2]int    // ejections that count towards the next one's length: others, unreached
 }
@@ -70,7 +71,7 @@ type spell struct {
 func (s *spell) lasts() bool { return s != nil && s.ended.IsZero() }
 
 // Observe counts the end of a call that took so long. It returns true when the instance may have to go out, or come back:
-// call Detector.Judge soon. It never blocks and allocates nothing unless it ends an ejection; success of an instance in
+// let a Detector.Judge begin soon; until then it does not ask again. It never blocks and allocates nothing unless it ends an ejection; success of an instance in
 // good standing is a load or two and one addition.
 func (r *Record) Observe(o Outcome, took time.Duration) (look bool) {
 	if o == Success && r.run.Load() == 0 {
@@ -99,7 +100,11 @@ func (r *Record) observe(o Outcome, took time.Duration) (look bool) {
 				now := r.rules.Load().now()
 				began := now.Add(-max(took, 0))
 				if s.lasts() {
-					return o == Success && s.Reason == ReasonUnreached && began.After(s.Since) && r.end(s, now, BySuccess)
+					if o != Success || s.Reason != ReasonUnreached || !began.After(s.Since) {
+						return false
+					}
+					r.well.Store(true)
+					return r.end(s, now, BySuccess)
 				}
 				if began.Before(s.ended) {
 					return false

@@ -97,8 +97,8 @@ func (r *Record) settle(rules *rules, now time.Time) {
 		return
 	}
 	trusted := s.ended.Add(rules.Interval)
-	if r.calm.Before(s.ended) {
-		r.calm = trusted
+	if r.last != s {
+		r.last, r.calm = s, trusted
 	}
 	if r.well.Load() {
 		r.times[1] = 0
