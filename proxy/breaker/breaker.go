@@ -322,7 +322,7 @@ func (b *Breaker) tell(p Pass, counted, failed bool) {
 	case phase(era) == Closed:
 		now := b.now()
 		b.window.fold(now, b.ok.Swap(0))
-		if calls, bad := b.window.fail(); calls >= uint64(max(1, b.cfg.MinCalls)) && float64(bad) >= b.cfg.FailureRate*float64(calls) { //nolint:gosec // positive
+		if calls, bad := b.window.fail(); calls >= uint64(max(1, b.cfg.MinCalls)) && float64(bad) >= b.cfg.FailureRate*float64(calls) {
 			b.open(now)
 		}
 	case !counted:

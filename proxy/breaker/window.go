@@ -25,7 +25,7 @@ func (w *window) start(now time.Time, slot time.Duration) {
 func (w *window) fold(now time.Time, ok uint64) {
 	at := int64(now.Sub(w.epoch) / w.slot)
 	passed := max(0, at-w.at)
-	over := uint64(passed) + 1 //nolint:gosec // not negative
+	over := uint64(passed) + 1
 	w.ring[w.at%slots].ok += ok / over
 	for i := range min(passed, slots) {
 		w.ring[(w.at+passed-i)%slots] = tally{ok: ok / over}

@@ -15,7 +15,7 @@ const (
 )
 
 func bucketOf(took time.Duration) int {
-	u := uint64(max(took, 0)) //nolint:gosec // not negative
+	u := uint64(max(took, 0))
 	if u < 1<<lowest {
 		return 0
 	}
@@ -23,7 +23,7 @@ func bucketOf(took time.Duration) int {
 	if e >= highest {
 		return buckets - 1
 	}
-	return 1 + (e-lowest)*4 + int(u>>(e-2)&3) //nolint:gosec // two bits
+	return 1 + (e-lowest)*4 + int(u>>(e-2)&3)
 }
 
 // end is where a bucket ends.

@@ -145,10 +145,10 @@ func (r *Record) long(run uint64) bool {
 
 // inRow returns the reason to eject for what is in a row, or "".
 func (c *rules) inRow(run uint64) string {
-	if n := int(run & unreachedMask >> runBits); c.Unreached > 0 && n >= c.Unreached { //nolint:gosec // 24 bits
+	if n := int(run & unreachedMask >> runBits); c.Unreached > 0 && n >= c.Unreached {
 		return ReasonUnreached
 	}
-	if n := int(run & runMask); c.Consecutive > 0 && n >= c.Consecutive { //nolint:gosec // 24 bits
+	if n := int(run & runMask); c.Consecutive > 0 && n >= c.Consecutive {
 		return ReasonConsecutive
 	}
 	return ""

@@ -41,7 +41,7 @@ func (d *Detector) review(r *Record, now time.Time) {
 		for _, s := range r.ring {
 			w.ok, w.bad = w.ok+s.ok, w.bad+s.bad
 		}
-		if calls := w.ok + w.bad; calls >= uint64(max(1, d.rules.MinCalls)) && float64(w.bad) >= d.rules.FailureRate*float64(calls) { //nolint:gosec // not negative
+		if calls := w.ok + w.bad; calls >= uint64(max(1, d.rules.MinCalls)) && float64(w.bad) >= d.rules.FailureRate*float64(calls) {
 			d.cases = append(d.cases, finding{Record: r, reason: ReasonFailureRate, rank: 2, weight: float64(w.bad) / float64(calls), ok: w.ok, bad: w.bad})
 		}
 	}
