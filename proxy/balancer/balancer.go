@@ -34,7 +34,9 @@ type Info struct {
 	Now    int64   // monotonic nanoseconds, the clock of Node.Observe; read by PeakEWMA only; 0: averages do not age
 }
 
-// Picker chooses a node. Pick neither blocks nor allocates; it is safe for concurrent use. The error wraps ErrNoNode.
+// Picker chooses a node. Pick neither locks nor allocates; it is safe for concurrent use. The error wraps ErrNoNode. A node
+// whose draining began since the picker was made is passed over; where that leaves none, one of them is returned, whose
+// Start says so: by then there is a newer picker.
 type Picker interface {
 	Pick(Info) (*Node, error)
 }
@@ -51,6 +53,24 @@ const (
 	Maglev                     // the call's key in a permutation table
 	Random                     // drawn by weight
 )
+
+// String is the policy's name in the configuration.
+func (p Policy) String() string {
+	switch p {
+	case LeastRequest:
+		return "least_request"
+	case PeakEWMA:
+		return "peak_ewma"
+	case RingHash:
+		return "ring_hash"
+	case Maglev:
+		return "maglev"
+	case Random:
+		return "random"
+	default:
+		return "round_robin"
+	}
+}
 
 // Subset is a part of the instances: those whose metadata have all of Match.
 type Subset struct {
@@ -73,7 +93,7 @@ type Config struct {
 	RingSize, Table int
 }
 
-// SlowStart is the Member.Share of an instance that has been up for age.
+// SlowStart is the Member.Share of an instance that has been up for age: it grows evenly over the window, from a tenth on.
 func SlowStart(age, window time.Duration) float64 {
 	if age >= window {
 		return 1
@@ -81,13 +101,39 @@ func SlowStart(age, window time.Duration) float64 {
 	return max(0.1, float64(age)/float64(window))
 }
 
-// New makes a Picker. It keeps neither members nor their maps.
-func New(_ Config, members []Member) Picker {
-	p := &roundRobin{}
-	for _, m := range members {
-		if m.Weight > 0 && m.Up {
-			p.nodes = append(p.nodes, m.Node)
-		}
+// Distance is where the instances of a group are, seen from the gateway.
+type Distance uint8
+
+// The distances.
+const (
+	Anywhere   Distance = iota // nobody asked
+	SameZone                   // in the gateway's zone
+	SameRegion                 // in another zone of its region
+	Elsewhere                  // in another region
+)
+
+// String is the distance as shown to operators; empty for Anywhere.
+func (d Distance) String() string {
+	switch d {
+	case SameZone:
+		return "zone"
+	case SameRegion:
+		return "region"
+	case Elsewhere:
+		return "elsewhere"
+	default:
+		return ""
 	}
-	return p
+}
+
+// Group is instances that a Picker treats alike, as shown to operators.
+type Group struct {
+	Subset   string
+	Priority uint32
+	Distance Distance
+	Members  int     // of a weight more than 0
+	Up       int     // of these
+	Panic    bool    // so few are up that all are taken
+	Share    float64 // of the calls that are pinned to no subset
+	Pinned   float64 // of those pinned to its subset
 }

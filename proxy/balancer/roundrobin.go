@@ -1,15 +1,113 @@
 package balancer
 
-import "sync/atomic"
+import (
+	"math"
+	"math/rand/v2"
+	"sync/atomic"
+)
 
+// roundRobin goes round its slots, and passes one over so often that it is taken in proportion to its weight: static
+// stride scheduling, gRFC A58. A pick is one addition to a shared number, and three in the mean at worst. It starts
+// anywhere, so that many gateways do not march in step.
 type roundRobin struct {
-	nodes []*Node
-	next  atomic.Uint64
+	slots []slot
+	even  bool // all slots have the same weight: none is passed over
+	_     [64]byte
+	seq   atomic.Uint64 // alone in its cache line: every pick writes it
+	_     [64]byte
 }
 
-func (p *roundRobin) Pick(Info) (*Node, error) {
-	if len(p.nodes) == 0 {
-		return nil, ErrNoNode
+// slot is a node's place in the round, one of several when the node is much heavier than the others.
+type slot struct {
+	node *Node
+	// stride is the part of rounds in which the slot is taken, in 2^-32; the heaviest have 2^32.
+	stride uint64
+	// phase says in which: those of slots that follow each other differ by the golden ratio, so that every round passes
+	// over about as many.
+	phase uint64
+}
+
+const whole = 1 << 32
+
+func newRoundRobin(all []weighted) *roundRobin {
+	p := &roundRobin{even: equal(all)}
+	p.seq.Store(rand.Uint64() >> 8) //nolint:gosec // no secret; far from wrapping
+	if p.even {
+		p.slots = make([]slot, len(all))
+		for i := range all {
+			p.slots[i].node = all[i].node
+		}
+		return p
 	}
-	return p.nodes[p.next.Add(1)%uint64(len(p.nodes))], nil
+	p.slots = split(all)
+	return p
+}
+
+// split gives nodes of more than twice the mean weight several slots, spread over the round. No slot then has more than
+// three times the mean of slots, which bounds how many are passed over for one that is taken.
+func split(all []weighted) []slot {
+	most := 2 * total(all) / float64(len(all))
+	parts := make([]int, len(all)) // slots of each
+	largest, n := 0.0, 0
+	for i := range all {
+		parts[i] = max(1, int(math.Ceil(all[i].weight/most)))
+		largest = max(largest, all[i].weight/float64(parts[i]))
+		n += parts[i]
+	}
+	slots := make([]slot, n)
+	put := func(at, i int) {
+		slots[at].node = all[i].node
+		slots[at].stride = max(1, uint64(math.Round(all[i].weight/float64(parts[i])/largest*whole)))
+	}
+	// Those of several slots first, evenly apart, each pushed on to the next free place; the others fill what is left.
+	for i := range all {
+		if parts[i] == 1 {
+			continue
+		}
+		for j := range parts[i] {
+			at := (i + j*n/parts[i]) % n
+			for slots[at].node != nil {
+				at = (at + 1) % n
+			}
+			put(at, i)
+		}
+	}
+	at := 0
+	for i := range all {
+		if parts[i] > 1 {
+			continue
+		}
+		for slots[at].node != nil {
+			at++
+		}
+		put(at, i)
+	}
+	for i := range slots {
+		slots[i].phase = uint64(i) * golden >> 32 //nolint:gosec // an index
+	}
+	return slots
+}
+
+func (p *roundRobin) pick(c call) *Node {
+	for range 1 + draws*(1+len(c.tried)) {
+		if n := p.next(); c.takes(n) {
+			return n
+		}
+	}
+	return nil
+}
+
+func (p *roundRobin) next() *Node {
+	n := uint64(len(p.slots))
+	if p.even {
+		return p.slots[p.seq.Add(1)%n].node
+	}
+	for {
+		seq := p.seq.Add(1)
+		round := seq / n
+		// The phase moves on by the stride with every round; the slot is taken in those in which it passes the whole.
+		if s := &p.slots[seq-round*n]; (s.phase+round*s.stride)%whole+s.stride >= whole {
+			return s.node
+		}
+	}
 }
