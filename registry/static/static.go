@@ -14,11 +14,13 @@ type Resolver struct {
 	sets map[string]registry.Set
 }
 
-// New makes a resolver for one service with one endpoint per address; an address is its endpoint's ID.
-func New(service string, addresses ...string) (*Resolver, error) {
-	endpoints := make([]registry.Endpoint, 0, len(addresses))
-	for _, a := range addresses {
-		endpoints = append(endpoints, registry.Endpoint{ID: a, Address: a, Weight: 100})
+// New makes a resolver for one service. An endpoint without an ID has its address for one.
+func New(service string, endpoints ...registry.Endpoint) (*Resolver, error) {
+	endpoints = slices.Clone(endpoints)
+	for i := range endpoints {
+		if endpoints[i].ID == "" {
+			endpoints[i].ID = endpoints[i].Address
+		}
 	}
 	set, err := registry.NewSet(service, 1, endpoints)
 	if err != nil {

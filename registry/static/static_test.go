@@ -11,7 +11,11 @@ import (
 
 func TestResolver(t *testing.T) {
 	registrytest.Run(t, func(t *testing.T, addresses ...string) registry.Resolver {
-		r, err := New("orders", addresses...)
+		endpoints := make([]registry.Endpoint, len(addresses))
+		for i, a := range addresses {
+			endpoints[i] = registry.Endpoint{Address: a, Weight: 100}
+		}
+		r, err := New("orders", endpoints...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -20,7 +24,7 @@ func TestResolver(t *testing.T) {
 }
 
 func TestUnknownServiceIsSaid(t *testing.T) {
-	r, err := New("orders", "a:1")
+	r, err := New("orders", registry.Endpoint{Address: "a:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +34,7 @@ func TestUnknownServiceIsSaid(t *testing.T) {
 }
 
 func TestOneAddressTwiceIsRefused(t *testing.T) {
-	if _, err := New("orders", "a:1", "a:1"); err == nil || !strings.Contains(err.Error(), "a:1") {
+	if _, err := New("orders", registry.Endpoint{Address: "a:1"}, registry.Endpoint{Address: "a:1"}); err == nil || !strings.Contains(err.Error(), "a:1") {
 		t.Errorf("want the address named, found %v", err)
 	}
 }

@@ -16,8 +16,8 @@ import (
 //
 // See ServiceInstance.java in apache/curator, ZookeeperInstance.java in spring-cloud-zookeeper and in apache/dubbo.
 type Curator struct {
-	Root     string // empty: /services
-	Protocol string // of the endpoints that a Dubbo application names, the one that speaks it; empty: the first
+	Root      string   // empty: /services
+	Protocols []string // of the endpoints that a Dubbo application names, the first that speaks one of them; empty: the first
 }
 
 type curatorInstance struct {
@@ -76,8 +76,8 @@ func (c Curator) Parse(_ string, _ Place, _ string, data []byte) ([]registry.End
 			return nil, fmt.Errorf("zookeeper: want dubbo.endpoints as a list of ports and protocols, found %.200q", text)
 		}
 		at := 0
-		if c.Protocol != "" {
-			for at < len(offers) && offers[at].Protocol != c.Protocol {
+		if len(c.Protocols) > 0 {
+			for at < len(offers) && !slices.Contains(c.Protocols, offers[at].Protocol) {
 				at++
 			}
 			if at == len(offers) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/causeway-gateway/causeway/registry"
@@ -17,8 +18,8 @@ import (
 //
 // See ZookeeperRegistry.java in apache/dubbo, and registry/base_registry.go in apache/dubbo-go.
 type Dubbo struct {
-	Root     string // empty: /dubbo
-	Protocol string // take only these, as in the URL: dubbo, tri, rest, grpc; empty: any
+	Root      string   // empty: /dubbo
+	Protocols []string // take only these, as in the URL: dubbo, tri, rest, grpc; empty: any
 }
 
 // Places is the interface's node of providers.
@@ -50,7 +51,7 @@ func (d Dubbo) Parse(service string, _ Place, name string, _ []byte) ([]registry
 	if err != nil {
 		return nil, fmt.Errorf("zookeeper: want a provider's URL: %w", err)
 	}
-	if u.Scheme == "empty" || d.Protocol != "" && u.Scheme != d.Protocol {
+	if u.Scheme == "empty" || len(d.Protocols) > 0 && !slices.Contains(d.Protocols, u.Scheme) {
 		return nil, nil
 	}
 	if u.Scheme == "" {

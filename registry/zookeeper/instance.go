@@ -140,14 +140,14 @@ func validHost(host string) bool {
 	return true
 }
 
-// Endpoint is the instance as a resolver sends it: with the first of its addresses that speaks the protocol, or with the
-// first of all when protocol is empty.
-func (in *Instance) Endpoint(protocol string) (registry.Endpoint, error) {
+// Endpoint is the instance as a resolver sends it: with the first of its addresses that speaks one of the protocols, or with
+// the first of all when none is named.
+func (in *Instance) Endpoint(protocols ...string) (registry.Endpoint, error) {
 	at := 0
-	if protocol != "" {
-		at = slices.IndexFunc(in.Endpoints, func(o Offer) bool { return o.Protocol == protocol })
+	if len(protocols) > 0 {
+		at = slices.IndexFunc(in.Endpoints, func(o Offer) bool { return slices.Contains(protocols, o.Protocol) })
 		if at < 0 {
-			return registry.Endpoint{}, fmt.Errorf("zookeeper: want an endpoint that speaks %s, found none among %d", protocol, len(in.Endpoints))
+			return registry.Endpoint{}, fmt.Errorf("zookeeper: want an endpoint that speaks %s, found none among %d", strings.Join(protocols, " or "), len(in.Endpoints))
 		}
 	}
 	o := in.Endpoints[at]

@@ -36,14 +36,15 @@ func TestParseInstance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for protocol, want := range map[string]registry.Endpoint{
-		"": {Address: "10.0.3.7:9000", Protocol: "grpc"}, "grpc": {Address: "10.0.3.7:9000", Protocol: "grpc"}, "http": {Address: "10.0.3.7:9001", Protocol: "http", TLS: true},
+	for protocols, want := range map[string]registry.Endpoint{
+		"tri http": {Address: "10.0.3.7:9001", Protocol: "http", TLS: true},
+		"":         {Address: "10.0.3.7:9000", Protocol: "grpc"}, "grpc": {Address: "10.0.3.7:9000", Protocol: "grpc"}, "http": {Address: "10.0.3.7:9001", Protocol: "http", TLS: true},
 	} {
 		want.ID, want.Zone, want.Weight = "10.0.3.7-9000", "bj-a", 80
 		want.Meta = map[string]string{"team": "orders", "version": "1.8.2", "region": "cn-north", "schema": "sha256:9f2c"}
-		got, err := in.Endpoint(protocol)
+		got, err := in.Endpoint(strings.Fields(protocols)...)
 		if d := cmp.Diff(want, got); d != "" || err != nil {
-			t.Errorf("%q: %v (-want +got):\n%s", protocol, err, d)
+			t.Errorf("%q: %v (-want +got):\n%s", protocols, err, d)
 		}
 	}
 	if _, err := in.Endpoint("tars"); err == nil {
@@ -122,7 +123,7 @@ func FuzzInstance(f *testing.F) {
 		if err != nil {
 			return
 		}
-		ep, err := in.Endpoint("")
+		ep, err := in.Endpoint()
 		if err != nil || ep.ID != in.ID || ep.Weight > maxWeight || ep.Status != registry.Up && ep.Weight != 0 {
 			t.Errorf("want an endpoint of what was accepted, found %+v %v", ep, err)
 		}
@@ -138,7 +139,7 @@ func FuzzInstance(f *testing.F) {
 			if err != nil {
 				t.Fatalf("want it sound with another status, found %v\n%s", err, changed)
 			}
-			got, err := again.Endpoint("")
+			got, err := again.Endpoint()
 			if err != nil || got.Status != s || got.Address != ep.Address || !cmp.Equal(got.Meta, ep.Meta) {
 				t.Errorf("want only the status changed, found %+v for %+v, %v", got, ep, err)
 			}

@@ -3,6 +3,8 @@ package zookeeper
 import (
 	"fmt"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/causeway-gateway/causeway/registry"
 )
@@ -11,8 +13,8 @@ import (
 //
 // See contrib/registry/zookeeper in go-kratos/kratos.
 type Kratos struct {
-	Root     string // empty: /microservices
-	Protocol string // of the addresses, the one with this scheme; empty: grpc
+	Root      string   // empty: /microservices
+	Protocols []string // of the addresses, the first with one of these schemes; empty: grpc
 }
 
 type kratosInstance struct {
@@ -33,24 +35,27 @@ func (k Kratos) Parse(_ string, _ Place, name string, data []byte) ([]registry.E
 	if err := unmarshal(data, &in); err != nil {
 		return nil, err
 	}
-	protocol := k.Protocol
-	if protocol == "" {
-		protocol = "grpc"
+	protocols := k.Protocols
+	if len(protocols) == 0 {
+		protocols = []string{"grpc"}
 	}
 	for _, text := range in.Endpoints {
 		u, err := url.Parse(text)
 		if err != nil {
 			return nil, fmt.Errorf("zookeeper: want endpoints as URLs: %w", err)
 		}
-		if u.Scheme != protocol && u.Scheme != protocol+"s" {
-			continue
+		protocol, secure := u.Scheme, false
+		if !slices.Contains(protocols, protocol) {
+			if protocol, secure = strings.CutSuffix(protocol, "s"); !secure || !slices.Contains(protocols, protocol) {
+				continue
+			}
 		}
 		ep, err := entryAt(u.Hostname(), u.Port(), in.Metadata["weight"])
 		if err != nil {
 			return nil, err
 		}
 		ep.ID, ep.Protocol = name, protocol
-		ep.TLS = u.Scheme != protocol || u.Query().Get("isSecure") == "true"
+		ep.TLS = secure || u.Query().Get("isSecure") == "true"
 		ep.Zone = in.Metadata["zone"]
 		ep.Meta = pickMeta(in.Metadata, "weight", "zone")
 		if in.Version != "" {

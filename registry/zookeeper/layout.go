@@ -43,8 +43,8 @@ func serviceName(service string) error {
 
 // Native is this project's own layout, see the README.
 type Native struct {
-	Root     string // empty: /causeway
-	Protocol string // of several endpoints that an instance offers, the one that speaks it; empty: the first
+	Root      string   // empty: /causeway
+	Protocols []string // of several endpoints that an instance offers, the first that speaks one of them; empty: the first
 }
 
 func (n Native) node(service string) (string, error) {
@@ -81,7 +81,7 @@ func (n Native) Parse(_ string, _ Place, name string, data []byte) ([]registry.E
 	if in.ID != name {
 		return nil, fmt.Errorf("zookeeper: want the id of an instance to be its node's name %q, found %q", name, in.ID)
 	}
-	ep, err := in.Endpoint(n.Protocol)
+	ep, err := in.Endpoint(n.Protocols...)
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ func TestLayouts(t *testing.T) {
 			[]registry.Endpoint{{ID: "dubbo://10.0.0.1:20880/g:1.0.0", Address: "10.0.0.1:20880", Weight: 50, Protocol: "dubbo", Meta: map[string]string{"group": "g", "version": "1.0.0", "application": "orders", "release": "3.2.0"}}},
 		},
 		"dubbo, another version":  {Dubbo{}, "com.example.Foo:2.0.0", url.QueryEscape(dubboProvider), "", Place{Path: "/dubbo/com.example.Foo/providers", Name: true}, nil},
-		"dubbo, another protocol": {Dubbo{Protocol: "tri"}, "com.example.Foo", url.QueryEscape(dubboProvider), "", Place{Path: "/dubbo/com.example.Foo/providers", Name: true}, nil},
+		"dubbo, another protocol": {Dubbo{Protocols: []string{"tri"}}, "com.example.Foo", url.QueryEscape(dubboProvider), "", Place{Path: "/dubbo/com.example.Foo/providers", Name: true}, nil},
 		"dubbo, empty":            {Dubbo{}, "com.example.Foo", url.QueryEscape("empty://10.0.0.1/com.example.Foo?category=providers"), "", Place{Path: "/dubbo/com.example.Foo/providers", Name: true}, nil},
 		"dubbo, switched off, static": {
 			Dubbo{},
@@ -95,7 +95,7 @@ func TestLayouts(t *testing.T) {
 			[]registry.Endpoint{{ID: "a:443", Address: "a:443", TLS: true, Status: registry.Down, Unverified: true}},
 		},
 		"dubbo application": {
-			Curator{Protocol: "tri"},
+			Curator{Protocols: []string{"tri"}},
 			"orders", "10.0.0.1:20880", dubboAppJSON,
 			Place{Path: "/services/orders"},
 			[]registry.Endpoint{{ID: "10.0.0.1:50051", Address: "10.0.0.1:50051", Weight: 100, Protocol: "triple", Meta: map[string]string{"dubbo.metadata.revision": "8a3b", "dubbo.metadata.storage-type": "local"}}},
@@ -106,7 +106,7 @@ func TestLayouts(t *testing.T) {
 			Place{Path: "/services/orders"},
 			[]registry.Endpoint{{ID: "10.0.0.2:20000", Address: "10.0.0.2:20000", Weight: 100, Protocol: "triple"}},
 		},
-		"dubbo application, another protocol": {Curator{Protocol: "rest"}, "orders", "x", dubboAppJSON, Place{Path: "/services/orders"}, nil},
+		"dubbo application, another protocol": {Curator{Protocols: []string{"rest"}}, "orders", "x", dubboAppJSON, Place{Path: "/services/orders"}, nil},
 		"kratos": {
 			Kratos{},
 			"orders", "3e8d1c1a", kratosJSON,
@@ -114,12 +114,12 @@ func TestLayouts(t *testing.T) {
 			[]registry.Endpoint{{ID: "3e8d1c1a", Address: "10.0.0.1:9000", Weight: 10, Protocol: "grpc", Meta: map[string]string{"version": "v1.2"}}},
 		},
 		"kratos, over TLS": {
-			Kratos{Protocol: "http"},
+			Kratos{Protocols: []string{"http"}},
 			"orders", "3e8d1c1a", strings.Replace(kratosJSON, "8000?isSecure=false", "8000?isSecure=true", 1),
 			Place{Path: "/microservices/orders"},
 			[]registry.Endpoint{{ID: "3e8d1c1a", Address: "10.0.0.1:8000", Weight: 10, Protocol: "http", TLS: true, Meta: map[string]string{"version": "v1.2"}}},
 		},
-		"kratos, another protocol": {Kratos{Protocol: "tars"}, "orders", "3e8d1c1a", kratosJSON, Place{Path: "/microservices/orders"}, nil},
+		"kratos, another protocol": {Kratos{Protocols: []string{"tars"}}, "orders", "3e8d1c1a", kratosJSON, Place{Path: "/microservices/orders"}, nil},
 		"apisix-seed": {
 			Seed{},
 			"orders", "", seedJSON,
