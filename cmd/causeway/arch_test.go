@@ -44,6 +44,7 @@ var imports = []row{
 	{"proxy/fetch", []string{"proxy/plugin", "rpcadapters/rpc"}},
 	{"proxy/upstream", []string{"proxy/balancer", "registry", "rpcadapters", "rpcadapters/rpc"}},
 	{"proxy/outlier", nil},
+	{"proxy/breaker", nil},
 	{"proxy/balancer", []string{"proxy/outlier", "registry", "rpcadapters", "rpcadapters/rpc"}},
 	{"proxy/certs", nil},
 	{"proxy/health", nil},
