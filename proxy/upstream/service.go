@@ -1,5 +1,10 @@
-// Package upstream keeps the instances of a service: it takes what a resolver sends, keeps the nodes that stay with their
-// connections, dials new ones and drains those that are gone, and lets a balancer pick among them.
+// Package upstream keeps the instances of a service: it merges what resolvers send, keeps the nodes that stay with their
+// connections, guards against registries that lose everything at once, and knows which instances may take calls. A balancer
+// picks among those.
+//
+// An address is one instance, however many registries have it. Of those, the source that is listed first gives weight, zone and
+// metadata; the instance takes no new calls when any of them says that it is starting, draining or down; it is gone when none
+// has it any more. A source that fails keeps what it said last.
 package upstream
 
 import (
@@ -9,123 +14,349 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/causeway-gateway/causeway/proxy/balancer"
+	"github.com/causeway-gateway/causeway/proxy/breaker"
+	"github.com/causeway-gateway/causeway/proxy/health"
+	"github.com/causeway-gateway/causeway/proxy/outlier"
 	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/rpcadapters"
 )
 
-// Config is what a service is made of.
+// Config is what a service is made of. Nothing of it is changed once it is in use.
 type Config struct {
-	Name     string
-	Resolver registry.Resolver
+	Name string
+	// Sources are where instances are found; where two say different things of an address, the first holds.
+	Sources []Source
+	// Dial makes the transport of an instance, and another one when its protocol or TLS has changed. It does not block.
 	Dial     func(registry.Endpoint) (rpcadapters.Transport, error)
 	Balancer balancer.Config
-	Log      *slog.Logger
+	// Priority is an instance's priority group, lower ones first; nil: 0 for all.
+	Priority func(registry.Endpoint) uint32
+	// SlowStart is how long an instance that comes up later than the first ones takes to reach its full share; 0: none.
+	SlowStart time.Duration
+	// Health is asked of every instance; nil: of none. Implied is asked, where Health is nil, of instances that a registry has
+	// not vouched for: unverified ones, suspects and those from the shelf.
+	Health, Implied *Check
+	Pool            *health.Pool    // runs the checks; needed where there is one
+	Outliers        *outlier.Config // nil: outcomes of calls take no instance out
+	Breaker         *breaker.Config // nil: none
+	Budget          float64         // retries per call, see breaker.NewBudget: 0 is 0.2, negative is none at all
+	Shelf           Shelf           // keeps what the sources said for the next start; nil: nobody does
+	Log             *slog.Logger
+	Now             func() time.Time // monotonic; nil: time.Now
 }
 
-// Service is one upstream. It outlives snapshots: a reload that does not concern it takes it over as it is.
+const (
+	idle       = time.Hour              // between two looks when nothing is due
+	second     = time.Second            // between two looks when something is going on
+	settle     = 20 * time.Millisecond  // least time between two pickers
+	settleMost = 500 * time.Millisecond // where pickers are dear: they take a fifth of one core at most
+	patience   = 10 * time.Second       // how long Close waits for resolvers that do not return
+)
+
+// Service is one upstream. It outlives snapshots: a reload that does not concern it takes it over as it is. Its methods are
+// safe for concurrent use.
 type Service struct {
-	cfg    Config
-	picker atomic.Pointer[picker]
-	stop   context.CancelFunc
-	done   chan struct{}
-	ready  chan struct{} // closed when the first set has arrived
+	cfg      Config
+	now      func() time.Time
+	began    time.Time
+	view     atomic.Pointer[view]
+	records  *ledger
+	detector *outlier.Detector // nil: none
+	breaker  *breaker.Breaker
+	budget   *breaker.Budget
+	shelver  *shelver // nil: none
 
-	mu     sync.Mutex
-	nodes  map[string]*balancer.Node
-	closed bool
-	once   sync.Once
+	wake    chan struct{} // has room for one
+	poke    func()        // wakes the keeper; as a value, for watches
+	epoch   time.Time     // Clock counts from here
+	look    atomic.Bool   // an instance may have to be ejected
+	busy    atomic.Bool   // calls were reported since the last second's look
+	ticking atomic.Bool   // the keeper looks once a second
+
+	ready     chan struct{} // closed when the instances are known
+	readyOnce sync.Once
+	stop      context.CancelFunc
+	tasks     sync.WaitGroup
+	closing   sync.Once
+
+	mu        sync.Mutex // what follows is the keeper's, others read it
+	closed    bool
+	dirty     bool // sources have to be merged again
+	sources   []*source
+	instances map[string]*instance // by address
+	order     []*instance          // by address, too
+	left      []leftOut
+	members   []balancer.Member // of the picker in force
+	judged    time.Time
+	all       []*outlier.Record // in order
+	counts    counts
+	succeeded bool // another Service has taken over what is known
 }
 
-// picker boxes the interface, so that it can be swapped atomically.
-type picker struct {
-	balancer.Picker
-	nodes []*balancer.Node
+// view is what calls see: swapped in whole.
+type view struct {
+	picker balancer.Picker
+	nodes  []*balancer.Node
 }
 
-// New starts watching. Close ends it.
-func New(cfg Config) *Service {
+// New starts watching. Close ends it. former, which may be nil and is closed by its owner later, is the same service under
+// an earlier configuration: what it knows of sources with the same name and key, of its instances' outcomes and health, and
+// the state of an unchanged breaker are taken over, so that the new one serves at once and forgets nothing. What static
+// sources say is known when New returns.
+func New(cfg Config, former *Service) *Service {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Service{cfg: cfg, stop: cancel, done: make(chan struct{}), ready: make(chan struct{}), nodes: map[string]*balancer.Node{}}
-	s.picker.Store(&picker{Picker: balancer.New(cfg.Balancer, nil)})
-	go s.watch(ctx)
+	s := &Service{
+		cfg: cfg, now: cfg.Now, stop: cancel, wake: make(chan struct{}, 1), ready: make(chan struct{}),
+		instances: map[string]*instance{}, dirty: true, epoch: time.Now(),
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.poke = func() {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+	s.began = s.now()
+	s.counts.ejections = map[string]uint64{}
+	if cfg.Outliers != nil {
+		s.detector = outlier.New(*cfg.Outliers, s.now)
+	}
+	for _, c := range cfg.Sources {
+		s.sources = append(s.sources, newSource(s, c))
+	}
+	s.view.Store(&view{picker: balancer.New(cfg.Balancer, nil)})
+	if former != nil {
+		s.adopt(former)
+	}
+	s.furnish(former)
+	if cfg.Shelf != nil {
+		s.shelver = newShelver(s)
+		s.tasks.Go(func() { s.shelver.run(ctx) })
+	}
+	var static []*source
+	for _, src := range s.sources {
+		s.tasks.Go(func() { src.run(ctx) })
+		if src.Static {
+			static = append(static, src)
+		}
+	}
+	await(static)
+	next := idle
+	if former != nil || static != nil {
+		next = s.step()
+	}
+	s.tasks.Go(func() { s.keep(ctx, next) })
 	return s
 }
 
-func (s *Service) watch(ctx context.Context) {
-	defer close(s.done)
+// furnish makes what is taken over from former only when its configuration has not changed.
+func (s *Service) furnish(former *Service) {
+	same := func(a, b *breaker.Config) bool { return a != nil && b != nil && *a == *b }
+	switch {
+	case s.cfg.Breaker == nil:
+	case former != nil && same(s.cfg.Breaker, former.cfg.Breaker):
+		s.breaker = former.breaker
+	default:
+		s.breaker = breaker.New(*s.cfg.Breaker, s.now)
+	}
+	if former != nil && former.cfg.Budget == s.cfg.Budget {
+		s.budget = former.budget
+	} else {
+		s.budget = breaker.NewBudget(s.cfg.Budget)
+	}
+	if s.records == nil {
+		s.records = newLedger()
+	}
+}
+
+// adopt takes over what another Service knows. It goes on as it is: the new one may yet be thrown away.
+func (s *Service) adopt(former *Service) {
+	former.mu.Lock()
+	defer former.mu.Unlock()
+	former.succeeded = true
+	s.records, s.epoch = former.records, former.epoch
+	s.counts = former.counts.clone()
+	for _, src := range s.sources {
+		for _, old := range former.sources {
+			if old.Name == src.Name && old.Key == src.Key && !src.Static && !old.Static {
+				src.adopt(old)
+			}
+		}
+	}
+	for address, old := range former.instances {
+		s.instances[address] = old.heir()
+	}
+}
+
+// keep looks at what has changed, until ctx ends: at once when nothing has for a while, else no more often than pickers
+// can be made.
+func (s *Service) keep(ctx context.Context, next time.Duration) {
+	timer := time.NewTimer(next)
+	defer timer.Stop()
+	var last time.Time
+	gap := settle
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		case <-timer.C:
+		}
+		if rest := gap - time.Since(last); rest > 0 {
+			timer.Reset(rest)
+			select {
+			case <-ctx.Done():
+				return
+			case <-timer.C:
+			}
+			select {
+			case <-s.wake:
+			default:
+			}
+		}
+		began := time.Now()
+		next = s.step()
+		last = time.Now()
+		gap = min(max(settle, 4*last.Sub(began)), settleMost)
+		timer.Reset(next)
+	}
+}
+
+// alarm gathers when the keeper has to look again.
+type alarm struct {
+	now  time.Time
+	next time.Duration
+}
+
+func (a *alarm) in(d time.Duration) { a.next = max(0, min(a.next, d)) }
+
+func (a *alarm) at(t time.Time) { a.in(t.Sub(a.now)) }
+
+// step brings the service up to date and returns when to do so again.
+func (s *Service) step() (next time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	defer func() {
 		if r := recover(); r != nil {
-			s.cfg.Log.Error("panic while watching a service; its last instances stay in force", "service", s.cfg.Name, "panic", r, "stack", string(debug.Stack()))
+			s.dirty, next = true, second
+			s.counts.panics++
+			s.cfg.Log.Error("panic while the instances of a service were looked at; the last ones stay in force", "service", s.cfg.Name, "panic", r, "stack", string(debug.Stack()))
 		}
 	}()
-	if err := s.cfg.Resolver.Watch(ctx, s.cfg.Name, s); err != nil && ctx.Err() == nil {
-		s.cfg.Log.Error("resolver gave up; the last instances stay in force", "service", s.cfg.Name, "error", err)
+	if s.closed {
+		return idle
 	}
+	due := &alarm{now: s.now(), next: idle}
+	for _, src := range s.sources {
+		if src.absorb(due) {
+			s.dirty = true
+		}
+	}
+	var gone []*balancer.Node
+	if s.dirty {
+		gone = s.reconcile(due)
+		s.dirty = false
+	}
+	s.eject(due)
+	s.weigh(due)
+	for _, n := range gone {
+		s.drain(n)
+	}
+	s.records.expire(due)
+	if s.known(due) {
+		s.readyOnce.Do(func() { close(s.ready) })
+	}
+	return due.next
 }
 
-// Ready is closed when the service knows its instances for the first time.
+// known tells whether all sources have answered, or some have and the others had time enough.
+func (s *Service) known(due *alarm) bool {
+	all, some := true, false
+	for _, src := range s.sources {
+		all, some = all && src.known, some || src.known
+	}
+	if all {
+		return true
+	}
+	late := s.began.Add(silence)
+	if some && due.now.Before(late) {
+		due.at(late)
+		return false
+	}
+	return some
+}
+
+// drain lets a node's calls in flight end.
+func (s *Service) drain(n *balancer.Node) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.cfg.Log.Error("panic while an instance's transport was closed", "service", s.cfg.Name, "address", n.Address, "panic", r, "stack", string(debug.Stack()))
+		}
+	}()
+	n.Drain()
+}
+
+// Ready is closed when the service knows its instances for the first time, from its sources or from the shelf.
 func (s *Service) Ready() <-chan struct{} { return s.ready }
 
-// Pick chooses a node for one call. The caller starts it, and picks again when it will not start.
-func (s *Service) Pick(info balancer.Info) (*balancer.Node, error) { return s.picker.Load().Pick(info) }
-
-// Nodes are the service's nodes, sorted by ID. Read-only.
-func (s *Service) Nodes() []*balancer.Node { return s.picker.Load().nodes }
-
-// Update takes a complete set of instances. It is called by the resolver.
-func (s *Service) Update(set registry.Set) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return
+// Pick chooses a node for one call. The caller starts it, and picks again when it will not start. It neither blocks nor
+// allocates; the error wraps balancer.ErrNoNode. Info.Now is filled in where the policy reads it.
+func (s *Service) Pick(info balancer.Info) (*balancer.Node, error) {
+	if s.cfg.Balancer.Policy == balancer.PeakEWMA && info.Now == 0 {
+		info.Now = s.Clock()
 	}
-	nodes := make([]*balancer.Node, 0, len(set.Endpoints))
-	members := make([]balancer.Member, 0, len(set.Endpoints))
-	kept := make(map[string]*balancer.Node, len(set.Endpoints))
-	for _, ep := range set.Endpoints {
-		n := s.nodes[ep.ID]
-		if n == nil || n.Address != ep.Address {
-			t, err := s.cfg.Dial(ep)
-			if err != nil {
-				s.cfg.Log.Warn("instance left out", "service", s.cfg.Name, "instance", ep.ID, "error", err)
-				continue
-			}
-			n = balancer.NewNode(ep, t, nil)
-		}
-		kept[ep.ID] = n
-		nodes = append(nodes, n)
-		members = append(members, balancer.Member{Node: n, Weight: 1, Up: true})
-	}
-	old := s.nodes
-	s.nodes = kept
-	s.picker.Store(&picker{Picker: balancer.New(s.cfg.Balancer, members), nodes: nodes})
-	for id, n := range old {
-		if kept[id] != n {
-			n.Drain()
-		}
-	}
-	s.once.Do(func() { close(s.ready) })
+	return s.view.Load().picker.Pick(info)
 }
 
-// Beat is a sign of life of one instance. Policies that weigh load read it; round robin does not.
-func (s *Service) Beat(string, registry.Beat) {}
+// Nodes are the service's nodes, used or not, sorted by address. Read-only.
+func (s *Service) Nodes() []*balancer.Node { return s.view.Load().nodes }
 
-// Fail says that the instances known may be stale; they stay in force.
-func (s *Service) Fail(err error) {
-	s.cfg.Log.Warn("instances may be stale", "service", s.cfg.Name, "error", err)
-}
+// Breaker is what calls pass; nil: there is none.
+func (s *Service) Breaker() *breaker.Breaker { return s.breaker }
 
-// Close stops watching and drains every node. Calls in flight end as they would.
+// Budget is what retries are taken from.
+func (s *Service) Budget() *breaker.Budget { return s.budget }
+
+// Close stops watching and drains every node. Calls in flight end as they would. It may be called twice.
 func (s *Service) Close() {
-	s.stop()
-	<-s.done
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	for _, n := range s.nodes {
-		n.Drain()
+	s.closing.Do(func() {
+		s.stop()
+		if !s.waited() {
+			s.cfg.Log.Error("a resolver does not end; its service is closed all the same", "service", s.cfg.Name, "waited", patience)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.closed = true
+		now := s.now()
+		for _, i := range s.instances {
+			i.unwatch()
+			s.retire(i, now)
+			if i.node != nil {
+				s.drain(i.node)
+			}
+		}
+	})
+}
+
+// waited waits for the service's goroutines and reports whether they have ended.
+func (s *Service) waited() bool {
+	ended := make(chan struct{})
+	go func() { // ends with the last of them
+		s.tasks.Wait()
+		close(ended)
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-timer.C:
+		return false
 	}
 }
 

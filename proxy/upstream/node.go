@@ -1,0 +1,283 @@
+package upstream
+
+import (
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/causeway-gateway/causeway/proxy/balancer"
+	"github.com/causeway-gateway/causeway/proxy/health"
+	"github.com/causeway-gateway/causeway/proxy/outlier"
+	"github.com/causeway-gateway/causeway/registry"
+	"github.com/causeway-gateway/causeway/rpcadapters"
+)
+
+// Check is how instances are asked whether they are well.
+type Check struct {
+	// Key stands for everything that makes this check differ from another: what is asked, how, and over what. Checks with the
+	// same key and address are one prober in the whole process.
+	Key    string
+	Timing health.Timing
+	// Dial makes the prober of an instance. It outlives the service that asked for it when others watch the same, so it has
+	// connections of its own.
+	Dial func(ep registry.Endpoint) (health.Prober, error)
+}
+
+// instance is one address of the service. It is the keeper's, under the service's lock.
+type instance struct {
+	address string
+	node    *balancer.Node // nil: taken over from a former service and not dialled so far
+	offer   *offer
+	record  *outlier.Record // nil: outcomes are not looked at
+	watch   *health.Watch   // nil: it is not checked
+	implied bool            // watch is that of Config.Implied
+
+	early  bool      // not checked so far, it counts as up: nothing speaks against it, and nobody else may be there
+	passed bool      // a check has passed once: it is verified
+	usable bool      // it took calls when it was looked at last
+	begun  bool      // it has taken calls
+	since  time.Time // it takes calls; zero: from the beginning, with its full share
+	load   float64   // as the picker in force has it
+	fresh  bool      // its place or metadata have changed since the last picker was made
+}
+
+// heir is what another Service begins with.
+func (i *instance) heir() *instance {
+	return &instance{address: i.address, early: true, passed: i.passed, usable: i.usable, begun: i.begun, since: i.since, load: -1}
+}
+
+// reconcile makes the instances those that the sources have together. It returns nodes that are to be drained once no picker
+// has them any more.
+func (s *Service) reconcile(due *alarm) (gone []*balancer.Node) {
+	offers, left := s.merge()
+	for address, i := range s.instances {
+		if offers[address] == nil {
+			gone = s.remove(i, due.now, gone)
+		}
+	}
+	for address, o := range offers {
+		i := s.instances[address]
+		if i == nil {
+			i = &instance{address: address, early: o.first, load: -1}
+			s.instances[address] = i
+		}
+		if i.node != nil && (i.offer.ep.Protocol != o.ep.Protocol || i.offer.ep.TLS != o.ep.TLS) {
+			i.unwatch()
+			gone = append(gone, i.node)
+			i.node = nil
+		}
+		if i.node == nil {
+			t, err := s.dial(o.ep)
+			if err != nil {
+				left = append(left, leftOut{address, o.ep.ID, o.listings[0].src, err.Error()})
+				gone = s.remove(i, due.now, gone)
+				continue
+			}
+			if s.detector != nil && i.record == nil {
+				i.record = s.records.acquire(address)
+			}
+			i.node = balancer.NewNode(o.ep, t, i.record)
+			i.fresh = true
+			s.counts.dialled++
+		} else if !same(&i.offer.ep, &o.ep) {
+			i.node.SetEndpoint(o.ep)
+			i.fresh = true
+		}
+		i.offer = o
+		s.watch(i)
+	}
+	for _, src := range s.sources {
+		src.first = false
+	}
+	s.order = s.order[:0:0]
+	for _, i := range s.instances {
+		s.order = append(s.order, i)
+	}
+	slices.SortFunc(s.order, func(a, b *instance) int { return strings.Compare(a.address, b.address) })
+	s.all = s.all[:0:0]
+	for _, i := range s.order {
+		if i.record != nil {
+			s.all = append(s.all, i.record)
+		}
+	}
+	s.told(left)
+	return gone
+}
+
+// told keeps what is left out, and logs what was not before.
+func (s *Service) told(left []leftOut) {
+	slices.SortFunc(left, func(a, b leftOut) int {
+		if c := strings.Compare(a.address, b.address); c != 0 {
+			return c
+		}
+		return strings.Compare(a.id, b.id)
+	})
+	before := make(map[string]struct{}, len(s.left))
+	for _, l := range s.left {
+		before[l.address+" "+l.why] = struct{}{}
+	}
+	fresh := 0
+	for _, l := range left {
+		if _, old := before[l.address+" "+l.why]; old {
+			continue
+		}
+		if fresh++; fresh <= mostTold {
+			s.cfg.Log.Warn("instance left out", "service", s.cfg.Name, "source", l.src.Name, "instance", l.id, "address", l.address, "error", l.why)
+		}
+	}
+	if fresh > mostTold {
+		s.cfg.Log.Warn("more instances left out", "service", s.cfg.Name, "instances", fresh-mostTold)
+	}
+	s.left = left
+}
+
+// mostTold bounds the lines that one change of the instances logs.
+const mostTold = 10
+
+// dial makes the transport of an instance.
+func (s *Service) dial(ep registry.Endpoint) (t rpcadapters.Transport, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			t, err = nil, fmt.Errorf("dialling it panicked: %v", r)
+			s.counts.panics++
+			s.cfg.Log.Error("panic while an instance was dialled", "service", s.cfg.Name, "address", ep.Address, "panic", r, "stack", string(debug.Stack()))
+		}
+	}()
+	return s.cfg.Dial(ep)
+}
+
+// remove lets go of an instance.
+func (s *Service) remove(i *instance, now time.Time, gone []*balancer.Node) []*balancer.Node {
+	delete(s.instances, i.address)
+	i.unwatch()
+	s.retire(i, now)
+	if i.node == nil {
+		return gone
+	}
+	return append(gone, i.node)
+}
+
+// retire gives an instance's record back.
+func (s *Service) retire(i *instance, now time.Time) {
+	if i.record != nil {
+		s.records.release(i.address, now)
+		i.record = nil
+	}
+}
+
+// watch has an instance checked as long as it needs to be.
+func (s *Service) watch(i *instance) {
+	check, implied := s.cfg.Health, false
+	if check == nil && s.cfg.Implied != nil && (i.offer.ep.Unverified || i.offer.suspect != nil || i.offer.shelved) {
+		check, implied = s.cfg.Implied, true
+	}
+	if check == nil || s.cfg.Pool == nil {
+		i.unwatch()
+		return
+	}
+	if i.watch != nil && i.implied == implied {
+		return
+	}
+	i.unwatch()
+	ep := i.offer.ep
+	key := check.Key + " " + ep.Address
+	if ep.TLS {
+		key += " tls"
+	}
+	i.watch = s.cfg.Pool.Watch(key, check.Timing, func() (health.Prober, error) { return check.Dial(ep) }, s.poke)
+	i.implied = implied
+}
+
+func (i *instance) unwatch() {
+	if i.watch != nil {
+		i.watch.Close()
+		i.watch = nil
+	}
+}
+
+const (
+	// recordsKept is how long the outcomes of an instance are remembered that is gone: after an outage registries list the dead
+	// again, and what was ejected stays so.
+	recordsKept = 10 * time.Minute
+	// mostRecords bounds how many of those that are gone are remembered.
+	mostRecords = 20_000
+)
+
+// ledger has the records of a service's instances by address. Services that follow one another share it.
+type ledger struct {
+	mu      sync.Mutex
+	tracked map[string]*tracked
+	gone    map[string]time.Time // since when nobody holds it
+	next    time.Time            // when the first of those is forgotten
+}
+
+type tracked struct {
+	record  *outlier.Record
+	holders int
+}
+
+func newLedger() *ledger {
+	return &ledger{tracked: map[string]*tracked{}, gone: map[string]time.Time{}}
+}
+
+// acquire returns the record of an address until it is released as often.
+func (l *ledger) acquire(address string) *outlier.Record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.tracked[address]
+	if t == nil {
+		t = &tracked{record: new(outlier.Record)}
+		l.tracked[address] = t
+	}
+	delete(l.gone, address)
+	t.holders++
+	return t.record
+}
+
+func (l *ledger) release(address string, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.tracked[address]
+	if t == nil {
+		return
+	}
+	if t.holders--; t.holders > 0 {
+		return
+	}
+	if len(l.gone) >= mostRecords {
+		delete(l.tracked, address)
+		return
+	}
+	if len(l.gone) == 0 {
+		l.next = now.Add(recordsKept)
+	}
+	l.gone[address] = now
+}
+
+// expire forgets what has been gone for long.
+func (l *ledger) expire(due *alarm) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.gone) == 0 {
+		return
+	}
+	if !due.now.Before(l.next) {
+		oldest := due.now
+		for address, since := range l.gone {
+			switch {
+			case due.now.Sub(since) >= recordsKept:
+				delete(l.gone, address)
+				delete(l.tracked, address)
+			case since.Before(oldest):
+				oldest = since
+			}
+		}
+		l.next = oldest.Add(recordsKept)
+	}
+	if len(l.gone) > 0 {
+		due.at(l.next)
+	}
+}

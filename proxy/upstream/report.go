@@ -1,0 +1,81 @@
+package upstream
+
+import (
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/causeway-gateway/causeway/proxy/balancer"
+	"github.com/causeway-gateway/causeway/proxy/outlier"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+)
+
+// hung is how long an instance has left a call without an answer when the call's own end, sooner or later, is held against it.
+const hung = time.Second
+
+// Report takes the outcome of one attempt on a node. It may be called by any goroutine; it takes no lock, and where err is nil it
+// does not allocate.
+func (s *Service) Report(n *balancer.Node, err error, took time.Duration) {
+	outcome := outlier.Success
+	if err != nil {
+		outcome = Classify(err, took)
+	}
+	if outcome == outlier.Success {
+		n.Observe(took, s.Clock())
+	}
+	if n.Outcomes == nil {
+		return
+	}
+	if n.Outcomes.Observe(outcome, took) {
+		s.look.Store(true)
+		s.poke()
+		return
+	}
+	if !s.busy.Load() {
+		s.busy.Store(true)
+		if !s.ticking.Load() {
+			s.poke()
+		}
+	}
+}
+
+// Clock is the time of balancer.Info.Now: monotonic nanoseconds.
+func (s *Service) Clock() int64 { return int64(time.Since(s.epoch)) }
+
+// Blames tells whether the end of a call is held against its service, for a breaker: the transport failed, or nobody was
+// reached. nil is not.
+func Blames(err error) bool {
+	if err == nil {
+		return false
+	}
+	outcome := Classify(err, 0)
+	return outcome == outlier.Failed || outcome == outlier.Unreached
+}
+
+// Classify tells what the end of an attempt that took so long says of its instance.
+//
+// An answer of the method, an error too, is a success. What the framework or the gateway refused says nothing, nor does a caller
+// that leaves. What the transport could not do counts: as not reached when nothing was executed, else as failed; a timeout
+// of the attempt's own is to be reported as such a failure. The end of the whole call's time counts only when the instance
+// had at least a second, for callers may have none to give.
+func Classify(err error, took time.Duration) outlier.Outcome {
+	var e *rpc.Error
+	if !errors.As(err, &e) {
+		e = rpc.AsError(err)
+	}
+	switch {
+	case e.Class == rpc.Business:
+		return outlier.Success
+	case e.Code == codes.Canceled:
+		return outlier.Neutral
+	case e.Class == rpc.Transport:
+	case e.Code == codes.DeadlineExceeded && took >= hung:
+	default:
+		return outlier.Neutral
+	}
+	if e.Executed {
+		return outlier.Failed
+	}
+	return outlier.Unreached
+}

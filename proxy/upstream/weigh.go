@@ -1,0 +1,230 @@
+package upstream
+
+import (
+	"time"
+
+	"github.com/causeway-gateway/causeway/proxy/balancer"
+	"github.com/causeway-gateway/causeway/proxy/health"
+	"github.com/causeway-gateway/causeway/proxy/outlier"
+)
+
+// condition is what decides whether an instance takes calls: the first of these that holds.
+type condition uint8
+
+const (
+	serving    condition = iota
+	held                 // a source says that it is starting, draining or down, or its weight is 0
+	unverified           // no heartbeat stands behind it, and no check has passed so far
+	lost                 // a suspect whose check does not pass
+	ejected
+	failing // its check fails
+	unasked // it has come later, and its check has not answered so far
+	silent  // its beats are overdue
+)
+
+// verdict is what is known of an instance at one moment, and what follows from it.
+type verdict struct {
+	condition condition
+	weight    uint32  // 0: no new calls, not even when hardly anybody is up
+	up        bool    // else it takes calls only when hardly anybody is up
+	share     float64 // slow start
+
+	state    health.State
+	ejection outlier.Ejection
+	overdue  int           // beats
+	beat     time.Duration // age of the last beat; negative: it does not beat
+	source   string        // whose beats
+}
+
+// assess finds out about an instance.
+func (s *Service) assess(i *instance, now time.Time) verdict {
+	v := verdict{weight: i.offer.ep.Weight, up: true, share: 1, beat: -1}
+	if i.watch != nil {
+		v.state = i.watch.State()
+	}
+	passes := v.state.Known && v.state.Up
+	var out bool
+	if i.record != nil {
+		v.ejection, out = i.record.Ejected()
+	}
+	v.beats(i, now)
+	ep := &i.offer.ep
+	switch suspect := i.offer.suspect; {
+	case !willing(ep):
+		v.condition, v.weight = held, 0
+	case ep.Unverified && !i.passed && !passes:
+		v.condition, v.weight = unverified, 0
+	case suspect != nil && (v.state.Known && !v.state.Up || suspect.recalled && !passes):
+		v.condition, v.weight = lost, 0
+	case out:
+		v.condition = ejected
+		if v.ejection.Reason == outlier.ReasonUnreached {
+			v.weight = 0 // there is nobody, however few are up
+		}
+	case v.state.Known && !v.state.Up:
+		v.condition = failing
+	case i.watch != nil && !v.state.Known && !i.early:
+		v.condition = unasked
+	case v.overdue >= outAfter:
+		v.condition = silent
+	}
+	v.up = v.condition == serving
+	if v.up && v.overdue >= halfAfter {
+		v.weight = max(1, v.weight/2)
+	}
+	return v
+}
+
+// beats looks at the signs of life of an instance: of several entries the freshest counts.
+func (v *verdict) beats(i *instance, now time.Time) {
+	for _, l := range i.offer.listings {
+		overdue, age, ok := l.src.overdue(l.id, now)
+		if ok && (v.beat < 0 || age < v.beat) {
+			v.overdue, v.beat, v.source = overdue, age, l.src.Name
+		}
+	}
+}
+
+// eject has the detector look at the outcomes of calls: at once when one may be out, else once a second while there are any.
+func (s *Service) eject(due *alarm) {
+	if s.detector == nil {
+		return
+	}
+	tick := due.now.Sub(s.judged) >= second
+	if s.look.Swap(false) || tick {
+		if tick {
+			s.ticking.Store(s.busy.Swap(false) || s.counts.out > 0)
+		}
+		s.judged = due.now
+		s.heard(s.detector.Judge(due.now, s.all))
+	}
+	if !s.ticking.Load() && s.busy.Load() {
+		s.ticking.Store(true)
+	}
+	if s.ticking.Load() {
+		due.in(second - due.now.Sub(s.judged))
+	}
+	if next := s.detector.Next(); !next.IsZero() {
+		due.at(next)
+	}
+}
+
+// heard counts and logs what the detector has decided.
+func (s *Service) heard(events []outlier.Event) {
+	for n, e := range events {
+		if e.Ejected {
+			s.counts.ejections[e.Reason]++
+		}
+		if n >= mostTold {
+			continue
+		}
+		address := ""
+		for _, i := range s.order {
+			if i.record == e.Record {
+				address = i.address
+			}
+		}
+		if e.Ejected {
+			s.cfg.Log.Warn("instance ejected", "service", s.cfg.Name, "address", address, "reason", e.Reason, "detail", e.Ejection.Detail, "times", e.Ejection.Times, "until", e.Ejection.Until)
+		} else {
+			s.cfg.Log.Info("instance takes calls again after its ejection", "service", s.cfg.Name, "address", address, "because", e.Reason)
+		}
+	}
+	if len(events) > mostTold {
+		s.cfg.Log.Warn("more instances were ejected or came back", "service", s.cfg.Name, "instances", len(events)-mostTold)
+	}
+}
+
+// weigh makes a picker when what it is made of has changed.
+func (s *Service) weigh(due *alarm) {
+	members := make([]balancer.Member, 0, len(s.order))
+	changed := s.members == nil || len(s.members) != len(s.order)
+	out := 0
+	for at, i := range s.order {
+		v := s.assess(i, due.now)
+		if began := v.state.Last.Add(-v.state.Took); v.condition == ejected && v.state.Known && v.state.Up && began.After(v.ejection.Since) && i.record.Clear() {
+			v = s.assess(i, due.now)
+			s.look.Store(true) // the detector has to hear of it
+			due.in(0)
+		}
+		if v.state.Known {
+			if i.early = false; v.state.Up {
+				i.passed = true
+			}
+		}
+		if v.condition == ejected {
+			if out++; i.watch != nil {
+				due.in(second) // a check that passes says nothing by itself
+			}
+		}
+		v.share = s.share(i, &v, due)
+		if v.overdue >= halfAfter {
+			i.node.SetLoad(-1, due.now) // what it said is old
+		}
+		m := s.member(i, &v)
+		load := i.node.Load()
+		if !changed {
+			p := &s.members[at]
+			changed = i.fresh || p.Node != m.Node || p.Weight != m.Weight || p.Up != m.Up || p.Share != m.Share || p.Priority != m.Priority ||
+				load-i.load > loadStep || i.load-load > loadStep
+		}
+		members = append(members, m)
+	}
+	s.counts.out = out
+	if !changed {
+		return
+	}
+	nodes := make([]*balancer.Node, 0, len(s.order))
+	for _, i := range s.order {
+		i.fresh, i.load = false, i.node.Load()
+		nodes = append(nodes, i.node)
+	}
+	s.view.Store(&view{picker: balancer.New(s.cfg.Balancer, members), nodes: nodes})
+	s.members = members
+	s.counts.pickers++
+}
+
+// loadStep is by how much a reported load has to change for a new picker.
+const loadStep = 0.05
+
+// member is what the balancer is told.
+func (s *Service) member(i *instance, v *verdict) balancer.Member {
+	ep := &i.offer.ep
+	m := balancer.Member{Node: i.node, Weight: v.weight, Up: v.up, Share: v.share, Region: ep.Meta["region"], Zone: ep.Zone, Meta: ep.Meta}
+	if s.cfg.Priority != nil {
+		m.Priority = s.cfg.Priority(*ep)
+	}
+	return m
+}
+
+// share is the part of its weight that an instance takes which came up later than the first.
+func (s *Service) share(i *instance, v *verdict, due *alarm) float64 {
+	usable := v.up && v.weight > 0
+	if usable != i.usable {
+		switch {
+		case !usable:
+			i.since = time.Time{}
+		case !i.begun && i.offer.first:
+		default:
+			i.since = due.now
+		}
+		i.begun = i.begun || usable
+		i.usable = usable
+	}
+	if !usable || s.cfg.SlowStart <= 0 || i.since.IsZero() {
+		return 1
+	}
+	age := due.now.Sub(i.since)
+	if age >= s.cfg.SlowStart {
+		i.since = time.Time{}
+		return 1
+	}
+	due.in(min(second, s.cfg.SlowStart-age))
+	return rising(age, s.cfg.SlowStart)
+}
+
+// rising is the share of an instance that has been up for age, in whole hundredths, so that a long window does not make a picker
+// every second.
+func rising(age, window time.Duration) float64 {
+	return float64(int(balancer.SlowStart(age, window)*100)) / 100
+}
