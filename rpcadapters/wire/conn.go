@@ -30,3 +30,11 @@ type Conn interface {
 	// Abort cuts the connection and cancels its calls.
 	Abort()
 }
+
+// Counter is a Handler that is told of calls that are no exchanges, so that the time of connections with calls is looked
+// after closely. Looked up once, when a connection is made.
+type Counter interface {
+	// Began says that a call has begun, Over that one has ended.
+	Began()
+	Over()
+}

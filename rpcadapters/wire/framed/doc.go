@@ -43,7 +43,7 @@
 //	func (in *Incoming) SendNow(r Frame)
 //	func (in *Incoming) Stop()                              // makes a Send that waits return
 //
-// A frame with Label.Kind Unary is a call of its own. One with Kind Stream begins a stream where none with its number is
+// A frame with Label.Kind Unary is a call of its own. One with Kind OfStream begins a stream where none with its number is
 // open; the Handler that Begin returns for it has to be a Sink as well, and gets the frames that follow until Run returns.
 // What cannot be taken (too large, no memory, too many streams) comes with Incoming.Refused, so that the protocol can
 // answer in its own words. A connection with as many calls as it may have is not read until one has ended.

@@ -25,10 +25,10 @@ type Kind uint8
 
 // The kinds of frames.
 const (
-	Unary  Kind = iota // a request, or an answer, that is one frame
-	Stream             // one of many frames of a stream; numbers of streams are a space of their own
-	Noise              // passed over: a push that nobody asked for
-	Leave              // the peer takes no further calls on this connection; those in flight are finished
+	Unary    Kind = iota // a request, or an answer, that is one frame
+	OfStream             // one of many frames of a stream; numbers of streams are a space of their own
+	Noise                // passed over: a push that nobody asked for
+	Leave                // the peer takes no further calls on this connection; those in flight are finished
 )
 
 // Frame appends itself to what goes out.

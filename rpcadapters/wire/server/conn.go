@@ -88,7 +88,7 @@ func (c *conn) run() {
 // greet finds out what the client speaks. It returns nil for one that did not get so far.
 func (c *conn) greet() wire.Conn {
 	s := c.s
-	if s.tls == nil && s.http2 == nil {
+	if s.tls == nil && s.http2 == nil { // one protocol, in plain text
 		return s.http1.NewConn(c.raw, nil, nil, c)
 	}
 	if err := c.raw.SetDeadline(time.Now().Add(s.opts.Handshake)); err != nil {
@@ -143,13 +143,21 @@ func (c *conn) sniff() wire.Conn {
 
 // ServeExchange implements wire.Handler.
 func (c *conn) ServeExchange(ctx context.Context, x *wire.Exchange) {
+	c.Began()
+	defer c.Over()
+	c.s.handler.ServeExchange(ctx, x)
+}
+
+// Began implements wire.Counter.
+func (c *conn) Began() {
 	c.calls.Add(1)
 	if c.unused.Load() {
 		c.unused.Store(false)
 	}
-	defer c.calls.Add(-1)
 	if !c.listed.Load() {
 		c.s.sweeper.add(c)
 	}
-	c.s.handler.ServeExchange(ctx, x)
 }
+
+// Over implements wire.Counter.
+func (c *conn) Over() { c.calls.Add(-1) }

@@ -72,6 +72,16 @@ func New(h wire.Handler, http1, http2 wire.Protocol, o Options) *Server {
 	return s
 }
 
+// One makes a server whose connections all speak p, which is not HTTP. h says how many connections there may be, if it is a
+// wire.Admitter; p finds what serves its calls itself.
+func One(h wire.Handler, p wire.Protocol, o Options) *Server {
+	s := New(h, p, nil, o)
+	if s.tls != nil {
+		s.tls.NextProtos = o.TLS.NextProtos // such protocols have no names
+	}
+	return s
+}
+
 // protocols are the names of what is served in ALPN.
 func (s *Server) protocols() []string {
 	if s.http2 == nil {

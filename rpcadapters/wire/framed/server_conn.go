@@ -1,0 +1,308 @@
+package framed
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+)
+
+// serverConn is one connection of a client. The goroutine of Serve reads; calls run on the server's workers; whoever has
+// something to send appends it to the writer's batch.
+type serverConn struct {
+	s       *Server
+	conn    net.Conn
+	counter wire.Counter // may be nil
+	peer    netip.AddrPort
+	tls     *tls.ConnectionState
+	w       writer
+	r       *reader // the reader's alone, but for its atomics
+
+	// Guarded by w.mu.
+	first     *Incoming // calls whose handler has not returned
+	running   int
+	streams   table     // those of them that are streams
+	room      sync.Cond // somebody may send, or has to look why not
+	ended     sync.Cond // running has become less, or the connection is over
+	paused    bool      // it is not read because of all that runs
+	over      bool      // nothing is taken up any more
+	lost      bool      // nothing is sent any more
+	idleSince time.Time // when the last call ended; counts while there are none
+	parting   time.Time // when the client was asked to leave; zero: it was not
+	cutAt     time.Time // when the connection is cut, whatever the client does; zero: it is not being ended
+
+	// Sweep's own: since when the same has been so.
+	begun    int64
+	begunAt  time.Time
+	writing  int64
+	writesAt time.Time
+}
+
+// Serve reads requests until the connection ends. It returns when the last call's handler has.
+func (c *serverConn) Serve() {
+	c.s.workers.enter()
+	defer c.s.workers.leave()
+	defer c.finish() // also after a panic, which the server of connections counts
+	var f frame
+	for c.ready() {
+		if err := c.r.next(&f); err != nil {
+			return
+		}
+		c.take(&f)
+	}
+}
+
+// ready waits while as many calls run as may; false: the connection is over.
+func (c *serverConn) ready() bool {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	for c.running >= c.s.cfg.Calls && !c.lost {
+		c.paused = true
+		c.ended.Wait()
+	}
+	c.paused = false
+	return !c.lost
+}
+
+// take acts on a frame.
+func (c *serverConn) take(f *frame) {
+	if f.label.Kind > OfStream || c.isOver() {
+		f.free(c.s.cfg.Budget)
+		return
+	}
+	if f.label.Kind == OfStream {
+		if sink := c.sink(f.label.ID); sink != nil {
+			if f.why != Taken {
+				f.free(c.s.cfg.Budget)
+				sink.Broken(&Fault{Kind: AnswerTooLarge, Sent: true})
+				return
+			}
+			c.s.cfg.Budget.Give(f.took) // from here on the protocol's window bounds it
+			sink.Frame(f.buf)
+			return
+		}
+	}
+	s := c.s
+	in := s.calls.Get().(*Incoming)
+	in.ID, in.Kind, in.Frame, in.Refused = f.label.ID, f.label.Kind, f.buf.B, f.why
+	in.Start, in.Peer, in.TLS = time.Now(), c.peer, c.tls
+	in.c, in.buf, in.took = c, f.buf, f.took
+	in.ctx.Reset(context.Background())
+	f.buf = nil
+	if in.Kind == OfStream && in.Refused == Taken && c.streamCount() >= s.cfg.Streams {
+		in.Refused = TooMany
+	}
+	if in.handler = s.cfg.Service.Begin(in); in.handler == nil {
+		in.free()
+		in.release(s)
+		return
+	}
+	if in.Kind == OfStream {
+		in.sink, _ = in.handler.(Sink)
+	}
+	if c.counter != nil {
+		c.counter.Began()
+	}
+	c.enlist(in)
+	s.workers.run(in)
+}
+
+func (c *serverConn) isOver() bool {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	return c.over
+}
+
+// sink is what takes the frames of a stream; nil: none of that number is open.
+func (c *serverConn) sink(id uint32) Sink {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if e := c.streams.get(id); e != nil {
+		return e.in.sink
+	}
+	return nil
+}
+
+func (c *serverConn) streamCount() int {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	return c.streams.n
+}
+
+// enlist puts a call among those that run.
+func (c *serverConn) enlist(in *Incoming) {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	in.after = c.first
+	if c.first != nil {
+		c.first.before = in
+	}
+	c.first = in
+	c.running++
+	if in.sink != nil && in.Refused == Taken {
+		in.entry.id, in.entry.in = in.ID, in
+		c.streams.put(&in.entry)
+	}
+	if c.lost {
+		in.ctx.Cancel()
+	}
+}
+
+// done takes a call off those that run.
+func (c *serverConn) done(in *Incoming) {
+	in.free()
+	c.w.mu.Lock()
+	if in.before != nil {
+		in.before.after = in.after
+	} else {
+		c.first = in.after
+	}
+	if in.after != nil {
+		in.after.before = in.before
+	}
+	if in.entry.in != nil {
+		c.streams.remove(&in.entry)
+	}
+	c.running--
+	if c.running == 0 {
+		c.idleSince = time.Time{}
+	}
+	c.ended.Broadcast()
+	c.w.mu.Unlock()
+	if c.counter != nil {
+		c.counter.Over()
+	}
+}
+
+// lone tells that nobody else is about to send. With w.mu held.
+func (c *serverConn) lone() bool { return c.running <= 1 }
+
+// finish ends the connection after reading has, and waits for the calls.
+func (c *serverConn) finish() {
+	c.Abort()
+	c.w.mu.Lock()
+	streams := c.streams.all(nil)
+	sinks := make([]Sink, 0, len(streams))
+	for _, e := range streams {
+		sinks = append(sinks, e.in.sink)
+	}
+	c.w.mu.Unlock()
+	for _, s := range sinks {
+		s.Broken(&Fault{Kind: Broken, Sent: true, Cause: net.ErrClosed})
+	}
+	c.w.mu.Lock()
+	for c.running > 0 {
+		c.ended.Wait()
+	}
+	if c.w.err == nil {
+		c.w.err = net.ErrClosed
+	}
+	c.w.mu.Unlock()
+	c.r.drop()
+}
+
+// Sweep implements wire.Conn. A client that has gone is seen by the reader, unless it waits for calls to end.
+func (c *serverConn) Sweep(now time.Time) (watch bool) {
+	c.s.workers.trim(now)
+	cfg := &c.s.cfg
+	begun := c.r.begun.Load()
+	if begun == 0 || c.begun == 0 {
+		c.begunAt = now
+	}
+	c.begun = begun
+	c.w.mu.Lock()
+	for in := c.first; in != nil; in = in.after {
+		in.ctx.Expire(now)
+	}
+	if !c.w.flushing || c.writing != c.w.taken || c.writesAt.IsZero() {
+		c.writing, c.writesAt = c.w.taken, now
+	}
+	cut := false
+	switch {
+	case !c.cutAt.IsZero():
+		cut = now.After(c.cutAt)
+	case begun != 0 && !c.paused && now.Sub(c.begunAt) >= cfg.FrameTimeout+time.Duration(begun)*(time.Second/slowest),
+		now.Sub(c.writesAt) >= cfg.WriteTimeout:
+		cut = true
+	case c.running > 0 || begun != 0:
+	case c.idleSince.IsZero():
+		c.idleSince = now
+		c.w.shrink()
+	case c.parting.IsZero() && now.Sub(c.idleSince) >= cfg.Idle:
+		c.ask(now)
+	case !c.parting.IsZero() && (cfg.Leave == nil || now.Sub(c.parting) >= roundTrip):
+		c.conclude(now)
+	}
+	watch = c.paused
+	c.w.unlockKick()
+	if cut {
+		c.Abort()
+	}
+	return watch
+}
+
+// ask asks the client to leave. With w.mu held, by whoever then has the batch written.
+func (c *serverConn) ask(now time.Time) {
+	if !c.parting.IsZero() || c.over {
+		return
+	}
+	c.parting = now
+	if c.s.cfg.Leave != nil && c.w.err == nil {
+		c.w.batch = c.s.cfg.Leave.AppendFrame(c.w.batch, 0)
+	}
+}
+
+// conclude has our side of the connection closed when all is written; the client closes the other. With w.mu held, by
+// whoever then has the batch written.
+func (c *serverConn) conclude(now time.Time) {
+	c.over, c.w.ending = true, true
+	c.cutAt = now.Add(linger)
+}
+
+// Abort implements wire.Conn.
+func (c *serverConn) Abort() {
+	c.w.mu.Lock()
+	c.over, c.lost = true, true
+	c.cancelAll()
+	c.room.Broadcast()
+	c.ended.Broadcast()
+	c.w.mu.Unlock()
+	nc := c.conn
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn() // without a word, which could wait for the client to take it
+	}
+	_ = nc.Close() // it is over either way
+}
+
+// cancelAll cancels all calls. With w.mu held.
+func (c *serverConn) cancelAll() {
+	for in := c.first; in != nil; in = in.after {
+		in.ctx.Cancel()
+	}
+}
+
+// Gone implements wire.Conn.
+func (c *serverConn) Gone() {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	c.cancelAll()
+}
+
+// Drain implements wire.Conn.
+func (c *serverConn) Drain() {
+	c.w.mu.Lock()
+	c.ask(time.Now())
+	c.w.unlockKick()
+}
+
+// Idle implements wire.Conn. While a client is being asked to leave a request may be on its way, so the connection is not
+// idle until it has ended, by itself.
+func (c *serverConn) Idle() bool {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	return c.running == 0 && c.r.begun.Load() == 0 && (c.parting.IsZero() || c.s.cfg.Leave == nil)
+}
