@@ -82,7 +82,7 @@ func (r *Record) Observe(o Outcome, took time.Duration) (look bool) {
 }
 
 func (r *Record) succeed(took time.Duration) {
-	if h := r.hist.Load(); h != nil {
+	if h := r.hist.Load(); h != nil && took >= 0 { // negative: it is not known
 		h.live[bucketOf(took)].Add(1)
 		return
 	}
