@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/causeway-gateway/causeway/proxy/balancer"
 	"github.com/causeway-gateway/causeway/proxy/breaker"
 	"github.com/causeway-gateway/causeway/proxy/health"
 	"github.com/causeway-gateway/causeway/proxy/outlier"
@@ -16,9 +17,10 @@ import (
 type View struct {
 	Service   string
 	Sources   []SourceView
-	Instances []InstanceView // by address; behind them those that are left out
-	Breaker   *breaker.State // nil: there is none
-	Retries   float64        // that the budget has left
+	Instances []InstanceView   // by address; behind them those that are left out
+	Groups    []balancer.Group // how calls are spread
+	Breaker   *breaker.State   // nil: there is none
+	Retries   float64          // that the budget has left
 	// Saved is when the last snapshot was written; zero: none was.
 	Saved time.Time
 }
@@ -61,7 +63,7 @@ func (s *Service) Inspect() View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	out := View{Service: s.cfg.Name, Retries: s.budget.Left()}
+	out := View{Service: s.cfg.Name, Retries: s.budget.Left(), Groups: balancer.Groups(s.view.Load().picker)}
 	if s.breaker != nil {
 		state := s.breaker.State()
 		out.Breaker = &state
@@ -83,7 +85,11 @@ func (s *Service) Inspect() View {
 		out.Sources = append(out.Sources, v)
 	}
 	for _, i := range s.order {
-		out.Instances = append(out.Instances, s.show(i, now))
+		v := s.show(i, now)
+		if g := panicking(out.Groups, &v); g != nil {
+			v.Why += fmt.Sprintf("; but it is called all the same, for only %d of %d are up", g.Up, g.Members)
+		}
+		out.Instances = append(out.Instances, v)
 	}
 	for _, l := range s.left {
 		out.Instances = append(out.Instances, InstanceView{
@@ -93,8 +99,23 @@ func (s *Service) Inspect() View {
 	return out
 }
 
+// panicking is the group in which an instance takes calls although it is not up; nil: it does not.
+func panicking(groups []balancer.Group, v *InstanceView) *balancer.Group {
+	if v.Used || v.Effective == 0 {
+		return nil
+	}
+	at := slices.IndexFunc(groups, func(g balancer.Group) bool { return g.Panic && g.Priority == v.Priority })
+	if at < 0 {
+		return nil
+	}
+	return &groups[at]
+}
+
 func (s *Service) show(i *instance, now time.Time) InstanceView {
 	v := s.assess(i, now)
+	if v.condition == unasked && i.condition == serving {
+		v.condition, v.up = serving, true
+	}
 	m := s.member(i, &v)
 	share := 1.0
 	if s.cfg.SlowStart > 0 && !i.since.IsZero() && v.up {

@@ -44,6 +44,10 @@ func (s *Service) merge() (map[string]*offer, []leftOut) {
 	for _, src := range s.sources {
 		for i := range src.set.Endpoints {
 			ep := &src.set.Endpoints[i]
+			if ep.Address == "" {
+				left = append(left, leftOut{"", ep.ID, src, "it has no address"})
+				continue
+			}
 			if !src.accepts(ep) {
 				left = append(left, leftOut{ep.Address, ep.ID, src, fmt.Sprintf("it speaks %q; the service takes %s", ep.Protocol, strings.Join(src.Protocols, ", "))})
 				continue
@@ -79,6 +83,7 @@ func (s *Service) merge() (map[string]*offer, []leftOut) {
 
 // add counts in the entry of a further source.
 func (o *offer) add(src *source, ep *registry.Endpoint) {
+	before := o.ep.Status
 	if o.ep.Address == "" {
 		o.ep = *ep
 	} else {
@@ -90,7 +95,7 @@ func (o *offer) add(src *source, ep *registry.Endpoint) {
 	}
 	if ep.Status != registry.Up {
 		o.ep.Weight = 0
-		if o.holder == "" || ep.Status == o.ep.Status {
+		if o.holder == "" || ep.Status > before {
 			o.holder = src.Name
 		}
 	}

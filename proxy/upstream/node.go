@@ -35,45 +35,53 @@ type instance struct {
 	watch   *health.Watch   // nil: it is not checked
 	implied bool            // watch is that of Config.Implied
 
-	early  bool      // not checked so far, it counts as up: nothing speaks against it, and nobody else may be there
-	passed bool      // a check has passed once: it is verified
-	usable bool      // it took calls when it was looked at last
-	begun  bool      // it has taken calls
-	since  time.Time // it takes calls; zero: from the beginning, with its full share
-	load   float64   // as the picker in force has it
-	fresh  bool      // its place or metadata have changed since the last picker was made
+	early     bool      // not checked so far, it counts as up: nothing speaks against it, and nobody else may be there
+	initial   time.Time // when it came, if that was in the first set; else zero
+	passed    bool      // a check has passed once: it is verified
+	condition condition // when it was looked at last
+	usable    bool      // it took calls then
+	begun     bool      // it has taken calls
+	since     time.Time // it takes calls; zero: with its full share
+	load      float64   // as the picker in force has it
+	late      bool      // its beats were overdue, and the load that came with them is forgotten
+	fresh     bool      // its place or metadata have changed since the last picker was made
 }
 
 // heir is what another Service begins with.
 func (i *instance) heir() *instance {
-	return &instance{address: i.address, early: true, passed: i.passed, usable: i.usable, begun: i.begun, since: i.since, load: -1}
+	return &instance{
+		address: i.address, early: i.early || i.condition != unasked, initial: i.initial, passed: i.passed, condition: i.condition,
+		usable: i.usable, begun: i.begun, since: i.since, load: -1,
+	}
 }
 
-// reconcile makes the instances those that the sources have together. It returns nodes that are to be drained once no picker
-// has them any more.
-func (s *Service) reconcile(due *alarm) (gone []*balancer.Node) {
+// reconcile makes the instances those that the sources have together.
+func (s *Service) reconcile(due *alarm) {
 	offers, left := s.merge()
 	for address, i := range s.instances {
 		if offers[address] == nil {
-			gone = s.remove(i, due.now, gone)
+			s.remove(i, due.now)
 		}
 	}
 	for address, o := range offers {
 		i := s.instances[address]
 		if i == nil {
 			i = &instance{address: address, early: o.first, load: -1}
+			if o.first {
+				i.initial = due.now
+			}
 			s.instances[address] = i
 		}
 		if i.node != nil && (i.offer.ep.Protocol != o.ep.Protocol || i.offer.ep.TLS != o.ep.TLS) {
 			i.unwatch()
-			gone = append(gone, i.node)
+			s.leaving = append(s.leaving, i.node)
 			i.node = nil
 		}
 		if i.node == nil {
 			t, err := s.dial(o.ep)
 			if err != nil {
 				left = append(left, leftOut{address, o.ep.ID, o.listings[0].src, err.Error()})
-				gone = s.remove(i, due.now, gone)
+				s.remove(i, due.now)
 				continue
 			}
 			if s.detector != nil && i.record == nil {
@@ -97,14 +105,7 @@ func (s *Service) reconcile(due *alarm) (gone []*balancer.Node) {
 		s.order = append(s.order, i)
 	}
 	slices.SortFunc(s.order, func(a, b *instance) int { return strings.Compare(a.address, b.address) })
-	s.all = s.all[:0:0]
-	for _, i := range s.order {
-		if i.record != nil {
-			s.all = append(s.all, i.record)
-		}
-	}
 	s.told(left)
-	return gone
 }
 
 // told keeps what is left out, and logs what was not before.
@@ -149,22 +150,16 @@ func (s *Service) dial(ep registry.Endpoint) (t rpcadapters.Transport, err error
 	return s.cfg.Dial(ep)
 }
 
-// remove lets go of an instance.
-func (s *Service) remove(i *instance, now time.Time, gone []*balancer.Node) []*balancer.Node {
+// remove lets go of an instance, whose node is drained later.
+func (s *Service) remove(i *instance, now time.Time) {
 	delete(s.instances, i.address)
 	i.unwatch()
-	s.retire(i, now)
-	if i.node == nil {
-		return gone
-	}
-	return append(gone, i.node)
-}
-
-// retire gives an instance's record back.
-func (s *Service) retire(i *instance, now time.Time) {
 	if i.record != nil {
 		s.records.release(i.address, now)
 		i.record = nil
+	}
+	if i.node != nil {
+		s.leaving = append(s.leaving, i.node)
 	}
 }
 

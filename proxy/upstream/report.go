@@ -14,6 +14,9 @@ import (
 // hung is how long an instance has left a call without an answer when the call's own end, sooner or later, is held against it.
 const hung = time.Second
 
+// Unmeasured is the time that Report is told of attempts whose length says nothing of the instance: streams.
+const Unmeasured = time.Duration(-1)
+
 // Report takes the outcome of one attempt on a node. It may be called by any goroutine; it takes no lock, and where err is nil it
 // does not allocate.
 func (s *Service) Report(n *balancer.Node, err error, took time.Duration) {
@@ -21,7 +24,7 @@ func (s *Service) Report(n *balancer.Node, err error, took time.Duration) {
 	if err != nil {
 		outcome = Classify(err, took)
 	}
-	if outcome == outlier.Success {
+	if outcome == outlier.Success && took >= 0 {
 		n.Observe(took, s.Clock())
 	}
 	if n.Outcomes == nil {
@@ -37,6 +40,15 @@ func (s *Service) Report(n *balancer.Node, err error, took time.Duration) {
 		if !s.ticking.Load() {
 			s.poke()
 		}
+	}
+}
+
+// lookSoon has the outcomes of calls looked at now, by the service that this one's configuration was changed to as well: the
+// record asks only once.
+func (s *Service) lookSoon() {
+	for ; s != nil; s = s.successor.Load() {
+		s.look.Store(true)
+		s.poke()
 	}
 }
 

@@ -90,10 +90,12 @@ type Service struct {
 	order     []*instance          // by address, too
 	left      []leftOut
 	members   []balancer.Member // of the picker in force
+	leaving   []*balancer.Node  // to be drained once no picker has them
 	judged    time.Time
-	all       []*outlier.Record // in order
+	all       []*outlier.Record // room for those that are judged
 	counts    counts
-	succeeded bool // another Service has taken over what is known
+
+	successor atomic.Pointer[Service] // has taken over what is known
 }
 
 // view is what calls see: swapped in whole.
@@ -178,7 +180,7 @@ func (s *Service) furnish(former *Service) {
 func (s *Service) adopt(former *Service) {
 	former.mu.Lock()
 	defer former.mu.Unlock()
-	former.succeeded = true
+	former.successor.Store(s)
 	s.records, s.epoch = former.records, former.epoch
 	s.counts = former.counts.clone()
 	for _, src := range s.sources {
@@ -257,16 +259,13 @@ func (s *Service) step() (next time.Duration) {
 			s.dirty = true
 		}
 	}
-	var gone []*balancer.Node
 	if s.dirty {
-		gone = s.reconcile(due)
+		s.reconcile(due)
 		s.dirty = false
 	}
 	s.eject(due)
 	s.weigh(due)
-	for _, n := range gone {
-		s.drain(n)
-	}
+	s.drainAll()
 	s.records.expire(due)
 	if s.known(due) {
 		s.readyOnce.Do(func() { close(s.ready) })
@@ -289,6 +288,14 @@ func (s *Service) known(due *alarm) bool {
 		return false
 	}
 	return some
+}
+
+// drainAll drains what is leaving.
+func (s *Service) drainAll() {
+	for _, n := range s.leaving {
+		s.drain(n)
+	}
+	s.leaving = nil
 }
 
 // drain lets a node's calls in flight end.
@@ -334,12 +341,9 @@ func (s *Service) Close() {
 		s.closed = true
 		now := s.now()
 		for _, i := range s.instances {
-			i.unwatch()
-			s.retire(i, now)
-			if i.node != nil {
-				s.drain(i.node)
-			}
+			s.remove(i, now)
 		}
+		s.drainAll()
 	})
 }
 

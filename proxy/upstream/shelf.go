@@ -36,14 +36,11 @@ const (
 	shelfBytes  = 64 << 20
 )
 
-// NewShelf makes a shelf of a folder, which is made when it is not there: one file per name, replaced as a whole.
-func NewShelf(dir string) (Shelf, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("snapshots: want a folder to write to: %w", err)
-	}
+// NewShelf makes a shelf of a folder, which is made when something is saved first: one file per name, replaced as a whole.
+func NewShelf(dir string) Shelf {
 	d := &disk{dir: dir}
 	d.sweep()
-	return d, nil
+	return d
 }
 
 // disk is a Shelf in a folder.
@@ -226,6 +223,9 @@ func (d *disk) Save(name string, set registry.Set) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	path := d.file(name)
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return fmt.Errorf("snapshot: want a folder to write to: %w", err)
+	}
 	f, err := os.CreateTemp(d.dir, filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return fmt.Errorf("snapshot: %w", err)

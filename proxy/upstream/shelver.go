@@ -59,10 +59,7 @@ func (h *shelver) run(ctx context.Context) {
 			}
 		}
 	}
-	h.s.mu.Lock()
-	succeeded := h.s.succeeded
-	h.s.mu.Unlock()
-	if !succeeded {
+	if h.s.successor.Load() == nil {
 		h.write()
 	}
 }

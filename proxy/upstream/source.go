@@ -243,15 +243,14 @@ func (src *source) absorb(due *alarm) (changed bool) {
 		}
 	}
 	for id, b := range in.beats {
+		ep := src.byID(id)
+		if ep == nil {
+			continue // the set that has it is on its way, and so is its next beat
+		}
 		src.beats[id] = b
 		src.beating = true
-		if b.Load < 0 {
-			continue
-		}
-		if ep := src.byID(id); ep != nil {
-			if i := src.s.instances[ep.Address]; i != nil && i.node != nil {
-				i.node.SetLoad(b.Load, b.At)
-			}
+		if i := src.s.instances[ep.Address]; i != nil && i.node != nil && b.Load >= 0 {
+			i.node.SetLoad(b.Load, b.At)
 		}
 	}
 	if src.beating {

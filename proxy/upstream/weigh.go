@@ -96,6 +96,12 @@ func (s *Service) eject(due *alarm) {
 			s.ticking.Store(s.busy.Swap(false) || s.counts.out > 0)
 		}
 		s.judged = due.now
+		s.all = s.all[:0]
+		for _, i := range s.order { // who takes no calls anyhow stands in for nobody
+			if i.record != nil && willing(&i.offer.ep) && (i.condition == serving || i.condition == ejected) {
+				s.all = append(s.all, i.record)
+			}
+		}
 		s.heard(s.detector.Judge(due.now, s.all))
 	}
 	if !s.ticking.Load() && s.busy.Load() {
@@ -137,40 +143,45 @@ func (s *Service) heard(events []outlier.Event) {
 
 // weigh makes a picker when what it is made of has changed.
 func (s *Service) weigh(due *alarm) {
-	members := make([]balancer.Member, 0, len(s.order))
-	changed := s.members == nil || len(s.members) != len(s.order)
-	out := 0
+	verdicts := make([]verdict, len(s.order))
+	s.counts.out = 0
+	ask, asked := 0, 0
 	for at, i := range s.order {
 		v := s.assess(i, due.now)
-		if began := v.state.Last.Add(-v.state.Took); v.condition == ejected && v.state.Known && v.state.Up && began.After(v.ejection.Since) && i.record.Clear() {
+		if v.condition == ejected && passedSince(&v.state, v.ejection.Since) && i.record.Clear() {
 			v = s.assess(i, due.now)
 			s.look.Store(true) // the detector has to hear of it
 			due.in(0)
 		}
-		if v.state.Known {
-			if i.early = false; v.state.Up {
-				i.passed = true
-			}
-		}
-		if v.condition == ejected {
-			if out++; i.watch != nil {
+		switch v.condition {
+		case ejected:
+			if s.counts.out++; i.watch != nil {
 				due.in(second) // a check that passes says nothing by itself
 			}
+		case unasked:
+			ask++
+		case serving:
+			asked++
+		case held, unverified, lost, failing, silent:
 		}
-		v.share = s.share(i, &v, due)
-		if v.overdue >= halfAfter {
-			i.node.SetLoad(-1, due.now) // what it said is old
+		verdicts[at] = v
+	}
+	members := make([]balancer.Member, 0, len(s.order))
+	changed := s.members == nil || len(s.members) != len(s.order)
+	for at, i := range s.order {
+		v := &verdicts[at]
+		if v.condition == unasked && asked < ask { // most are new: to wait for their checks would leave the calls to few or none
+			v.condition, v.up = serving, true
 		}
-		m := s.member(i, &v)
-		load := i.node.Load()
+		s.note(i, v, due)
+		m := s.member(i, v)
 		if !changed {
-			p := &s.members[at]
+			p, load := &s.members[at], i.node.Load()
 			changed = i.fresh || p.Node != m.Node || p.Weight != m.Weight || p.Up != m.Up || p.Share != m.Share || p.Priority != m.Priority ||
 				load-i.load > loadStep || i.load-load > loadStep
 		}
 		members = append(members, m)
 	}
-	s.counts.out = out
 	if !changed {
 		return
 	}
@@ -182,6 +193,26 @@ func (s *Service) weigh(due *alarm) {
 	s.view.Store(&view{picker: balancer.New(s.cfg.Balancer, members), nodes: nodes})
 	s.members = members
 	s.counts.pickers++
+}
+
+// passedSince tells whether a check has passed that began later.
+func passedSince(st *health.State, since time.Time) bool {
+	return st.Known && st.Up && st.Last.Add(-st.Took).After(since)
+}
+
+// note keeps of an instance what the next look has to know.
+func (s *Service) note(i *instance, v *verdict, due *alarm) {
+	if v.state.Known {
+		if i.early = false; v.state.Up {
+			i.passed = true
+		}
+	}
+	late := v.overdue >= halfAfter
+	if late && !i.late {
+		i.node.SetLoad(-1, due.now) // what it said is old
+	}
+	i.late, i.condition = late, v.condition
+	v.share = s.share(i, v, due)
 }
 
 // loadStep is by how much a reported load has to change for a new picker.
@@ -197,6 +228,9 @@ func (s *Service) member(i *instance, v *verdict) balancer.Member {
 	return m
 }
 
+// together is how long the instances of the first set have to come up with their full share, as they all have the same way to go.
+const together = 5 * time.Second
+
 // share is the part of its weight that an instance takes which came up later than the first.
 func (s *Service) share(i *instance, v *verdict, due *alarm) float64 {
 	usable := v.up && v.weight > 0
@@ -204,7 +238,7 @@ func (s *Service) share(i *instance, v *verdict, due *alarm) float64 {
 		switch {
 		case !usable:
 			i.since = time.Time{}
-		case !i.begun && i.offer.first:
+		case !i.begun && !i.initial.IsZero() && due.now.Sub(i.initial) < together:
 		default:
 			i.since = due.now
 		}
