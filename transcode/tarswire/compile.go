@@ -64,6 +64,7 @@ type field struct {
 	wire      protowire.Type // of one element
 	packed    bool
 	presence  bool
+	zigzag    bool // sint32 and sint64 of protobuf
 
 	message *Message // STRUCT, and WRAPPED: then with the one field items
 	entry   *Message // maps: key with tag 0, value with tag 1
@@ -118,6 +119,9 @@ var natural = map[tarsv1.Type]protoreflect.Kind{
 // Compiler makes tables, each once. It is for load time and not safe for concurrent use.
 type Compiler struct {
 	seen map[*schema.Message]*Message
+	// natural: messages without options are compiled too, see Natural; within are those being compiled.
+	natural bool
+	within  []*schema.Message
 }
 
 // Function is what a method is in TARS.
@@ -127,6 +131,8 @@ type Function struct {
 	Parameters []string // the names of all parameters, in and out: the first has tag 1
 	In, Out    *Message
 	RouteKey   *schema.Field // the parameter marked routekey, or nil
+	// Natural says that In and Out are not the parameters but structs: the one parameter, and the return value.
+	Natural bool
 }
 
 // OneWay says that the function has nothing to answer, so that it may be called without waiting.
@@ -175,7 +181,11 @@ func (c *Compiler) Message(m *schema.Message) (*Message, error) {
 	if t, ok := c.seen[m]; ok {
 		return t, nil
 	}
-	if _, ok := extension[*tarsv1.Struct](m.Desc.Options(), tarsv1.E_Struct); !ok {
+	_, declared := extension[*tarsv1.Struct](m.Desc.Options(), tarsv1.E_Struct)
+	if !declared && c.natural {
+		return c.naturalMessage(m)
+	}
+	if !declared {
 		return nil, fmt.Errorf("message %s has no option causeway.tars.v1.struct: it was not compiled from TARS IDL", m.Name)
 	}
 	if c.seen == nil {
@@ -321,7 +331,7 @@ func (c *Compiler) mapEntry(f *field, fd *schema.Field, o *tarsv1.Member) error 
 		fd  *schema.Field
 		typ tarsv1.Type
 	}{{fd.MapKey, o.GetKey()}, {fd.MapValue, o.GetType()}} {
-		p := &field{name: part.fd.Name, tag: uint8(tag), part: true, wireTag: part.fd.Tag, wire: part.fd.Wire}
+		p := &field{name: part.fd.Name, tag: uint8(tag), part: true, wireTag: part.fd.Tag, wire: part.fd.Wire, zigzag: zigzag(part.fd)}
 		if tag == 0 && part.typ == tarsv1.Type_ENUM && part.fd.Kind == protoreflect.Int32Kind {
 			part.typ = tarsv1.Type_INT // protobuf has no keys that are enums
 		}
@@ -340,11 +350,17 @@ func (c *Compiler) value(f *field, fd *schema.Field, t tarsv1.Type) error {
 	if !ok {
 		return errors.New("has no type of TARS in its option")
 	}
+	if c.natural && naturalType(fd) == t {
+		want = fd.Kind
+	}
 	if fd.Kind != want {
 		return fmt.Errorf("is %s in protobuf, and %s in TARS, which is %s", fd.Kind, t, want)
 	}
 	s := scalar[t]
 	f.kind, f.widest, f.low, f.high = t, s.widest, s.low, s.high
+	if fd.Kind == protoreflect.Uint64Kind || fd.Kind == protoreflect.Fixed64Kind {
+		f.low = 0 // what is higher than a long has no form
+	}
 	if fd.Message == nil {
 		return nil
 	}

@@ -388,7 +388,16 @@ func (d *decoder) number(f *field, t Type) bool {
 		return d.failf("wanted %d to %d, found %d at offset %d", f.low, f.high, v, d.pos)
 	}
 	d.pos = next
-	d.out = appendVarint(d.out, uint64(v))
+	switch {
+	case f.zigzag:
+		d.out = appendVarint(d.out, protowire.EncodeZigZag(v))
+	case f.wire == protowire.Fixed32Type:
+		d.out = protowire.AppendFixed32(d.out, uint32(v))
+	case f.wire == protowire.Fixed64Type:
+		d.out = protowire.AppendFixed64(d.out, uint64(v))
+	default:
+		d.out = appendVarint(d.out, uint64(v))
+	}
 	return true
 }
 

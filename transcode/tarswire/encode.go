@@ -386,6 +386,9 @@ func (e *encoder) notPacked(f *field) bool {
 
 // number writes a number from its bits on the wire.
 func (e *encoder) number(f *field, tag uint8, v uint64) bool {
+	if f.zigzag {
+		v = uint64(protowire.DecodeZigZag(v))
+	}
 	n := int64(v)
 	switch f.kind {
 	case tarsv1.Type_FLOAT:
