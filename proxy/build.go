@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"math"
@@ -13,16 +11,13 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
 	"github.com/causeway-gateway/causeway/proxy/builtin"
-	"github.com/causeway-gateway/causeway/proxy/certs"
 	"github.com/causeway-gateway/causeway/proxy/config"
+	"github.com/causeway-gateway/causeway/proxy/health"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/proxy/upstream"
-	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/transcode/jsonwire"
@@ -46,6 +41,9 @@ type builder struct {
 	fetching   func(first plugin.Fetcher, revision int64) plugin.Fetcher
 	lend       func(store string) plugin.Store
 	exports    *telemetry.Exports
+	probers    *health.Pool
+	shelf      upstream.Shelf
+	retries    func(service string) *retryCounts
 	version    string
 	log        *slog.Logger
 
@@ -81,12 +79,16 @@ func (b *builder) build(ctx context.Context) (_ *Snapshot, err error) {
 
 		consumers: map[string]*consumer{},
 		stores:    map[string]*openStore{},
+
+		registries: map[string]*openRegistry{},
+		inlets:     map[string]*inletTable{},
 	}
 	if b.prev != nil {
 		b.snap.Revision = b.prev.Revision + 1
 	}
 	b.listeners()
 	b.schemas(ctx)
+	b.registries()
 	b.services()
 	b.stores()
 	b.telemetry()
@@ -154,90 +156,20 @@ func (b *builder) schemas(ctx context.Context) {
 	}
 }
 
-func (b *builder) services() {
-	for i, conf := range b.doc.Config.GetServices() {
-		path := fmt.Sprintf("services[%d]", i)
-		sv := &service{name: conf.GetName(), digest: upstreamDigest(conf), schema: b.snap.schemas[conf.GetSchema()], serves: conf.GetServes()}
-		if sv.schema != nil && len(sv.schema.schema.Services()) > 0 {
-			for j, name := range sv.serves {
-				if _, ok := sv.schema.schema.Service(name); !ok {
-					b.fault(fmt.Sprintf("%s.serves[%d]", path, j), "schema %q has no service %q%s", sv.schema.name, name, schema.DidYouMean(name, serviceNames(sv.schema.schema)))
-				}
-			}
-		}
-		if b.prev != nil {
-			if old := b.prev.services[sv.name]; old != nil && old.digest == sv.digest {
-				sv.up = old.up
-			}
-		}
-		if sv.up == nil {
-			up, err := b.dial(conf)
-			if err != nil {
-				b.fault(path, "service %q: %s", sv.name, err)
-				continue
-			}
-			b.made = append(b.made, up.Close)
-			sv.up = up
-		}
-		b.snap.services[sv.name] = sv
-	}
-}
-
-// upstreamDigest tells whether two configurations of a service mean the same connections: the authorities trusted are
-// part of it.
-func upstreamDigest(conf *configv1.Service) string {
-	c := proto.CloneOf(conf)
-	c.Schema, c.Serves = "", nil
-	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
-	if err != nil {
-		return ""
-	}
-	sum := sha256.Sum256(raw)
-	return hex.EncodeToString(sum[:]) + certs.Fingerprint(conf.GetTls().GetCaFile())
-}
-
-func (b *builder) dial(conf *configv1.Service) (*upstream.Service, error) {
-	i := slices.IndexFunc(b.std.Adapters, func(a rpcadapters.Adapter) bool { return a.Name() == conf.GetAdapter() })
-	if i < 0 {
-		return nil, fmt.Errorf("there is no adapter %q", conf.GetAdapter())
-	}
-	adapter := b.std.Adapters[i]
-	addresses := make([]string, 0, len(conf.GetEndpoints()))
-	for _, e := range conf.GetEndpoints() {
-		addresses = append(addresses, e.GetAddress())
-		if _, err := clientTLS(conf.GetTls(), e.GetAddress(), b.log); err != nil {
-			return nil, err
-		}
-	}
-	resolver, err := b.std.Static(conf.GetName(), addresses...)
-	if err != nil {
-		return nil, err
-	}
-	return upstream.New(upstream.Config{
-		Name:     conf.GetName(),
-		Resolver: resolver,
-		Log:      b.log,
-		Dial: func(ep registry.Endpoint) (rpcadapters.Transport, error) {
-			tlsConfig, err := clientTLS(conf.GetTls(), ep.Address, b.log)
-			if err != nil {
-				return nil, err
-			}
-			return adapter.Dial(rpcadapters.Target{
-				Address:     ep.Address,
-				TLS:         tlsConfig,
-				DialTimeout: conf.GetDialTimeout().AsDuration(),
-				MaxMessage:  int(conf.GetMaxMessage()),
-			})
-		},
-	}), nil
-}
-
-// newRoute makes a route to a service for methods, with its chain.
-func (b *builder) newRoute(sv *service, methods []*schema.Method, members []*member) *route {
+// newRoute makes a route to a service for methods, with its chain. conf is when its calls are tried again, nil: as the service
+// says; subset is that of the service, "": none.
+func (b *builder) newRoute(sv *service, subset string, conf *configv1.Retry, methods []*schema.Method, members []*member) *route {
 	r := &route{service: sv}
 	r.Service = sv.name
+	if conf == nil {
+		conf = sv.retry
+	}
+	r.retries = newRetries(conf, b.retries(sv.name))
 	others := b.directed(members, methods)
-	b.newChain(r, members, &forward{service: sv.up, others: others, options: &r.Options, streams: b.streams, panics: b.panics})
+	b.newChain(r, members, &forward{
+		service: sv, subset: slices.Index(sv.subsets, subset), others: others, retries: r.retries,
+		options: &r.Options, streams: b.streams, panics: b.panics,
+	})
 	return r
 }
 
@@ -271,7 +203,7 @@ func (b *builder) routes(global []*member) {
 		if m, ok := sv.schema.schema.Method("/" + conf.GetHttp().GetMethod()); ok {
 			methods = append(methods, m)
 		}
-		rt := b.newRoute(sv, methods, slices.Concat(global, b.servicePlugins[sv.name], own))
+		rt := b.newRoute(sv, conf.GetSubset(), conf.GetRetry(), methods, slices.Concat(global, b.servicePlugins[sv.name], own))
 		rt.path = at
 		rt.Route = conf.GetName()
 		rt.Timeout = conf.GetTimeout().AsDuration()
@@ -316,7 +248,7 @@ func (b *builder) routes(global []*member) {
 		if b.doc.Config.GetDefaults().GetRoutedOnly() {
 			methods = nil
 		}
-		rt := b.newRoute(sv, methods, slices.Concat(global, b.servicePlugins[sv.name]))
+		rt := b.newRoute(sv, "", nil, methods, slices.Concat(global, b.servicePlugins[sv.name]))
 		rt.path = fmt.Sprintf("services[%d]", i)
 		all := b.doc.Config.GetDefaults()
 		rt.Route, rt.Timeout, rt.MaxBody = sv.name, all.GetTimeout().AsDuration(), int(all.GetMaxBody())
@@ -332,6 +264,7 @@ func (b *builder) routes(global []*member) {
 		}
 	}
 	r.place()
+	b.inlets(r.names)
 }
 
 // methods are those that the service serves and glob selects, in the schema's order.

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/causeway-gateway/causeway/proxy/balancer"
+	"github.com/causeway-gateway/causeway/proxy/upstream"
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/transcode/schema"
@@ -18,7 +19,7 @@ import (
 
 // stream forwards a streaming call. Answers pass in the call's goroutine; requests too where there is one only, else in a
 // goroutine that ends before the call does.
-func (f *forward) stream(ctx context.Context, c *rpc.Call) error {
+func (f *forward) stream(ctx context.Context, c *rpc.Call, to *service, subset int) (err error) {
 	if c.Stream == nil {
 		return rpc.Refuse(codes.Unimplemented, "STREAMING_UNSUPPORTED", "%s is a %s method, and those are not served over %s here", c.Method.Name[1:], c.Method.Kind, c.Protocol)
 	}
@@ -34,14 +35,29 @@ func (f *forward) stream(ctx context.Context, c *rpc.Call) error {
 			return err
 		}
 	}
-	c.Times.Body = time.Now()
+	t := try{to: to, retries: f.retries}
+	t.info.Subset = subset
+	t.start = time.Now()
+	c.Times.Body = t.start
 	defer func() { c.Times.Upstream = time.Since(c.Times.Body) }()
+	if b := to.up.Breaker(); b != nil {
+		pass, err := b.Enter(ctx)
+		if err != nil {
+			return refused(ctx, b, err)
+		}
+		failed := true // by a panic
+		defer func() { b.Leave(pass, true, failed) }()
+		defer func() { failed = blamed(err, 0) }()
+	}
+	to.up.Budget().Deposit()
 	for {
-		err, again := f.attemptStream(ctx, c, &first, single)
-		if !again || c.Attempts >= maxAttempts || ctx.Err() != nil {
+		var again bool
+		err, again = f.attemptStream(ctx, c, &t, &first, single)
+		if !again || !t.again(ctx, c, err) {
 			return err
 		}
 		c.Reply.Reset()
+		t.start = time.Now()
 	}
 }
 
@@ -75,14 +91,26 @@ func one(s rpc.Stream, m *rpc.Message) error {
 
 // attemptStream opens the call on one instance and sees it through. again: no instance has run it, and nothing of the
 // caller's stream was used up.
-func (f *forward) attemptStream(ctx context.Context, c *rpc.Call, first *rpc.Message, single bool) (err error, again bool) { //nolint:revive // the error is what the call ends with
-	node, err := f.pick(c)
+func (f *forward) attemptStream(ctx context.Context, c *rpc.Call, t *try, first *rpc.Message, single bool) (err error, again bool) { //nolint:revive // the error is what the call ends with
+	node, err := t.pick(ctx, c)
 	if err != nil {
 		return err, false
 	}
 	defer node.Done()
 	c.Attempts++
 	c.Node = node.Address
+	if t.to.plans != nil {
+		c.Plan = t.to.plans[c.Method]
+	}
+	defer func() {
+		// How long a stream lasts says nothing of its instance.
+		t.to.up.Report(node, err, upstream.Unmeasured)
+		if err != nil {
+			t.info.Tried = append(t.info.Tried, node)
+		} else {
+			takeLoad(node, &c.Reply)
+		}
+	}()
 	up, err := openStream(ctx, c, node)
 	if err != nil {
 		return err, notExecuted(err)

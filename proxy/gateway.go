@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/causeway-gateway/causeway/proxy/config"
+	"github.com/causeway-gateway/causeway/proxy/health"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/telemetry"
+	"github.com/causeway-gateway/causeway/proxy/upstream"
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/transcode/source"
@@ -30,6 +32,8 @@ type Options struct {
 	TuneMemory func(limit int64)
 	// Store keeps pushed schemas; nil: pushes are refused.
 	Store *source.Store
+	// Shelf keeps what registries knew last, for a start without them; nil: nothing is kept.
+	Shelf upstream.Shelf
 	Meter *telemetry.Meter
 	Sinks *telemetry.Sinks
 	Log   *slog.Logger
@@ -53,6 +57,7 @@ type Gateway struct {
 	gauges   gauges
 	states   states
 	exports  *telemetry.Exports
+	probers  *health.Pool
 
 	draining atomic.Bool
 	life     context.Context // ends with Shutdown: no change outlives it
@@ -89,6 +94,7 @@ type gauges struct {
 	streams     *telemetry.Gauge
 	inFlight    *telemetry.GaugeVec
 	instances   *telemetry.GaugeVec
+	services    serviceGauges
 }
 
 // New makes a gateway that serves nothing yet: Start loads its configuration.
@@ -105,6 +111,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.exports = exports
+	g.probers = health.NewPool(o.Log)
 	o.Sinks.Collect(exports.Lines())
 	panics, err := o.Meter.Counter("causeway_panics_total", "", "Panics that were caught; each is a defect to report.")
 	if err != nil {
@@ -134,6 +141,9 @@ func New(o Options) (*Gateway, error) {
 	g.gauges.inFlight, errs[7] = o.Meter.Gauge("causeway_requests_in_flight", "", "Calls now.", "route")
 	g.gauges.instances, errs[8] = o.Meter.Gauge("causeway_service_instance_up", "", "1 for each instance that calls are sent to.", "service", "node")
 	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	if g.gauges.services, err = newServiceGauges(o.Meter); err != nil {
 		return nil, err
 	}
 	g.gauges.success, g.gauges.revision, g.gauges.translation, g.gauges.streams = success.With(), revision.With(), translation.With(), streaming.With()
@@ -288,6 +298,9 @@ func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[s
 		budget:     g.budget,
 		streams:    g.streams,
 		exports:    g.exports,
+		probers:    g.probers,
+		shelf:      g.opts.Shelf,
+		retries:    g.gauges.services.retriesOf,
 		version:    g.opts.Version,
 		current:    g.catalog,
 		log:        g.log,

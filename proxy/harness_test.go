@@ -93,8 +93,8 @@ func newBench(t testing.TB, text string, kinds ...plugin.Kind) (*bench, error) {
 		Faces:    []rpcadapters.Face{connectFace, face{restFace, b}},
 		Adapters: []rpcadapters.Adapter{adapter{b}},
 		Plugins:  kinds,
-		Static: func(service string, addresses ...string) (registry.Resolver, error) {
-			return static.New(service, addresses...)
+		Static: func(service string, endpoints ...registry.Endpoint) (registry.Resolver, error) {
+			return static.New(service, endpoints...)
 		},
 		Engine: func(wire.Handler, *tls.Config, *slog.Logger) wire.Server { return &silent{done: make(chan struct{})} },
 	}

@@ -17,6 +17,7 @@ import (
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
 	"github.com/causeway-gateway/causeway/proxy/certs"
 	"github.com/causeway-gateway/causeway/proxy/config"
+	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 )
 
@@ -29,7 +30,41 @@ type listener struct {
 	pair   *certs.KeyPair
 	ca     string // fingerprint of the callers' authorities
 	done   chan struct{}
-	panics int64 // of the engine's, as far as they are counted
+	panics int64        // of the engine's, as far as they are counted
+	inlet  *inletSpoken // nil: HTTP
+}
+
+// inletSpoken is what is spoken on a listener that does not speak HTTP. New options hold for connections made from then on,
+// and what they say of names for all.
+type inletSpoken struct {
+	entry    entry
+	protocol atomic.Pointer[wire.Protocol]
+	former   atomic.Int64 // panics of those that options have replaced
+}
+
+// NewConn implements wire.Protocol.
+func (s *inletSpoken) NewConn(c net.Conn, read []byte, state *tls.ConnectionState, h wire.Handler) wire.Conn {
+	return (*s.protocol.Load()).NewConn(c, read, state, h)
+}
+
+// Panics is how many panics the protocol has caught.
+func (s *inletSpoken) Panics() int64 { return s.former.Load() + panicsOf(*s.protocol.Load()) }
+
+func panicsOf(p wire.Protocol) int64 {
+	if c, ok := p.(interface{ Panics() int64 }); ok {
+		return c.Panics()
+	}
+	return 0
+}
+
+// speaks makes what a listener speaks; nil: HTTP.
+func (g *Gateway) speaks(s *inletSpoken, conf *configv1.Listener) (wire.Protocol, error) {
+	in := g.opts.Standard.inlet(conf)
+	options, err := settings(in, conf.GetOptions())
+	if err != nil {
+		return nil, err
+	}
+	return in.New(&s.entry, options, rpcadapters.Limits{Budget: g.budget})
 }
 
 // listen opens the addresses of doc that are not open yet and finds those that doc does not have any more. On an error
@@ -56,23 +91,35 @@ func (g *Gateway) listen(doc *config.Document) (opened, gone []*listener, err er
 			faults = append(faults, doc.Fault(at, "%s serves already, and TLS cannot be switched on or off there while it does", conf.GetAddress()).
 				WithFix("restart the gateway, or give the listener another address"))
 			continue
+		case l.conf.GetProtocol() != conf.GetProtocol():
+			faults = append(faults, doc.Fault(at, "%s serves already, and another protocol cannot be spoken there while it does", conf.GetAddress()).
+				WithFix("restart the gateway, or give the listener another address"))
+			continue
 		case !proto.Equal(l.conf, conf), l.ca != certs.Fingerprint(conf.GetTls().GetClientCaFile()):
 			swaps[l] = conf
 		}
 		kept = append(kept, l)
 	}
 	type fresh struct {
-		config *tls.Config
-		pair   *certs.KeyPair
+		config   *tls.Config
+		pair     *certs.KeyPair
+		protocol wire.Protocol
 	}
 	renewed := map[*listener]fresh{}
 	for l, conf := range swaps {
-		c, pair, err := serverTLS(conf.GetTls(), g.log)
+		var f fresh
+		var err error
+		if conf.GetTls() != nil {
+			f.config, f.pair, err = serverTLS(conf.GetTls(), g.log)
+		}
+		if err == nil && l.inlet != nil {
+			f.protocol, err = g.speaks(l.inlet, conf)
+		}
 		if err != nil {
 			faults = append(faults, doc.Fault("listen", "%s: %s", conf.GetAddress(), err))
 			continue
 		}
-		renewed[l] = fresh{c, pair}
+		renewed[l] = f
 	}
 	if len(faults) > 0 {
 		for _, l := range opened {
@@ -83,6 +130,10 @@ func (g *Gateway) listen(doc *config.Document) (opened, gone []*listener, err er
 	for l, f := range renewed {
 		l.conf, l.pair, l.ca = swaps[l], f.pair, certs.Fingerprint(swaps[l].GetTls().GetClientCaFile())
 		l.tls.Store(f.config)
+		if l.inlet != nil {
+			l.inlet.former.Add(panicsOf(*l.inlet.protocol.Swap(&f.protocol)))
+			l.inlet.entry.key.Store(new(inletKey(swaps[l])))
+		}
 	}
 	for _, l := range g.listeners {
 		if !slices.Contains(kept, l) {
@@ -133,12 +184,26 @@ func (g *Gateway) open(conf *configv1.Listener) (*listener, error) {
 			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return l.tls.Load(), nil },
 		}
 	}
+	if g.opts.Standard.inlet(conf) != nil {
+		l.inlet = &inletSpoken{}
+		l.inlet.entry.gateway = g
+		l.inlet.entry.key.Store(new(inletKey(conf)))
+		p, err := g.speaks(l.inlet, conf)
+		if err != nil {
+			return nil, err
+		}
+		l.inlet.protocol.Store(&p)
+	}
 	ln, err := net.Listen("tcp", conf.GetAddress()) //nolint:noctx // binding does not wait
 	if err != nil {
 		return nil, err
 	}
 	l.ln = ln
-	l.server = g.opts.Standard.Engine(g, base, g.log)
+	if l.inlet != nil {
+		l.server = g.opts.Standard.Only(g, l.inlet, base, g.log)
+	} else {
+		l.server = g.opts.Standard.Engine(g, base, g.log)
+	}
 	return l, nil
 }
 
@@ -235,6 +300,7 @@ func (g *Gateway) Shutdown(hurry context.Context, stop Stop) {
 		g.leaving = retire(snap, nil, g.leaving)
 	}
 	g.mu.Unlock()
+	g.probers.Close()
 	g.exports.Close() // after the plugins, which have last words
 }
 

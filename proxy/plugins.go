@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
 	"github.com/causeway-gateway/causeway/proxy/config"
@@ -429,7 +430,7 @@ func (b *builder) directed(members []*member, methods []*schema.Method) []altern
 				if missing := sv.lacks(methods); missing != nil {
 					b.fault(m.path, "plugin %q: service %q does not serve %s, which the route sends there", m.name, name, missing.Name[1:])
 				}
-				out = append(out, alternative{name, sv.up})
+				out = append(out, alternative{name, sv})
 			}
 		}
 	}
@@ -486,6 +487,21 @@ func (s *Standard) ConfigTypes() config.Types {
 		types.Protocols[i.Name()] = optionsOf(i)
 	}
 	return types
+}
+
+// settings makes the message of what an adapter or an inlet is told; nil where it takes nothing.
+func settings(of any, given *anypb.Any) (proto.Message, error) {
+	c, ok := of.(rpcadapters.Configured)
+	if !ok {
+		return nil, nil
+	}
+	m := c.Config()
+	if given != nil {
+		if err := given.UnmarshalTo(m); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
 }
 
 // optionsOf is the message of what an adapter or an inlet is told, nil where there is none.

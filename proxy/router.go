@@ -34,6 +34,9 @@ func (r *router) add(rt *route, binding *httprule.Binding) {
 		r.b.fault(rt.path, "%s", err)
 		return
 	}
+	if rt.retries != nil {
+		rt.retries.reached(rule.Method, rule.Verb)
+	}
 	for _, h := range rt.everyHost() {
 		r.targets = append(r.targets, placed{target: &target{route: rt, method: rule.Method, rule: rule, order: len(r.targets)}, host: h})
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/causeway-gateway/causeway/proxy/config"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
-	"github.com/causeway-gateway/causeway/proxy/upstream"
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
@@ -26,16 +25,18 @@ type Snapshot struct {
 	Built    time.Time
 	Doc      *config.Document
 
-	schemas  map[string]*loaded
-	services map[string]*service
-	plugins  map[string]*instance // by scope, name and configuration; taken over by the next snapshot
-	stores   map[string]*openStore
-	routes   []*route
-	levels   []*level // of requests that match a rule, by falling priority
-	named    []*level // of requests that name the method by their path
-	targets  []placed // all of them, as the configuration has them
-	nobody   *route   // what a request without a route passes: the global plugins' ends
-	lenient  bool     // requests find their route as with grpc-gateway
+	schemas    map[string]*loaded
+	services   map[string]*service
+	plugins    map[string]*instance // by scope, name and configuration; taken over by the next snapshot
+	stores     map[string]*openStore
+	registries map[string]*openRegistry
+	routes     []*route
+	levels     []*level               // of requests that match a rule, by falling priority
+	named      []*level               // of requests that name the method by their path
+	targets    []placed               // all of them, as the configuration has them
+	inlets     map[string]*inletTable // of listeners that do not speak HTTP, by inletKey
+	nobody     *route                 // what a request without a route passes: the global plugins' ends
+	lenient    bool                   // requests find their route as with grpc-gateway
 
 	consumers       map[string]*consumer
 	consumerPlugins bool           // some consumer has plugins
@@ -44,15 +45,6 @@ type Snapshot struct {
 	outbound        []netip.Prefix // what the gateway may call for itself beside public addresses
 	fetch           plugin.Fetcher // nil: nothing
 	export          *export        // nil: nothing is sent
-}
-
-// service is one upstream with what it was made of.
-type service struct {
-	name   string
-	digest string // of the configuration that the upstream depends on
-	up     *upstream.Service
-	schema *loaded
-	serves []string
 }
 
 // route is one built route: calls enter its gate, so that what it uses is closed only after they have left.
@@ -69,6 +61,7 @@ type route struct {
 	preflight  plugin.Preflighter // nil: none
 	snap       *Snapshot
 	chain      []string // the plugins, outermost first
+	retries    *retries // nil: the gateway itself answers
 	service    *service
 	path       string // of the route in the document, for faults: "routes[2]"
 }
@@ -242,6 +235,11 @@ func (s *Snapshot) closers(next *Snapshot) []func() {
 	}
 	if s.export != nil && (next == nil || next.export != s.export) {
 		out = append(out, s.export.Close) // unless it is in use: then the gateway ends it
+	}
+	for name, r := range s.registries { // behind the services that watch there
+		if next == nil || next.registries[name] != r {
+			out = append(out, func() { _ = r.Close() }) // nobody uses it any more
+		}
 	}
 	for name, st := range s.stores {
 		if next == nil || next.stores[name] != st {

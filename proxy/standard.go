@@ -31,11 +31,16 @@ type Standard struct {
 	Inlets  []rpcadapters.Inlet
 	Plugins []plugin.Kind
 	// Static resolves the endpoints given in the configuration.
-	Static func(service string, addresses ...string) (registry.Resolver, error)
+	Static func(service string, endpoints ...registry.Endpoint) (registry.Resolver, error)
+	// ZooKeeper and DNS open registries; nil: this build has none of the kind. Opening does not wait for servers.
+	ZooKeeper func(conf *configv1.ZooKeeper, tlsConfig *tls.Config, log *slog.Logger) (Registry, error)
+	DNS       func(conf *configv1.DNS) (Registry, error)
 	// Redis opens the store of a name; tlsConfig nil: plain text. Opening does not wait for the server.
 	Redis func(name string, conf *configv1.Redis, tlsConfig *tls.Config, meter *telemetry.Meter, log *slog.Logger) (Store, error)
 	// Fetch makes HTTP requests of the gateway's own, to public addresses and those allowed.
 	Fetch func(allow []netip.Prefix) plugin.Fetcher
 	// Engine puts exchanges on the network; tlsConfig nil: plain text.
 	Engine func(h wire.Handler, tlsConfig *tls.Config, log *slog.Logger) wire.Server
+	// Only serves connections that all speak p, which is not HTTP. h says how many there may be.
+	Only func(h wire.Handler, p wire.Protocol, tlsConfig *tls.Config, log *slog.Logger) wire.Server
 }

@@ -111,6 +111,7 @@ func (g *Gateway) Sample() {
 	g.gauges.streams.Set(int64(g.streams.open()))
 	g.sampleRoutes()
 	g.sampleInstances()
+	g.sampleServices()
 	for _, l := range g.listeners {
 		address := l.conf.GetAddress()
 		g.gauges.connections.With(address).Set(l.server.Conns())

@@ -6,16 +6,15 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
-	"github.com/causeway-gateway/causeway/proxy/balancer"
 	"github.com/causeway-gateway/causeway/proxy/certs"
 	"github.com/causeway-gateway/causeway/proxy/config"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
-	"github.com/causeway-gateway/causeway/proxy/upstream"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/transcode/schema"
 )
@@ -138,18 +137,20 @@ func (s *called) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, out *
 	if snap == nil || snap.services[s.name] == nil {
 		return rpc.Refuse(codes.Unavailable, "NO_INSTANCE", "no instance of the service is available")
 	}
-	node, err := pick(snap.services[s.name].up, balancer.Info{Subset: -1})
+	sv := snap.services[s.name]
+	t := try{to: sv, start: time.Now()}
+	t.info.Subset = -1
+	node, err := t.pick(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer node.Done()
-	return node.Transport.Unary(ctx, c, req, out)
-}
-
-// alternative is a service that a plugin may send a route's calls to.
-type alternative struct {
-	name string
-	up   *upstream.Service
+	if sv.plans != nil {
+		c.Plan = sv.plans[c.Method]
+	}
+	err = node.Transport.Unary(ctx, c, req, out)
+	sv.up.Report(node, err, time.Since(t.start))
+	return err
 }
 
 // nobody ends the chain of requests without a route, which nothing enters.

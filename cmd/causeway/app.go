@@ -22,6 +22,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/admin"
 	"github.com/causeway-gateway/causeway/proxy/config"
 	"github.com/causeway-gateway/causeway/proxy/telemetry"
+	"github.com/causeway-gateway/causeway/proxy/upstream"
 	"github.com/causeway-gateway/causeway/transcode/source"
 )
 
@@ -89,7 +90,7 @@ func startApp(ctx context.Context, o appOptions) (*app, error) {
 		}
 	}
 	a.gateway, err = proxy.New(proxy.Options{
-		Standard: o.std, Load: o.load, Store: store, Meter: meter, Sinks: a.sinks, Log: o.log, Version: version,
+		Standard: o.std, Load: o.load, Store: store, Shelf: upstream.NewShelf(filepath.Join(first.DataDir(), "discovery")), Meter: meter, Sinks: a.sinks, Log: o.log, Version: version,
 		Memory: groupLimit(os.ReadFile), TuneMemory: collectWithin,
 	})
 	if err != nil {

@@ -33,8 +33,8 @@ type row struct {
 var imports = []row{
 	{"cmd/...", []string{"cmd/...", "protos/...", "proxy/...", "registry/...", "rpcadapters/...", "transcode/..."}},
 
-	{"proxy/admin", []string{"proxy", "proxy/{config,telemetry}", "transcode/{schema,source}", "protos/..."}},
-	{"proxy", []string{"proxy/{balancer,builtin,certs,config,expr,upstream,plugin,telemetry}", "rpcadapters", "rpcadapters/{rpc,wire}", "transcode/*", "registry", "protos/..."}},
+	{"proxy/admin", []string{"proxy", "proxy/{config,telemetry,upstream}", "transcode/{schema,source}", "protos/..."}},
+	{"proxy", []string{"proxy/{balancer,breaker,builtin,certs,config,expr,health,outlier,upstream,plugin,telemetry}", "rpcadapters", "rpcadapters/{rpc,wire}", "transcode/*", "registry", "protos/..."}},
 	{"proxy/builtin", []string{"rpcadapters/rpc", "transcode/schema"}},
 	{"proxy/config", []string{"protos/...", "transcode/*", "proxy/origin"}},
 	{"proxy/origin", nil},

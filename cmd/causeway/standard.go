@@ -101,16 +101,21 @@ func standard() (*proxy.Standard, error) {
 			uarestriction.Kind,
 			uriblocker.Kind,
 		},
-		Static: func(service string, addresses ...string) (registry.Resolver, error) {
-			return static.New(service, addresses...)
+		Static: func(service string, endpoints ...registry.Endpoint) (registry.Resolver, error) {
+			return static.New(service, endpoints...)
 		},
-		Fetch: fetch.New,
+		ZooKeeper: openZooKeeper,
+		DNS:       openDNS,
+		Fetch:     fetch.New,
 		Redis: func(name string, conf *configv1.Redis, tlsConfig *tls.Config, meter *telemetry.Meter, log *slog.Logger) (proxy.Store, error) {
 			return store.Open(store.Options{Name: name, Redis: conf, TLS: tlsConfig, Meter: meter, Log: log})
 		},
 		Engine: func(h wire.Handler, tlsConfig *tls.Config, log *slog.Logger) wire.Server {
 			refused, _ := h.(http1.Refused) // the gateway, which logs and counts them
 			return server.New(h, http1.New(http1.Limits{}, refused), http2.NewServer(http2.Limits{}), server.Options{TLS: tlsConfig, Conns: math.MaxInt32, Log: log})
+		},
+		Only: func(h wire.Handler, p wire.Protocol, tlsConfig *tls.Config, log *slog.Logger) wire.Server {
+			return server.One(h, p, server.Options{TLS: tlsConfig, Conns: math.MaxInt32, Log: log})
 		},
 	}, nil
 }

@@ -119,6 +119,15 @@ func (d *Document) finish() {
 	}
 }
 
+// DataDir is the folder where the gateway keeps what has to outlive it: that of the admin listener, or the default one where
+// there is none.
+func (d *Document) DataDir() string {
+	if dir := d.Config.GetAdmin().GetDataDir(); dir != "" {
+		return dir
+	}
+	return resolvePath(d.Dir, defaultDataDir)
+}
+
 func (d *Document) finishSchema(s *configv1.Schema) {
 	switch src := s.GetSource().(type) {
 	case *configv1.Schema_DescriptorSet:

@@ -70,7 +70,7 @@ func finishService(s *configv1.Service) {
 	setDefault(&b.Overprovision, defaultOverprovision)
 	if h := s.GetHealthCheck(); h != nil {
 		setSpan(&h.Interval, defaultProbeInterval)
-		setSpan(&h.Timeout, defaultProbeTimeout)
+		setSpan(&h.Timeout, min(defaultProbeTimeout, h.GetInterval().AsDuration()*4/5))
 		setDefault(&h.Unhealthy, defaultProbeUnhealthy)
 		setDefault(&h.Healthy, defaultProbeHealthy)
 		if c := h.GetHttp(); c != nil {

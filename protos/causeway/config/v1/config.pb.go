@@ -372,302 +372,6 @@ func (x *Config) GetLocality() *Locality {
 	return nil
 }
 
-// Locality is a place in the network.
-type Locality struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The data centre.
-	Region string `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
-	// A part of it, such as a rack or an availability zone.
-	Zone          string `protobuf:"bytes,2,opt,name=zone,proto3" json:"zone,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Locality) Reset() {
-	*x = Locality{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Locality) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Locality) ProtoMessage() {}
-
-func (x *Locality) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Locality.ProtoReflect.Descriptor instead.
-func (*Locality) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *Locality) GetRegion() string {
-	if x != nil {
-		return x.Region
-	}
-	return ""
-}
-
-func (x *Locality) GetZone() string {
-	if x != nil {
-		return x.Zone
-	}
-	return ""
-}
-
-// Registry is where services are looked up. It outlives reloads that do not concern it.
-type Registry struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// What services call it.
-	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// What it is. Exactly one.
-	//
-	// Types that are valid to be assigned to Kind:
-	//
-	//	*Registry_Zookeeper
-	//	*Registry_Dns
-	Kind          isRegistry_Kind `protobuf_oneof:"kind"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Registry) Reset() {
-	*x = Registry{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Registry) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Registry) ProtoMessage() {}
-
-func (x *Registry) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Registry.ProtoReflect.Descriptor instead.
-func (*Registry) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *Registry) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Registry) GetKind() isRegistry_Kind {
-	if x != nil {
-		return x.Kind
-	}
-	return nil
-}
-
-func (x *Registry) GetZookeeper() *ZooKeeper {
-	if x != nil {
-		if x, ok := x.Kind.(*Registry_Zookeeper); ok {
-			return x.Zookeeper
-		}
-	}
-	return nil
-}
-
-func (x *Registry) GetDns() *DNS {
-	if x != nil {
-		if x, ok := x.Kind.(*Registry_Dns); ok {
-			return x.Dns
-		}
-	}
-	return nil
-}
-
-type isRegistry_Kind interface {
-	isRegistry_Kind()
-}
-
-type Registry_Zookeeper struct {
-	Zookeeper *ZooKeeper `protobuf:"bytes,2,opt,name=zookeeper,proto3,oneof"`
-}
-
-type Registry_Dns struct {
-	Dns *DNS `protobuf:"bytes,3,opt,name=dns,proto3,oneof"`
-}
-
-func (*Registry_Zookeeper) isRegistry_Kind() {}
-
-func (*Registry_Dns) isRegistry_Kind() {}
-
-// ZooKeeper is an ensemble of ZooKeeper servers. The gateway reads and writes nothing.
-type ZooKeeper struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// host:port of every member.
-	Servers []string `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
-	// The node below which services of the native layout are. Default /causeway.
-	Root string `protobuf:"bytes,2,opt,name=root,proto3" json:"root,omitempty"`
-	// How long the ensemble keeps the gateway's session when it hears nothing; the server keeps it within 2 to 20 of its ticks. Default 6s.
-	Session *durationpb.Duration `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
-	// user:password of the digest scheme, where nodes are not readable by the world.
-	Auth string `protobuf:"bytes,4,opt,name=auth,proto3" json:"auth,omitempty"`
-	// With it connections are TLS.
-	Tls *ClientTLS `protobuf:"bytes,5,opt,name=tls,proto3" json:"tls,omitempty"`
-	// The networks ("10.0.0.0/8") or addresses that instances may have: who can write to the registry could else make the gateway call what only
-	// it can reach. Default: everywhere but link-local, multicast and unspecified addresses.
-	Allow         []string `protobuf:"bytes,6,rep,name=allow,proto3" json:"allow,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ZooKeeper) Reset() {
-	*x = ZooKeeper{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ZooKeeper) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ZooKeeper) ProtoMessage() {}
-
-func (x *ZooKeeper) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ZooKeeper.ProtoReflect.Descriptor instead.
-func (*ZooKeeper) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *ZooKeeper) GetServers() []string {
-	if x != nil {
-		return x.Servers
-	}
-	return nil
-}
-
-func (x *ZooKeeper) GetRoot() string {
-	if x != nil {
-		return x.Root
-	}
-	return ""
-}
-
-func (x *ZooKeeper) GetSession() *durationpb.Duration {
-	if x != nil {
-		return x.Session
-	}
-	return nil
-}
-
-func (x *ZooKeeper) GetAuth() string {
-	if x != nil {
-		return x.Auth
-	}
-	return ""
-}
-
-func (x *ZooKeeper) GetTls() *ClientTLS {
-	if x != nil {
-		return x.Tls
-	}
-	return nil
-}
-
-func (x *ZooKeeper) GetAllow() []string {
-	if x != nil {
-		return x.Allow
-	}
-	return nil
-}
-
-// DNS looks services up by name.
-type DNS struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// host:port of the server to ask. Default: those of the system.
-	Server string `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
-	// How often a name is asked for. Default 10s.
-	Interval      *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *DNS) Reset() {
-	*x = DNS{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DNS) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DNS) ProtoMessage() {}
-
-func (x *DNS) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DNS.ProtoReflect.Descriptor instead.
-func (*DNS) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *DNS) GetServer() string {
-	if x != nil {
-		return x.Server
-	}
-	return ""
-}
-
-func (x *DNS) GetInterval() *durationpb.Duration {
-	if x != nil {
-		return x.Interval
-	}
-	return nil
-}
-
 // Consumer is somebody who calls, known by name.
 type Consumer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -687,7 +391,7 @@ type Consumer struct {
 
 func (x *Consumer) Reset() {
 	*x = Consumer{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +403,7 @@ func (x *Consumer) String() string {
 func (*Consumer) ProtoMessage() {}
 
 func (x *Consumer) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +416,7 @@ func (x *Consumer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Consumer.ProtoReflect.Descriptor instead.
 func (*Consumer) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Consumer) GetName() string {
@@ -763,7 +467,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +479,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +492,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Credential) GetPlugin() string {
@@ -822,7 +526,7 @@ type Store struct {
 
 func (x *Store) Reset() {
 	*x = Store{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +538,7 @@ func (x *Store) String() string {
 func (*Store) ProtoMessage() {}
 
 func (x *Store) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +551,7 @@ func (x *Store) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Store.ProtoReflect.Descriptor instead.
 func (*Store) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Store) GetName() string {
@@ -901,7 +605,7 @@ type Redis struct {
 
 func (x *Redis) Reset() {
 	*x = Redis{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +617,7 @@ func (x *Redis) String() string {
 func (*Redis) ProtoMessage() {}
 
 func (x *Redis) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +630,7 @@ func (x *Redis) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redis.ProtoReflect.Descriptor instead.
 func (*Redis) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Redis) GetAddresses() []string {
@@ -983,7 +687,7 @@ type Outbound struct {
 
 func (x *Outbound) Reset() {
 	*x = Outbound{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +699,7 @@ func (x *Outbound) String() string {
 func (*Outbound) ProtoMessage() {}
 
 func (x *Outbound) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +712,7 @@ func (x *Outbound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outbound.ProtoReflect.Descriptor instead.
 func (*Outbound) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Outbound) GetAllow() []string {
@@ -1031,7 +735,7 @@ type Telemetry struct {
 
 func (x *Telemetry) Reset() {
 	*x = Telemetry{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +747,7 @@ func (x *Telemetry) String() string {
 func (*Telemetry) ProtoMessage() {}
 
 func (x *Telemetry) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +760,7 @@ func (x *Telemetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
 func (*Telemetry) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Telemetry) GetResource() map[string]string {
@@ -1097,7 +801,7 @@ type OTLP struct {
 
 func (x *OTLP) Reset() {
 	*x = OTLP{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +813,7 @@ func (x *OTLP) String() string {
 func (*OTLP) ProtoMessage() {}
 
 func (x *OTLP) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +826,7 @@ func (x *OTLP) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OTLP.ProtoReflect.Descriptor instead.
 func (*OTLP) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *OTLP) GetEndpoint() string {
@@ -1200,7 +904,7 @@ type Defaults struct {
 
 func (x *Defaults) Reset() {
 	*x = Defaults{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +916,7 @@ func (x *Defaults) String() string {
 func (*Defaults) ProtoMessage() {}
 
 func (x *Defaults) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +929,7 @@ func (x *Defaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Defaults.ProtoReflect.Descriptor instead.
 func (*Defaults) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Defaults) GetTimeout() *durationpb.Duration {
@@ -1297,7 +1001,7 @@ type StreamOptions struct {
 
 func (x *StreamOptions) Reset() {
 	*x = StreamOptions{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1013,7 @@ func (x *StreamOptions) String() string {
 func (*StreamOptions) ProtoMessage() {}
 
 func (x *StreamOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1026,7 @@ func (x *StreamOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamOptions.ProtoReflect.Descriptor instead.
 func (*StreamOptions) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StreamOptions) GetIdleTimeout() *durationpb.Duration {
@@ -1358,7 +1062,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1074,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1087,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Limits) GetTranslationBytes() int64 {
@@ -1431,7 +1135,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1147,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1160,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Listener) GetAddress() string {
@@ -1502,7 +1206,7 @@ type ServerTLS struct {
 
 func (x *ServerTLS) Reset() {
 	*x = ServerTLS{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1218,7 @@ func (x *ServerTLS) String() string {
 func (*ServerTLS) ProtoMessage() {}
 
 func (x *ServerTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1231,7 @@ func (x *ServerTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerTLS.ProtoReflect.Descriptor instead.
 func (*ServerTLS) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ServerTLS) GetCertFile() string {
@@ -1567,7 +1271,7 @@ type Admin struct {
 
 func (x *Admin) Reset() {
 	*x = Admin{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1579,7 +1283,7 @@ func (x *Admin) String() string {
 func (*Admin) ProtoMessage() {}
 
 func (x *Admin) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1592,7 +1296,7 @@ func (x *Admin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admin.ProtoReflect.Descriptor instead.
 func (*Admin) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Admin) GetAddress() string {
@@ -1644,7 +1348,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1656,7 +1360,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1669,7 +1373,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Schema) GetName() string {
@@ -1798,7 +1502,7 @@ type ProtoSource struct {
 
 func (x *ProtoSource) Reset() {
 	*x = ProtoSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +1514,7 @@ func (x *ProtoSource) String() string {
 func (*ProtoSource) ProtoMessage() {}
 
 func (x *ProtoSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +1527,7 @@ func (x *ProtoSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtoSource.ProtoReflect.Descriptor instead.
 func (*ProtoSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ProtoSource) GetPaths() []string {
@@ -1858,7 +1562,7 @@ type TarsSource struct {
 
 func (x *TarsSource) Reset() {
 	*x = TarsSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +1574,7 @@ func (x *TarsSource) String() string {
 func (*TarsSource) ProtoMessage() {}
 
 func (x *TarsSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +1587,7 @@ func (x *TarsSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TarsSource.ProtoReflect.Descriptor instead.
 func (*TarsSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TarsSource) GetPaths() []string {
@@ -1920,7 +1624,7 @@ type ReflectionSource struct {
 
 func (x *ReflectionSource) Reset() {
 	*x = ReflectionSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +1636,7 @@ func (x *ReflectionSource) String() string {
 func (*ReflectionSource) ProtoMessage() {}
 
 func (x *ReflectionSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +1649,7 @@ func (x *ReflectionSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReflectionSource.ProtoReflect.Descriptor instead.
 func (*ReflectionSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReflectionSource) GetAddress() string {
@@ -1971,7 +1675,7 @@ type PushedSource struct {
 
 func (x *PushedSource) Reset() {
 	*x = PushedSource{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[22]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +1687,7 @@ func (x *PushedSource) String() string {
 func (*PushedSource) ProtoMessage() {}
 
 func (x *PushedSource) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[22]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +1700,7 @@ func (x *PushedSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushedSource.ProtoReflect.Descriptor instead.
 func (*PushedSource) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 // SchemaLimits bound what a schema may hold; 0 takes the default.
@@ -2018,7 +1722,7 @@ type SchemaLimits struct {
 
 func (x *SchemaLimits) Reset() {
 	*x = SchemaLimits{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[23]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +1734,7 @@ func (x *SchemaLimits) String() string {
 func (*SchemaLimits) ProtoMessage() {}
 
 func (x *SchemaLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[23]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +1747,7 @@ func (x *SchemaLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchemaLimits.ProtoReflect.Descriptor instead.
 func (*SchemaLimits) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SchemaLimits) GetMaxBytes() int64 {
@@ -2079,1576 +1783,6 @@ func (x *SchemaLimits) GetMaxNesting() int32 {
 		return x.MaxNesting
 	}
 	return 0
-}
-
-// Service is one upstream.
-type Service struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// What routes call it.
-	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Where it is.
-	Endpoints []*Endpoint `protobuf:"bytes,2,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
-	// The protocol it speaks. Default grpc.
-	Adapter string `protobuf:"bytes,3,opt,name=adapter,proto3" json:"adapter,omitempty"`
-	// Name of the schema that describes it.
-	Schema string `protobuf:"bytes,4,opt,name=schema,proto3" json:"schema,omitempty"`
-	// The protobuf services of the schema that it serves, by full name. Default: all of them.
-	Serves []string `protobuf:"bytes,5,rep,name=serves,proto3" json:"serves,omitempty"`
-	// With it connections are TLS.
-	Tls *ClientTLS `protobuf:"bytes,6,opt,name=tls,proto3" json:"tls,omitempty"`
-	// How long making a connection may take. Default 3s.
-	DialTimeout *durationpb.Duration `protobuf:"bytes,7,opt,name=dial_timeout,json=dialTimeout,proto3" json:"dial_timeout,omitempty"`
-	// Bytes of one answer. Default 4194304.
-	MaxMessage int64 `protobuf:"varint,8,opt,name=max_message,json=maxMessage,proto3" json:"max_message,omitempty"`
-	// Plugins that calls to it pass, after the global ones and before those of the route.
-	Plugins []*Plugin `protobuf:"bytes,9,rep,name=plugins,proto3" json:"plugins,omitempty"`
-	// Only plugins call it (an authorisation server, the target of copies): it needs no schema, and serves no route.
-	ForPlugins bool `protobuf:"varint,10,opt,name=for_plugins,json=forPlugins,proto3" json:"for_plugins,omitempty"`
-	// Settings of its protocol: the keys of the adapter's own message, without @type.
-	Options *anypb.Any `protobuf:"bytes,11,opt,name=options,proto3" json:"options,omitempty"`
-	// The registries that know where it is, beside `endpoints`. An address that several know is one instance: who stands first (endpoints before
-	// registries) gives its weight, place and metadata; it takes no new call when one of them says that it is starting, draining or down; it is
-	// gone when none has it.
-	Discovery []*Discovery `protobuf:"bytes,12,rep,name=discovery,proto3" json:"discovery,omitempty"`
-	// How an instance is chosen for a call.
-	Balancer *Balancer `protobuf:"bytes,13,opt,name=balancer,proto3" json:"balancer,omitempty"`
-	// Asks each instance whether it is well. Default: nobody is asked, and only calls show it.
-	HealthCheck *HealthCheck `protobuf:"bytes,14,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`
-	// Takes instances out for a while that calls fail on. Default: with the defaults of its keys.
-	Outliers *Outliers `protobuf:"bytes,15,opt,name=outliers,proto3" json:"outliers,omitempty"`
-	// Bounds what the service is asked at one moment. Default: no bound.
-	Breaker *Breaker `protobuf:"bytes,16,opt,name=breaker,proto3" json:"breaker,omitempty"`
-	// When a call that failed is tried again.
-	Retry         *Retry `protobuf:"bytes,17,opt,name=retry,proto3" json:"retry,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Service) Reset() {
-	*x = Service{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[24]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Service) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Service) ProtoMessage() {}
-
-func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[24]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Service.ProtoReflect.Descriptor instead.
-func (*Service) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{24}
-}
-
-func (x *Service) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Service) GetEndpoints() []*Endpoint {
-	if x != nil {
-		return x.Endpoints
-	}
-	return nil
-}
-
-func (x *Service) GetAdapter() string {
-	if x != nil {
-		return x.Adapter
-	}
-	return ""
-}
-
-func (x *Service) GetSchema() string {
-	if x != nil {
-		return x.Schema
-	}
-	return ""
-}
-
-func (x *Service) GetServes() []string {
-	if x != nil {
-		return x.Serves
-	}
-	return nil
-}
-
-func (x *Service) GetTls() *ClientTLS {
-	if x != nil {
-		return x.Tls
-	}
-	return nil
-}
-
-func (x *Service) GetDialTimeout() *durationpb.Duration {
-	if x != nil {
-		return x.DialTimeout
-	}
-	return nil
-}
-
-func (x *Service) GetMaxMessage() int64 {
-	if x != nil {
-		return x.MaxMessage
-	}
-	return 0
-}
-
-func (x *Service) GetPlugins() []*Plugin {
-	if x != nil {
-		return x.Plugins
-	}
-	return nil
-}
-
-func (x *Service) GetForPlugins() bool {
-	if x != nil {
-		return x.ForPlugins
-	}
-	return false
-}
-
-func (x *Service) GetOptions() *anypb.Any {
-	if x != nil {
-		return x.Options
-	}
-	return nil
-}
-
-func (x *Service) GetDiscovery() []*Discovery {
-	if x != nil {
-		return x.Discovery
-	}
-	return nil
-}
-
-func (x *Service) GetBalancer() *Balancer {
-	if x != nil {
-		return x.Balancer
-	}
-	return nil
-}
-
-func (x *Service) GetHealthCheck() *HealthCheck {
-	if x != nil {
-		return x.HealthCheck
-	}
-	return nil
-}
-
-func (x *Service) GetOutliers() *Outliers {
-	if x != nil {
-		return x.Outliers
-	}
-	return nil
-}
-
-func (x *Service) GetBreaker() *Breaker {
-	if x != nil {
-		return x.Breaker
-	}
-	return nil
-}
-
-func (x *Service) GetRetry() *Retry {
-	if x != nil {
-		return x.Retry
-	}
-	return nil
-}
-
-// Discovery is a service in a registry.
-type Discovery struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of the registry.
-	Registry string `protobuf:"bytes,1,opt,name=registry,proto3" json:"registry,omitempty"`
-	// What the registry calls the service: in ZooKeeper as the layout has it, in DNS "orders.internal:9090" for addresses or
-	// "_grpc._tcp.orders.internal" for SRV records. Default: the name of the service here.
-	Service string `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
-	// How the nodes in ZooKeeper are laid out: native (the default), dubbo, curator (Spring Cloud, Dubbo 3 applications), kratos, seed
-	// (apisix-seed), generic.
-	Layout string `protobuf:"bytes,3,opt,name=layout,proto3" json:"layout,omitempty"`
-	// The root of the layout. Default: the registry's root, for other layouts than native their own ("/dubbo", "/services", "/microservices",
-	// "/zookeeper").
-	Root string `protobuf:"bytes,4,opt,name=root,proto3" json:"root,omitempty"`
-	// With `layout: generic`.
-	Generic *GenericLayout `protobuf:"bytes,5,opt,name=generic,proto3" json:"generic,omitempty"`
-	// How often the beats of instances are read, which tell their load and that they live (layout native). Default: never.
-	Beats *durationpb.Duration `protobuf:"bytes,6,opt,name=beats,proto3" json:"beats,omitempty"`
-	// What the registry may call the protocol of instances; those of another are left out. Default: the adapter's name, for grpc also grpcs, tri and
-	// triple. Instances of which the registry does not say it are taken.
-	Protocols []string `protobuf:"bytes,7,rep,name=protocols,proto3" json:"protocols,omitempty"`
-	// Believes the registry also when more than half of the instances vanish within 10 s. Without it those stay for 60 s as long as they are
-	// found well by a check.
-	Unguarded     bool `protobuf:"varint,8,opt,name=unguarded,proto3" json:"unguarded,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Discovery) Reset() {
-	*x = Discovery{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[25]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Discovery) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Discovery) ProtoMessage() {}
-
-func (x *Discovery) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[25]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Discovery.ProtoReflect.Descriptor instead.
-func (*Discovery) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{25}
-}
-
-func (x *Discovery) GetRegistry() string {
-	if x != nil {
-		return x.Registry
-	}
-	return ""
-}
-
-func (x *Discovery) GetService() string {
-	if x != nil {
-		return x.Service
-	}
-	return ""
-}
-
-func (x *Discovery) GetLayout() string {
-	if x != nil {
-		return x.Layout
-	}
-	return ""
-}
-
-func (x *Discovery) GetRoot() string {
-	if x != nil {
-		return x.Root
-	}
-	return ""
-}
-
-func (x *Discovery) GetGeneric() *GenericLayout {
-	if x != nil {
-		return x.Generic
-	}
-	return nil
-}
-
-func (x *Discovery) GetBeats() *durationpb.Duration {
-	if x != nil {
-		return x.Beats
-	}
-	return nil
-}
-
-func (x *Discovery) GetProtocols() []string {
-	if x != nil {
-		return x.Protocols
-	}
-	return nil
-}
-
-func (x *Discovery) GetUnguarded() bool {
-	if x != nil {
-		return x.Unguarded
-	}
-	return false
-}
-
-// GenericLayout describes nodes in ZooKeeper. What is known of an instance comes from named groups of the expressions (host, port, address, weight,
-// zone, status, protocol, version) and then from JSON pointers into the data.
-type GenericLayout struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The node whose children are the instances, with {service} in it: "/{service}".
-	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// The node's own data is a JSON array of instances, or lines when `data` is given.
-	Leaf bool `protobuf:"varint,2,opt,name=leaf,proto3" json:"leaf,omitempty"`
-	// Expression (RE2) on the name of a child: "^(?P<host>.+):(?P<port>[0-9]+)$".
-	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// Expression on the data, which is then no JSON.
-	Data string `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
-	// JSON pointers (RFC 6901) into the data, by the name of what they point at: {weight: /Weight}.
-	Pointers map[string]string `protobuf:"bytes,5,rep,name=pointers,proto3" json:"pointers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// The statuses that are up. Default: up, UP, true, and none at all.
-	Up []string `protobuf:"bytes,6,rep,name=up,proto3" json:"up,omitempty"`
-	// Nodes vanish with their instances (they are ephemeral). Without it an instance is used only once an active check has passed.
-	Verified      bool `protobuf:"varint,7,opt,name=verified,proto3" json:"verified,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GenericLayout) Reset() {
-	*x = GenericLayout{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[26]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GenericLayout) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GenericLayout) ProtoMessage() {}
-
-func (x *GenericLayout) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[26]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GenericLayout.ProtoReflect.Descriptor instead.
-func (*GenericLayout) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{26}
-}
-
-func (x *GenericLayout) GetPath() string {
-	if x != nil {
-		return x.Path
-	}
-	return ""
-}
-
-func (x *GenericLayout) GetLeaf() bool {
-	if x != nil {
-		return x.Leaf
-	}
-	return false
-}
-
-func (x *GenericLayout) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *GenericLayout) GetData() string {
-	if x != nil {
-		return x.Data
-	}
-	return ""
-}
-
-func (x *GenericLayout) GetPointers() map[string]string {
-	if x != nil {
-		return x.Pointers
-	}
-	return nil
-}
-
-func (x *GenericLayout) GetUp() []string {
-	if x != nil {
-		return x.Up
-	}
-	return nil
-}
-
-func (x *GenericLayout) GetVerified() bool {
-	if x != nil {
-		return x.Verified
-	}
-	return false
-}
-
-// Balancer is how an instance is chosen.
-type Balancer struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// round_robin (the default; smooth by weight), random, least_request (of two, the one with fewer calls), peak_ewma (of two, the one with the
-	// lower product of recent latency and calls), ring_hash or maglev (the same key meets the same instance).
-	Policy string `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
-	// The key of ring_hash and maglev.
-	Hash *HashKey `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
-	// Takes instances of the gateway's own zone first, then of its region, as far as those that are well can carry the load.
-	ZoneFirst bool `protobuf:"varint,3,opt,name=zone_first,json=zoneFirst,proto3" json:"zone_first,omitempty"`
-	// How long an instance that comes up later is spared: its weight rises from a tenth to the whole. Default: not at all.
-	SlowStart *durationpb.Duration `protobuf:"bytes,4,opt,name=slow_start,json=slowStart,proto3" json:"slow_start,omitempty"`
-	// Groups of instances by metadata, with shares of the calls: canaries, versions. A route can name one.
-	Subsets []*Subset `protobuf:"bytes,5,rep,name=subsets,proto3" json:"subsets,omitempty"`
-	// Below this share of instances that are well, all of them are used again, for the fault is likely elsewhere. Default 0.5; 0: never.
-	Panic *float64 `protobuf:"fixed64,6,opt,name=panic,proto3,oneof" json:"panic,omitempty"`
-	// By how much the instances nearby, or of a priority, may be loaded more than their share before calls spill over to others. Default 1.4.
-	Overprovision float64 `protobuf:"fixed64,7,opt,name=overprovision,proto3" json:"overprovision,omitempty"`
-	// The priority of instances by their region: those of a lower number are taken as long as enough of them are well. Regions that are not
-	// named come after all that are. Default: what endpoints say, else 0.
-	RegionPriorities map[string]uint32 `protobuf:"bytes,8,rep,name=region_priorities,json=regionPriorities,proto3" json:"region_priorities,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
-}
-
-func (x *Balancer) Reset() {
-	*x = Balancer{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[27]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Balancer) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Balancer) ProtoMessage() {}
-
-func (x *Balancer) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[27]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Balancer.ProtoReflect.Descriptor instead.
-func (*Balancer) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{27}
-}
-
-func (x *Balancer) GetPolicy() string {
-	if x != nil {
-		return x.Policy
-	}
-	return ""
-}
-
-func (x *Balancer) GetHash() *HashKey {
-	if x != nil {
-		return x.Hash
-	}
-	return nil
-}
-
-func (x *Balancer) GetZoneFirst() bool {
-	if x != nil {
-		return x.ZoneFirst
-	}
-	return false
-}
-
-func (x *Balancer) GetSlowStart() *durationpb.Duration {
-	if x != nil {
-		return x.SlowStart
-	}
-	return nil
-}
-
-func (x *Balancer) GetSubsets() []*Subset {
-	if x != nil {
-		return x.Subsets
-	}
-	return nil
-}
-
-func (x *Balancer) GetPanic() float64 {
-	if x != nil && x.Panic != nil {
-		return *x.Panic
-	}
-	return 0
-}
-
-func (x *Balancer) GetOverprovision() float64 {
-	if x != nil {
-		return x.Overprovision
-	}
-	return 0
-}
-
-func (x *Balancer) GetRegionPriorities() map[string]uint32 {
-	if x != nil {
-		return x.RegionPriorities
-	}
-	return nil
-}
-
-// HashKey is what ring_hash and maglev go by. A call without it is placed at random. Exactly one.
-type HashKey struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Types that are valid to be assigned to By:
-	//
-	//	*HashKey_Header
-	//	*HashKey_Cookie
-	//	*HashKey_Consumer
-	//	*HashKey_Variable
-	//	*HashKey_Expression
-	//	*HashKey_Address
-	By            isHashKey_By `protobuf_oneof:"by"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *HashKey) Reset() {
-	*x = HashKey{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[28]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *HashKey) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*HashKey) ProtoMessage() {}
-
-func (x *HashKey) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[28]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use HashKey.ProtoReflect.Descriptor instead.
-func (*HashKey) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{28}
-}
-
-func (x *HashKey) GetBy() isHashKey_By {
-	if x != nil {
-		return x.By
-	}
-	return nil
-}
-
-func (x *HashKey) GetHeader() string {
-	if x != nil {
-		if x, ok := x.By.(*HashKey_Header); ok {
-			return x.Header
-		}
-	}
-	return ""
-}
-
-func (x *HashKey) GetCookie() string {
-	if x != nil {
-		if x, ok := x.By.(*HashKey_Cookie); ok {
-			return x.Cookie
-		}
-	}
-	return ""
-}
-
-func (x *HashKey) GetConsumer() bool {
-	if x != nil {
-		if x, ok := x.By.(*HashKey_Consumer); ok {
-			return x.Consumer
-		}
-	}
-	return false
-}
-
-func (x *HashKey) GetVariable() string {
-	if x != nil {
-		if x, ok := x.By.(*HashKey_Variable); ok {
-			return x.Variable
-		}
-	}
-	return ""
-}
-
-func (x *HashKey) GetExpression() string {
-	if x != nil {
-		if x, ok := x.By.(*HashKey_Expression); ok {
-			return x.Expression
-		}
-	}
-	return ""
-}
-
-func (x *HashKey) GetAddress() bool {
-	if x != nil {
-		if x, ok := x.By.(*HashKey_Address); ok {
-			return x.Address
-		}
-	}
-	return false
-}
-
-type isHashKey_By interface {
-	isHashKey_By()
-}
-
-type HashKey_Header struct {
-	// A header.
-	Header string `protobuf:"bytes,1,opt,name=header,proto3,oneof"`
-}
-
-type HashKey_Cookie struct {
-	// A cookie.
-	Cookie string `protobuf:"bytes,2,opt,name=cookie,proto3,oneof"`
-}
-
-type HashKey_Consumer struct {
-	// The consumer.
-	Consumer bool `protobuf:"varint,3,opt,name=consumer,proto3,oneof"`
-}
-
-type HashKey_Variable struct {
-	// A variable of the path.
-	Variable string `protobuf:"bytes,4,opt,name=variable,proto3,oneof"`
-}
-
-type HashKey_Expression struct {
-	// An expression (CEL) over the call: "request.message.customer".
-	Expression string `protobuf:"bytes,5,opt,name=expression,proto3,oneof"`
-}
-
-type HashKey_Address struct {
-	// The caller's address.
-	Address bool `protobuf:"varint,6,opt,name=address,proto3,oneof"`
-}
-
-func (*HashKey_Header) isHashKey_By() {}
-
-func (*HashKey_Cookie) isHashKey_By() {}
-
-func (*HashKey_Consumer) isHashKey_By() {}
-
-func (*HashKey_Variable) isHashKey_By() {}
-
-func (*HashKey_Expression) isHashKey_By() {}
-
-func (*HashKey_Address) isHashKey_By() {}
-
-// Subset is a group of instances.
-type Subset struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// What routes call it. Unique within the service.
-	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The metadata that its instances have; also `version`, `zone` and `region`.
-	Match map[string]string `protobuf:"bytes,2,rep,name=match,proto3" json:"match,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Its share of the calls of routes that name none, beside that of the others. Default 0: only for routes that name it.
-	Weight        uint32 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Subset) Reset() {
-	*x = Subset{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[29]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Subset) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Subset) ProtoMessage() {}
-
-func (x *Subset) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[29]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Subset.ProtoReflect.Descriptor instead.
-func (*Subset) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{29}
-}
-
-func (x *Subset) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Subset) GetMatch() map[string]string {
-	if x != nil {
-		return x.Match
-	}
-	return nil
-}
-
-func (x *Subset) GetWeight() uint32 {
-	if x != nil {
-		return x.Weight
-	}
-	return 0
-}
-
-// HealthCheck asks instances whether they are well. Each instance is asked by one prober of the gateway, however often the configuration is
-// loaded.
-type HealthCheck struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// How. Exactly one.
-	//
-	// Types that are valid to be assigned to Kind:
-	//
-	//	*HealthCheck_Grpc
-	//	*HealthCheck_Http
-	//	*HealthCheck_Tcp
-	//	*HealthCheck_Adapter
-	Kind isHealthCheck_Kind `protobuf_oneof:"kind"`
-	// How often. Default 1s.
-	Interval *durationpb.Duration `protobuf:"bytes,5,opt,name=interval,proto3" json:"interval,omitempty"`
-	// How long an answer may take. Default 1s.
-	Timeout *durationpb.Duration `protobuf:"bytes,6,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// After so many failures in a row an instance is taken out. Default 2.
-	Unhealthy uint32 `protobuf:"varint,7,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
-	// After so many successes in a row it is taken in again. Default 1.
-	Healthy       uint32 `protobuf:"varint,8,opt,name=healthy,proto3" json:"healthy,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *HealthCheck) Reset() {
-	*x = HealthCheck{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[30]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *HealthCheck) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*HealthCheck) ProtoMessage() {}
-
-func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[30]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
-func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{30}
-}
-
-func (x *HealthCheck) GetKind() isHealthCheck_Kind {
-	if x != nil {
-		return x.Kind
-	}
-	return nil
-}
-
-func (x *HealthCheck) GetGrpc() *GRPCCheck {
-	if x != nil {
-		if x, ok := x.Kind.(*HealthCheck_Grpc); ok {
-			return x.Grpc
-		}
-	}
-	return nil
-}
-
-func (x *HealthCheck) GetHttp() *HTTPCheck {
-	if x != nil {
-		if x, ok := x.Kind.(*HealthCheck_Http); ok {
-			return x.Http
-		}
-	}
-	return nil
-}
-
-func (x *HealthCheck) GetTcp() *TCPCheck {
-	if x != nil {
-		if x, ok := x.Kind.(*HealthCheck_Tcp); ok {
-			return x.Tcp
-		}
-	}
-	return nil
-}
-
-func (x *HealthCheck) GetAdapter() *AdapterCheck {
-	if x != nil {
-		if x, ok := x.Kind.(*HealthCheck_Adapter); ok {
-			return x.Adapter
-		}
-	}
-	return nil
-}
-
-func (x *HealthCheck) GetInterval() *durationpb.Duration {
-	if x != nil {
-		return x.Interval
-	}
-	return nil
-}
-
-func (x *HealthCheck) GetTimeout() *durationpb.Duration {
-	if x != nil {
-		return x.Timeout
-	}
-	return nil
-}
-
-func (x *HealthCheck) GetUnhealthy() uint32 {
-	if x != nil {
-		return x.Unhealthy
-	}
-	return 0
-}
-
-func (x *HealthCheck) GetHealthy() uint32 {
-	if x != nil {
-		return x.Healthy
-	}
-	return 0
-}
-
-type isHealthCheck_Kind interface {
-	isHealthCheck_Kind()
-}
-
-type HealthCheck_Grpc struct {
-	// The gRPC health protocol.
-	Grpc *GRPCCheck `protobuf:"bytes,1,opt,name=grpc,proto3,oneof"`
-}
-
-type HealthCheck_Http struct {
-	// A request by HTTP.
-	Http *HTTPCheck `protobuf:"bytes,2,opt,name=http,proto3,oneof"`
-}
-
-type HealthCheck_Tcp struct {
-	// A connection.
-	Tcp *TCPCheck `protobuf:"bytes,3,opt,name=tcp,proto3,oneof"`
-}
-
-type HealthCheck_Adapter struct {
-	// What the service's protocol has for it.
-	Adapter *AdapterCheck `protobuf:"bytes,4,opt,name=adapter,proto3,oneof"`
-}
-
-func (*HealthCheck_Grpc) isHealthCheck_Kind() {}
-
-func (*HealthCheck_Http) isHealthCheck_Kind() {}
-
-func (*HealthCheck_Tcp) isHealthCheck_Kind() {}
-
-func (*HealthCheck_Adapter) isHealthCheck_Kind() {}
-
-// GRPCCheck asks by grpc.health.v1, with the service's TLS.
-type GRPCCheck struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The service that is asked for. Default: the server as a whole.
-	Service       string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *GRPCCheck) Reset() {
-	*x = GRPCCheck{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[31]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *GRPCCheck) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*GRPCCheck) ProtoMessage() {}
-
-func (x *GRPCCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[31]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use GRPCCheck.ProtoReflect.Descriptor instead.
-func (*GRPCCheck) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{31}
-}
-
-func (x *GRPCCheck) GetService() string {
-	if x != nil {
-		return x.Service
-	}
-	return ""
-}
-
-// HTTPCheck asks by HTTP/1.1.
-type HTTPCheck struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Default /.
-	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// The Host header. Default: the instance's address.
-	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
-	// Statuses that are well: "200", "200-399". Default 200-399.
-	Statuses []string `protobuf:"bytes,3,rep,name=statuses,proto3" json:"statuses,omitempty"`
-	// By TLS, as the service's `tls` has it.
-	Tls bool `protobuf:"varint,4,opt,name=tls,proto3" json:"tls,omitempty"`
-	// The port, where it is not the instance's own.
-	Port          uint32 `protobuf:"varint,5,opt,name=port,proto3" json:"port,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *HTTPCheck) Reset() {
-	*x = HTTPCheck{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[32]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *HTTPCheck) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*HTTPCheck) ProtoMessage() {}
-
-func (x *HTTPCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[32]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use HTTPCheck.ProtoReflect.Descriptor instead.
-func (*HTTPCheck) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{32}
-}
-
-func (x *HTTPCheck) GetPath() string {
-	if x != nil {
-		return x.Path
-	}
-	return ""
-}
-
-func (x *HTTPCheck) GetHost() string {
-	if x != nil {
-		return x.Host
-	}
-	return ""
-}
-
-func (x *HTTPCheck) GetStatuses() []string {
-	if x != nil {
-		return x.Statuses
-	}
-	return nil
-}
-
-func (x *HTTPCheck) GetTls() bool {
-	if x != nil {
-		return x.Tls
-	}
-	return false
-}
-
-func (x *HTTPCheck) GetPort() uint32 {
-	if x != nil {
-		return x.Port
-	}
-	return 0
-}
-
-// TCPCheck connects. It does not notice a process that hangs.
-type TCPCheck struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *TCPCheck) Reset() {
-	*x = TCPCheck{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[33]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *TCPCheck) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*TCPCheck) ProtoMessage() {}
-
-func (x *TCPCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[33]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use TCPCheck.ProtoReflect.Descriptor instead.
-func (*TCPCheck) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{33}
-}
-
-// AdapterCheck asks by what the service's protocol has for it: tars_ping.
-type AdapterCheck struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *AdapterCheck) Reset() {
-	*x = AdapterCheck{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[34]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *AdapterCheck) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*AdapterCheck) ProtoMessage() {}
-
-func (x *AdapterCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[34]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use AdapterCheck.ProtoReflect.Descriptor instead.
-func (*AdapterCheck) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{34}
-}
-
-// Outliers are instances that calls fail on. What a method itself answers never counts.
-type Outliers struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Judges nobody.
-	Off bool `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
-	// Failures in a row that take an instance out. Default 5; a connection that cannot be made is enough by itself.
-	Consecutive uint32 `protobuf:"varint,2,opt,name=consecutive,proto3" json:"consecutive,omitempty"`
-	// The share of failed calls within `interval` that does. Default 0.5; 0: none.
-	FailureRate *float64 `protobuf:"fixed64,3,opt,name=failure_rate,json=failureRate,proto3,oneof" json:"failure_rate,omitempty"`
-	// Fewer calls within `interval` are not judged by their share. Default 20.
-	MinCalls uint32 `protobuf:"varint,4,opt,name=min_calls,json=minCalls,proto3" json:"min_calls,omitempty"`
-	// Default 10s.
-	Interval *durationpb.Duration `protobuf:"bytes,5,opt,name=interval,proto3" json:"interval,omitempty"`
-	// Takes out instances that answer slower than the others by this factor. Default 0: none.
-	LatencyFactor float64 `protobuf:"fixed64,6,opt,name=latency_factor,json=latencyFactor,proto3" json:"latency_factor,omitempty"`
-	// How long an instance is out the first time; each time again doubles it. Default 5s.
-	Base *durationpb.Duration `protobuf:"bytes,7,opt,name=base,proto3" json:"base,omitempty"`
-	// The longest. Default 300s.
-	Max *durationpb.Duration `protobuf:"bytes,8,opt,name=max,proto3" json:"max,omitempty"`
-	// The largest share of instances out at one moment. Default 0.5. One is always kept.
-	Most          *float64 `protobuf:"fixed64,9,opt,name=most,proto3,oneof" json:"most,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Outliers) Reset() {
-	*x = Outliers{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[35]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Outliers) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Outliers) ProtoMessage() {}
-
-func (x *Outliers) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[35]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Outliers.ProtoReflect.Descriptor instead.
-func (*Outliers) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{35}
-}
-
-func (x *Outliers) GetOff() bool {
-	if x != nil {
-		return x.Off
-	}
-	return false
-}
-
-func (x *Outliers) GetConsecutive() uint32 {
-	if x != nil {
-		return x.Consecutive
-	}
-	return 0
-}
-
-func (x *Outliers) GetFailureRate() float64 {
-	if x != nil && x.FailureRate != nil {
-		return *x.FailureRate
-	}
-	return 0
-}
-
-func (x *Outliers) GetMinCalls() uint32 {
-	if x != nil {
-		return x.MinCalls
-	}
-	return 0
-}
-
-func (x *Outliers) GetInterval() *durationpb.Duration {
-	if x != nil {
-		return x.Interval
-	}
-	return nil
-}
-
-func (x *Outliers) GetLatencyFactor() float64 {
-	if x != nil {
-		return x.LatencyFactor
-	}
-	return 0
-}
-
-func (x *Outliers) GetBase() *durationpb.Duration {
-	if x != nil {
-		return x.Base
-	}
-	return nil
-}
-
-func (x *Outliers) GetMax() *durationpb.Duration {
-	if x != nil {
-		return x.Max
-	}
-	return nil
-}
-
-func (x *Outliers) GetMost() float64 {
-	if x != nil && x.Most != nil {
-		return *x.Most
-	}
-	return 0
-}
-
-// Breaker bounds what a service is asked.
-type Breaker struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Calls at one moment. Default: no bound.
-	MaxCalls uint32 `protobuf:"varint,1,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"`
-	// Calls that may wait for their turn when there are `max_calls`. Default 0: they are refused at once.
-	MaxPending uint32 `protobuf:"varint,2,opt,name=max_pending,json=maxPending,proto3" json:"max_pending,omitempty"`
-	// How long they may wait. Default 1s.
-	PendingTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=pending_timeout,json=pendingTimeout,proto3" json:"pending_timeout,omitempty"`
-	// The share of calls failed by the instances within `window` from which on calls are refused. Default 0: never.
-	FailureRate float64 `protobuf:"fixed64,4,opt,name=failure_rate,json=failureRate,proto3" json:"failure_rate,omitempty"`
-	// Fewer calls within `window` are not judged. Default 20.
-	MinCalls uint32 `protobuf:"varint,5,opt,name=min_calls,json=minCalls,proto3" json:"min_calls,omitempty"`
-	// Default 10s.
-	Window *durationpb.Duration `protobuf:"bytes,6,opt,name=window,proto3" json:"window,omitempty"`
-	// How long calls are refused before a few are tried. Default 5s.
-	Open          *durationpb.Duration `protobuf:"bytes,7,opt,name=open,proto3" json:"open,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Breaker) Reset() {
-	*x = Breaker{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[36]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Breaker) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Breaker) ProtoMessage() {}
-
-func (x *Breaker) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[36]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
-func (*Breaker) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{36}
-}
-
-func (x *Breaker) GetMaxCalls() uint32 {
-	if x != nil {
-		return x.MaxCalls
-	}
-	return 0
-}
-
-func (x *Breaker) GetMaxPending() uint32 {
-	if x != nil {
-		return x.MaxPending
-	}
-	return 0
-}
-
-func (x *Breaker) GetPendingTimeout() *durationpb.Duration {
-	if x != nil {
-		return x.PendingTimeout
-	}
-	return nil
-}
-
-func (x *Breaker) GetFailureRate() float64 {
-	if x != nil {
-		return x.FailureRate
-	}
-	return 0
-}
-
-func (x *Breaker) GetMinCalls() uint32 {
-	if x != nil {
-		return x.MinCalls
-	}
-	return 0
-}
-
-func (x *Breaker) GetWindow() *durationpb.Duration {
-	if x != nil {
-		return x.Window
-	}
-	return nil
-}
-
-func (x *Breaker) GetOpen() *durationpb.Duration {
-	if x != nil {
-		return x.Open
-	}
-	return nil
-}
-
-// Retry is when a call is tried again on another instance: when it is certain that no instance has run it; and when the method is
-// idempotent (its idempotency_level says so, or all its HTTP rules are GET, PUT or DELETE, or `idempotent` here) and it was the instance or the
-// network that failed. What a method itself answers is never tried again, unless its code stands under `codes`.
-type Retry struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// How often a call may be tried in all. Default 3; 1: once.
-	Attempts uint32 `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// How long one try may take. Default: as long as the call.
-	PerTryTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=per_try_timeout,json=perTryTimeout,proto3" json:"per_try_timeout,omitempty"`
-	// Retries may be at most this share of the calls of the service. Default 0.2; only the service's own counts.
-	Budget *float64 `protobuf:"fixed64,3,opt,name=budget,proto3,oneof" json:"budget,omitempty"`
-	// The methods are idempotent, or are not, whatever they say.
-	Idempotent *bool `protobuf:"varint,4,opt,name=idempotent,proto3,oneof" json:"idempotent,omitempty"`
-	// Codes of the method itself that are tried again if it is idempotent: UNAVAILABLE.
-	Codes []string `protobuf:"bytes,5,rep,name=codes,proto3" json:"codes,omitempty"`
-	// Asks a second instance when the first has not answered after this time, and takes the answer that comes first. For idempotent unary methods.
-	// Default: never.
-	HedgeAfter    *durationpb.Duration `protobuf:"bytes,6,opt,name=hedge_after,json=hedgeAfter,proto3" json:"hedge_after,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Retry) Reset() {
-	*x = Retry{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[37]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Retry) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Retry) ProtoMessage() {}
-
-func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[37]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Retry.ProtoReflect.Descriptor instead.
-func (*Retry) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{37}
-}
-
-func (x *Retry) GetAttempts() uint32 {
-	if x != nil {
-		return x.Attempts
-	}
-	return 0
-}
-
-func (x *Retry) GetPerTryTimeout() *durationpb.Duration {
-	if x != nil {
-		return x.PerTryTimeout
-	}
-	return nil
-}
-
-func (x *Retry) GetBudget() float64 {
-	if x != nil && x.Budget != nil {
-		return *x.Budget
-	}
-	return 0
-}
-
-func (x *Retry) GetIdempotent() bool {
-	if x != nil && x.Idempotent != nil {
-		return *x.Idempotent
-	}
-	return false
-}
-
-func (x *Retry) GetCodes() []string {
-	if x != nil {
-		return x.Codes
-	}
-	return nil
-}
-
-func (x *Retry) GetHedgeAfter() *durationpb.Duration {
-	if x != nil {
-		return x.HedgeAfter
-	}
-	return nil
-}
-
-// Endpoint is one instance of a service.
-type Endpoint struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// host:port.
-	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	// Its share of the calls. Default 100; 0: none.
-	Weight *uint32 `protobuf:"varint,2,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
-	// Where it is.
-	Region string `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
-	Zone   string `protobuf:"bytes,4,opt,name=zone,proto3" json:"zone,omitempty"`
-	// Instances of a lower number are taken as long as enough of them are well. Default 0.
-	Priority uint32 `protobuf:"varint,5,opt,name=priority,proto3" json:"priority,omitempty"`
-	// What subsets go by.
-	Metadata      map[string]string `protobuf:"bytes,6,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Endpoint) Reset() {
-	*x = Endpoint{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[38]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Endpoint) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Endpoint) ProtoMessage() {}
-
-func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[38]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
-func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{38}
-}
-
-func (x *Endpoint) GetAddress() string {
-	if x != nil {
-		return x.Address
-	}
-	return ""
-}
-
-func (x *Endpoint) GetWeight() uint32 {
-	if x != nil && x.Weight != nil {
-		return *x.Weight
-	}
-	return 0
-}
-
-func (x *Endpoint) GetRegion() string {
-	if x != nil {
-		return x.Region
-	}
-	return ""
-}
-
-func (x *Endpoint) GetZone() string {
-	if x != nil {
-		return x.Zone
-	}
-	return ""
-}
-
-func (x *Endpoint) GetPriority() uint32 {
-	if x != nil {
-		return x.Priority
-	}
-	return 0
-}
-
-func (x *Endpoint) GetMetadata() map[string]string {
-	if x != nil {
-		return x.Metadata
-	}
-	return nil
-}
-
-// ClientTLS is how connections to an upstream are made safe. The files are read again when they change.
-type ClientTLS struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// PEM file with the authorities that may sign the upstream's certificate. Default: the system's.
-	CaFile string `protobuf:"bytes,1,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
-	// PEM file with the certificate that the gateway shows (mutual TLS).
-	CertFile string `protobuf:"bytes,2,opt,name=cert_file,json=certFile,proto3" json:"cert_file,omitempty"`
-	// PEM file with its private key.
-	KeyFile string `protobuf:"bytes,3,opt,name=key_file,json=keyFile,proto3" json:"key_file,omitempty"`
-	// The name the upstream's certificate must have. Default: the endpoint's host.
-	ServerName    string `protobuf:"bytes,4,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ClientTLS) Reset() {
-	*x = ClientTLS{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[39]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ClientTLS) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ClientTLS) ProtoMessage() {}
-
-func (x *ClientTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[39]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ClientTLS.ProtoReflect.Descriptor instead.
-func (*ClientTLS) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{39}
-}
-
-func (x *ClientTLS) GetCaFile() string {
-	if x != nil {
-		return x.CaFile
-	}
-	return ""
-}
-
-func (x *ClientTLS) GetCertFile() string {
-	if x != nil {
-		return x.CertFile
-	}
-	return ""
-}
-
-func (x *ClientTLS) GetKeyFile() string {
-	if x != nil {
-		return x.KeyFile
-	}
-	return ""
-}
-
-func (x *ClientTLS) GetServerName() string {
-	if x != nil {
-		return x.ServerName
-	}
-	return ""
 }
 
 // Route selects calls and says where they go.
@@ -3697,7 +1831,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[40]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3709,7 +1843,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[40]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3722,7 +1856,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{40}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Route) GetName() string {
@@ -3866,7 +2000,7 @@ type RESTOptions struct {
 
 func (x *RESTOptions) Reset() {
 	*x = RESTOptions{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[41]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3878,7 +2012,7 @@ func (x *RESTOptions) String() string {
 func (*RESTOptions) ProtoMessage() {}
 
 func (x *RESTOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[41]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3891,7 +2025,7 @@ func (x *RESTOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RESTOptions.ProtoReflect.Descriptor instead.
 func (*RESTOptions) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{41}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RESTOptions) GetPathConflict() PathConflict {
@@ -3957,7 +2091,7 @@ type HTTPRule struct {
 
 func (x *HTTPRule) Reset() {
 	*x = HTTPRule{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[42]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3969,7 +2103,7 @@ func (x *HTTPRule) String() string {
 func (*HTTPRule) ProtoMessage() {}
 
 func (x *HTTPRule) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[42]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3982,7 +2116,7 @@ func (x *HTTPRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPRule.ProtoReflect.Descriptor instead.
 func (*HTTPRule) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{42}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HTTPRule) GetMethod() string {
@@ -4127,7 +2261,7 @@ type CustomPattern struct {
 
 func (x *CustomPattern) Reset() {
 	*x = CustomPattern{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[43]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4139,7 +2273,7 @@ func (x *CustomPattern) String() string {
 func (*CustomPattern) ProtoMessage() {}
 
 func (x *CustomPattern) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[43]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4152,7 +2286,7 @@ func (x *CustomPattern) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CustomPattern.ProtoReflect.Descriptor instead.
 func (*CustomPattern) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{43}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CustomPattern) GetKind() string {
@@ -4189,7 +2323,7 @@ type HeaderCondition struct {
 
 func (x *HeaderCondition) Reset() {
 	*x = HeaderCondition{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[44]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4201,7 +2335,7 @@ func (x *HeaderCondition) String() string {
 func (*HeaderCondition) ProtoMessage() {}
 
 func (x *HeaderCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[44]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4214,7 +2348,7 @@ func (x *HeaderCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderCondition.ProtoReflect.Descriptor instead.
 func (*HeaderCondition) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{44}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HeaderCondition) GetName() string {
@@ -4316,7 +2450,7 @@ type JSONOptions struct {
 
 func (x *JSONOptions) Reset() {
 	*x = JSONOptions{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[45]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4328,7 +2462,7 @@ func (x *JSONOptions) String() string {
 func (*JSONOptions) ProtoMessage() {}
 
 func (x *JSONOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[45]
+	mi := &file_causeway_config_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4341,7 +2475,7 @@ func (x *JSONOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JSONOptions.ProtoReflect.Descriptor instead.
 func (*JSONOptions) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{45}
+	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *JSONOptions) GetEmitUnpopulated() bool {
@@ -4379,85 +2513,11 @@ func (x *JSONOptions) GetIgnoreUnknown() bool {
 	return false
 }
 
-// Plugin is one member of the chain.
-type Plugin struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name, as in the list of plugins: "access_log".
-	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Its configuration: the keys of the plugin's own message, without @type.
-	Config *anypb.Any `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
-	// An expression (CEL, https://cel.dev) over the call: where it is not true, the call goes past the plugin. One that fails
-	// refuses the call.
-	When string `protobuf:"bytes,3,opt,name=when,proto3" json:"when,omitempty"`
-	// Instead of `name`: plugins of authentication of which one has to accept the call. They are asked in order.
-	AnyOf         []*Plugin `protobuf:"bytes,4,rep,name=any_of,json=anyOf,proto3" json:"any_of,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Plugin) Reset() {
-	*x = Plugin{}
-	mi := &file_causeway_config_v1_config_proto_msgTypes[46]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Plugin) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Plugin) ProtoMessage() {}
-
-func (x *Plugin) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_config_proto_msgTypes[46]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Plugin.ProtoReflect.Descriptor instead.
-func (*Plugin) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_config_proto_rawDescGZIP(), []int{46}
-}
-
-func (x *Plugin) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Plugin) GetConfig() *anypb.Any {
-	if x != nil {
-		return x.Config
-	}
-	return nil
-}
-
-func (x *Plugin) GetWhen() string {
-	if x != nil {
-		return x.When
-	}
-	return ""
-}
-
-func (x *Plugin) GetAnyOf() []*Plugin {
-	if x != nil {
-		return x.AnyOf
-	}
-	return nil
-}
-
 var File_causeway_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1fcauseway/config/v1/config.proto\x12\x12causeway.config.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\"\xf0\x06\n" +
+	"\x1fcauseway/config/v1/config.proto\x12\x12causeway.config.v1\x1a\x1fcauseway/config/v1/plugin.proto\x1a causeway/config/v1/service.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\"\xf0\x06\n" +
 	"\x06Config\x124\n" +
 	"\x06listen\x18\x01 \x03(\v2\x1c.causeway.config.v1.ListenerR\x06listen\x12/\n" +
 	"\x05admin\x18\x02 \x01(\v2\x19.causeway.config.v1.AdminR\x05admin\x124\n" +
@@ -4480,25 +2540,7 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"registries\x18\x0f \x03(\v2\x1c.causeway.config.v1.RegistryR\n" +
 	"registries\x128\n" +
 	"\blocality\x18\x10 \x01(\v2\x1c.causeway.config.v1.LocalityR\blocalityB\r\n" +
-	"\v_reflection\"6\n" +
-	"\bLocality\x12\x16\n" +
-	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
-	"\x04zone\x18\x02 \x01(\tR\x04zone\"\x92\x01\n" +
-	"\bRegistry\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12=\n" +
-	"\tzookeeper\x18\x02 \x01(\v2\x1d.causeway.config.v1.ZooKeeperH\x00R\tzookeeper\x12+\n" +
-	"\x03dns\x18\x03 \x01(\v2\x17.causeway.config.v1.DNSH\x00R\x03dnsB\x06\n" +
-	"\x04kind\"\xce\x01\n" +
-	"\tZooKeeper\x12\x18\n" +
-	"\aservers\x18\x01 \x03(\tR\aservers\x12\x12\n" +
-	"\x04root\x18\x02 \x01(\tR\x04root\x123\n" +
-	"\asession\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\asession\x12\x17\n" +
-	"\x04auth\x18\x04 \x01(\tB\x03\x80\x01\x01R\x04auth\x12/\n" +
-	"\x03tls\x18\x05 \x01(\v2\x1d.causeway.config.v1.ClientTLSR\x03tls\x12\x14\n" +
-	"\x05allow\x18\x06 \x03(\tR\x05allow\"T\n" +
-	"\x03DNS\x12\x16\n" +
-	"\x06server\x18\x01 \x01(\tR\x06server\x125\n" +
-	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\"\xab\x02\n" +
+	"\v_reflection\"\xab\x02\n" +
 	"\bConsumer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06groups\x18\x02 \x03(\tR\x06groups\x12@\n" +
@@ -4605,152 +2647,7 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\n" +
 	"max_fields\x18\x04 \x01(\x05R\tmaxFields\x12\x1f\n" +
 	"\vmax_nesting\x18\x05 \x01(\x05R\n" +
-	"maxNesting\"\x97\x06\n" +
-	"\aService\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
-	"\tendpoints\x18\x02 \x03(\v2\x1c.causeway.config.v1.EndpointR\tendpoints\x12\x18\n" +
-	"\aadapter\x18\x03 \x01(\tR\aadapter\x12\x16\n" +
-	"\x06schema\x18\x04 \x01(\tR\x06schema\x12\x16\n" +
-	"\x06serves\x18\x05 \x03(\tR\x06serves\x12/\n" +
-	"\x03tls\x18\x06 \x01(\v2\x1d.causeway.config.v1.ClientTLSR\x03tls\x12<\n" +
-	"\fdial_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\vdialTimeout\x12\x1f\n" +
-	"\vmax_message\x18\b \x01(\x03R\n" +
-	"maxMessage\x124\n" +
-	"\aplugins\x18\t \x03(\v2\x1a.causeway.config.v1.PluginR\aplugins\x12\x1f\n" +
-	"\vfor_plugins\x18\n" +
-	" \x01(\bR\n" +
-	"forPlugins\x12.\n" +
-	"\aoptions\x18\v \x01(\v2\x14.google.protobuf.AnyR\aoptions\x12;\n" +
-	"\tdiscovery\x18\f \x03(\v2\x1d.causeway.config.v1.DiscoveryR\tdiscovery\x128\n" +
-	"\bbalancer\x18\r \x01(\v2\x1c.causeway.config.v1.BalancerR\bbalancer\x12B\n" +
-	"\fhealth_check\x18\x0e \x01(\v2\x1f.causeway.config.v1.HealthCheckR\vhealthCheck\x128\n" +
-	"\boutliers\x18\x0f \x01(\v2\x1c.causeway.config.v1.OutliersR\boutliers\x125\n" +
-	"\abreaker\x18\x10 \x01(\v2\x1b.causeway.config.v1.BreakerR\abreaker\x12/\n" +
-	"\x05retry\x18\x11 \x01(\v2\x19.causeway.config.v1.RetryR\x05retry\"\x97\x02\n" +
-	"\tDiscovery\x12\x1a\n" +
-	"\bregistry\x18\x01 \x01(\tR\bregistry\x12\x18\n" +
-	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
-	"\x06layout\x18\x03 \x01(\tR\x06layout\x12\x12\n" +
-	"\x04root\x18\x04 \x01(\tR\x04root\x12;\n" +
-	"\ageneric\x18\x05 \x01(\v2!.causeway.config.v1.GenericLayoutR\ageneric\x12/\n" +
-	"\x05beats\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05beats\x12\x1c\n" +
-	"\tprotocols\x18\a \x03(\tR\tprotocols\x12\x1c\n" +
-	"\tunguarded\x18\b \x01(\bR\tunguarded\"\x95\x02\n" +
-	"\rGenericLayout\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
-	"\x04leaf\x18\x02 \x01(\bR\x04leaf\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
-	"\x04data\x18\x04 \x01(\tR\x04data\x12K\n" +
-	"\bpointers\x18\x05 \x03(\v2/.causeway.config.v1.GenericLayout.PointersEntryR\bpointers\x12\x0e\n" +
-	"\x02up\x18\x06 \x03(\tR\x02up\x12\x1a\n" +
-	"\bverified\x18\a \x01(\bR\bverified\x1a;\n" +
-	"\rPointersEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd3\x03\n" +
-	"\bBalancer\x12\x16\n" +
-	"\x06policy\x18\x01 \x01(\tR\x06policy\x12/\n" +
-	"\x04hash\x18\x02 \x01(\v2\x1b.causeway.config.v1.HashKeyR\x04hash\x12\x1d\n" +
-	"\n" +
-	"zone_first\x18\x03 \x01(\bR\tzoneFirst\x128\n" +
-	"\n" +
-	"slow_start\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\tslowStart\x124\n" +
-	"\asubsets\x18\x05 \x03(\v2\x1a.causeway.config.v1.SubsetR\asubsets\x12\x19\n" +
-	"\x05panic\x18\x06 \x01(\x01H\x00R\x05panic\x88\x01\x01\x12$\n" +
-	"\roverprovision\x18\a \x01(\x01R\roverprovision\x12_\n" +
-	"\x11region_priorities\x18\b \x03(\v22.causeway.config.v1.Balancer.RegionPrioritiesEntryR\x10regionPriorities\x1aC\n" +
-	"\x15RegionPrioritiesEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01B\b\n" +
-	"\x06_panic\"\xbd\x01\n" +
-	"\aHashKey\x12\x18\n" +
-	"\x06header\x18\x01 \x01(\tH\x00R\x06header\x12\x18\n" +
-	"\x06cookie\x18\x02 \x01(\tH\x00R\x06cookie\x12\x1c\n" +
-	"\bconsumer\x18\x03 \x01(\bH\x00R\bconsumer\x12\x1c\n" +
-	"\bvariable\x18\x04 \x01(\tH\x00R\bvariable\x12 \n" +
-	"\n" +
-	"expression\x18\x05 \x01(\tH\x00R\n" +
-	"expression\x12\x1a\n" +
-	"\aaddress\x18\x06 \x01(\bH\x00R\aaddressB\x04\n" +
-	"\x02by\"\xab\x01\n" +
-	"\x06Subset\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
-	"\x05match\x18\x02 \x03(\v2%.causeway.config.v1.Subset.MatchEntryR\x05match\x12\x16\n" +
-	"\x06weight\x18\x03 \x01(\rR\x06weight\x1a8\n" +
-	"\n" +
-	"MatchEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x93\x03\n" +
-	"\vHealthCheck\x123\n" +
-	"\x04grpc\x18\x01 \x01(\v2\x1d.causeway.config.v1.GRPCCheckH\x00R\x04grpc\x123\n" +
-	"\x04http\x18\x02 \x01(\v2\x1d.causeway.config.v1.HTTPCheckH\x00R\x04http\x120\n" +
-	"\x03tcp\x18\x03 \x01(\v2\x1c.causeway.config.v1.TCPCheckH\x00R\x03tcp\x12<\n" +
-	"\aadapter\x18\x04 \x01(\v2 .causeway.config.v1.AdapterCheckH\x00R\aadapter\x125\n" +
-	"\binterval\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\binterval\x123\n" +
-	"\atimeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1c\n" +
-	"\tunhealthy\x18\a \x01(\rR\tunhealthy\x12\x18\n" +
-	"\ahealthy\x18\b \x01(\rR\ahealthyB\x06\n" +
-	"\x04kind\"%\n" +
-	"\tGRPCCheck\x12\x18\n" +
-	"\aservice\x18\x01 \x01(\tR\aservice\"u\n" +
-	"\tHTTPCheck\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
-	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1a\n" +
-	"\bstatuses\x18\x03 \x03(\tR\bstatuses\x12\x10\n" +
-	"\x03tls\x18\x04 \x01(\bR\x03tls\x12\x12\n" +
-	"\x04port\x18\x05 \x01(\rR\x04port\"\n" +
-	"\n" +
-	"\bTCPCheck\"\x0e\n" +
-	"\fAdapterCheck\"\xf0\x02\n" +
-	"\bOutliers\x12\x10\n" +
-	"\x03off\x18\x01 \x01(\bR\x03off\x12 \n" +
-	"\vconsecutive\x18\x02 \x01(\rR\vconsecutive\x12&\n" +
-	"\ffailure_rate\x18\x03 \x01(\x01H\x00R\vfailureRate\x88\x01\x01\x12\x1b\n" +
-	"\tmin_calls\x18\x04 \x01(\rR\bminCalls\x125\n" +
-	"\binterval\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12%\n" +
-	"\x0elatency_factor\x18\x06 \x01(\x01R\rlatencyFactor\x12-\n" +
-	"\x04base\x18\a \x01(\v2\x19.google.protobuf.DurationR\x04base\x12+\n" +
-	"\x03max\x18\b \x01(\v2\x19.google.protobuf.DurationR\x03max\x12\x17\n" +
-	"\x04most\x18\t \x01(\x01H\x01R\x04most\x88\x01\x01B\x0f\n" +
-	"\r_failure_rateB\a\n" +
-	"\x05_most\"\xad\x02\n" +
-	"\aBreaker\x12\x1b\n" +
-	"\tmax_calls\x18\x01 \x01(\rR\bmaxCalls\x12\x1f\n" +
-	"\vmax_pending\x18\x02 \x01(\rR\n" +
-	"maxPending\x12B\n" +
-	"\x0fpending_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x0ependingTimeout\x12!\n" +
-	"\ffailure_rate\x18\x04 \x01(\x01R\vfailureRate\x12\x1b\n" +
-	"\tmin_calls\x18\x05 \x01(\rR\bminCalls\x121\n" +
-	"\x06window\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12-\n" +
-	"\x04open\x18\a \x01(\v2\x19.google.protobuf.DurationR\x04open\"\x94\x02\n" +
-	"\x05Retry\x12\x1a\n" +
-	"\battempts\x18\x01 \x01(\rR\battempts\x12A\n" +
-	"\x0fper_try_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\rperTryTimeout\x12\x1b\n" +
-	"\x06budget\x18\x03 \x01(\x01H\x00R\x06budget\x88\x01\x01\x12#\n" +
-	"\n" +
-	"idempotent\x18\x04 \x01(\bH\x01R\n" +
-	"idempotent\x88\x01\x01\x12\x14\n" +
-	"\x05codes\x18\x05 \x03(\tR\x05codes\x12:\n" +
-	"\vhedge_after\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"hedgeAfterB\t\n" +
-	"\a_budgetB\r\n" +
-	"\v_idempotent\"\x99\x02\n" +
-	"\bEndpoint\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1b\n" +
-	"\x06weight\x18\x02 \x01(\rH\x00R\x06weight\x88\x01\x01\x12\x16\n" +
-	"\x06region\x18\x03 \x01(\tR\x06region\x12\x12\n" +
-	"\x04zone\x18\x04 \x01(\tR\x04zone\x12\x1a\n" +
-	"\bpriority\x18\x05 \x01(\rR\bpriority\x12F\n" +
-	"\bmetadata\x18\x06 \x03(\v2*.causeway.config.v1.Endpoint.MetadataEntryR\bmetadata\x1a;\n" +
-	"\rMetadataEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
-	"\a_weight\"}\n" +
-	"\tClientTLS\x12\x17\n" +
-	"\aca_file\x18\x01 \x01(\tR\x06caFile\x12\x1b\n" +
-	"\tcert_file\x18\x02 \x01(\tR\bcertFile\x12\x19\n" +
-	"\bkey_file\x18\x03 \x01(\tR\akeyFile\x12\x1f\n" +
-	"\vserver_name\x18\x04 \x01(\tR\n" +
-	"serverName\"\xba\x05\n" +
+	"maxNesting\"\xba\x05\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05hosts\x18\x02 \x03(\tR\x05hosts\x12\x18\n" +
@@ -4805,12 +2702,7 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"protoNames\x12!\n" +
 	"\fenum_numbers\x18\x03 \x01(\bR\venumNumbers\x12#\n" +
 	"\rint64_numbers\x18\x04 \x01(\bR\fint64Numbers\x12%\n" +
-	"\x0eignore_unknown\x18\x05 \x01(\bR\rignoreUnknown\"\x91\x01\n" +
-	"\x06Plugin\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
-	"\x06config\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\x06config\x12\x12\n" +
-	"\x04when\x18\x03 \x01(\tR\x04when\x121\n" +
-	"\x06any_of\x18\x04 \x03(\v2\x1a.causeway.config.v1.PluginR\x05anyOf*c\n" +
+	"\x0eignore_unknown\x18\x05 \x01(\bR\rignoreUnknown*c\n" +
 	"\fPathConflict\x12\x1d\n" +
 	"\x19PATH_CONFLICT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PATH_CONFLICT_REFUSE\x10\x01\x12\x1a\n" +
@@ -4837,169 +2729,109 @@ func file_causeway_config_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_causeway_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_causeway_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_causeway_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_causeway_config_v1_config_proto_goTypes = []any{
 	(PathConflict)(0),           // 0: causeway.config.v1.PathConflict
 	(UnknownQuery)(0),           // 1: causeway.config.v1.UnknownQuery
 	(Compatibility)(0),          // 2: causeway.config.v1.Compatibility
 	(*Config)(nil),              // 3: causeway.config.v1.Config
-	(*Locality)(nil),            // 4: causeway.config.v1.Locality
-	(*Registry)(nil),            // 5: causeway.config.v1.Registry
-	(*ZooKeeper)(nil),           // 6: causeway.config.v1.ZooKeeper
-	(*DNS)(nil),                 // 7: causeway.config.v1.DNS
-	(*Consumer)(nil),            // 8: causeway.config.v1.Consumer
-	(*Credential)(nil),          // 9: causeway.config.v1.Credential
-	(*Store)(nil),               // 10: causeway.config.v1.Store
-	(*Redis)(nil),               // 11: causeway.config.v1.Redis
-	(*Outbound)(nil),            // 12: causeway.config.v1.Outbound
-	(*Telemetry)(nil),           // 13: causeway.config.v1.Telemetry
-	(*OTLP)(nil),                // 14: causeway.config.v1.OTLP
-	(*Defaults)(nil),            // 15: causeway.config.v1.Defaults
-	(*StreamOptions)(nil),       // 16: causeway.config.v1.StreamOptions
-	(*Limits)(nil),              // 17: causeway.config.v1.Limits
-	(*Listener)(nil),            // 18: causeway.config.v1.Listener
-	(*ServerTLS)(nil),           // 19: causeway.config.v1.ServerTLS
-	(*Admin)(nil),               // 20: causeway.config.v1.Admin
-	(*Schema)(nil),              // 21: causeway.config.v1.Schema
-	(*ProtoSource)(nil),         // 22: causeway.config.v1.ProtoSource
-	(*TarsSource)(nil),          // 23: causeway.config.v1.TarsSource
-	(*ReflectionSource)(nil),    // 24: causeway.config.v1.ReflectionSource
-	(*PushedSource)(nil),        // 25: causeway.config.v1.PushedSource
-	(*SchemaLimits)(nil),        // 26: causeway.config.v1.SchemaLimits
-	(*Service)(nil),             // 27: causeway.config.v1.Service
-	(*Discovery)(nil),           // 28: causeway.config.v1.Discovery
-	(*GenericLayout)(nil),       // 29: causeway.config.v1.GenericLayout
-	(*Balancer)(nil),            // 30: causeway.config.v1.Balancer
-	(*HashKey)(nil),             // 31: causeway.config.v1.HashKey
-	(*Subset)(nil),              // 32: causeway.config.v1.Subset
-	(*HealthCheck)(nil),         // 33: causeway.config.v1.HealthCheck
-	(*GRPCCheck)(nil),           // 34: causeway.config.v1.GRPCCheck
-	(*HTTPCheck)(nil),           // 35: causeway.config.v1.HTTPCheck
-	(*TCPCheck)(nil),            // 36: causeway.config.v1.TCPCheck
-	(*AdapterCheck)(nil),        // 37: causeway.config.v1.AdapterCheck
-	(*Outliers)(nil),            // 38: causeway.config.v1.Outliers
-	(*Breaker)(nil),             // 39: causeway.config.v1.Breaker
-	(*Retry)(nil),               // 40: causeway.config.v1.Retry
-	(*Endpoint)(nil),            // 41: causeway.config.v1.Endpoint
-	(*ClientTLS)(nil),           // 42: causeway.config.v1.ClientTLS
-	(*Route)(nil),               // 43: causeway.config.v1.Route
-	(*RESTOptions)(nil),         // 44: causeway.config.v1.RESTOptions
-	(*HTTPRule)(nil),            // 45: causeway.config.v1.HTTPRule
-	(*CustomPattern)(nil),       // 46: causeway.config.v1.CustomPattern
-	(*HeaderCondition)(nil),     // 47: causeway.config.v1.HeaderCondition
-	(*JSONOptions)(nil),         // 48: causeway.config.v1.JSONOptions
-	(*Plugin)(nil),              // 49: causeway.config.v1.Plugin
-	nil,                         // 50: causeway.config.v1.Consumer.LabelsEntry
-	nil,                         // 51: causeway.config.v1.Telemetry.ResourceEntry
-	nil,                         // 52: causeway.config.v1.OTLP.HeadersEntry
-	nil,                         // 53: causeway.config.v1.GenericLayout.PointersEntry
-	nil,                         // 54: causeway.config.v1.Balancer.RegionPrioritiesEntry
-	nil,                         // 55: causeway.config.v1.Subset.MatchEntry
-	nil,                         // 56: causeway.config.v1.Endpoint.MetadataEntry
-	(*durationpb.Duration)(nil), // 57: google.protobuf.Duration
-	(*anypb.Any)(nil),           // 58: google.protobuf.Any
+	(*Consumer)(nil),            // 4: causeway.config.v1.Consumer
+	(*Credential)(nil),          // 5: causeway.config.v1.Credential
+	(*Store)(nil),               // 6: causeway.config.v1.Store
+	(*Redis)(nil),               // 7: causeway.config.v1.Redis
+	(*Outbound)(nil),            // 8: causeway.config.v1.Outbound
+	(*Telemetry)(nil),           // 9: causeway.config.v1.Telemetry
+	(*OTLP)(nil),                // 10: causeway.config.v1.OTLP
+	(*Defaults)(nil),            // 11: causeway.config.v1.Defaults
+	(*StreamOptions)(nil),       // 12: causeway.config.v1.StreamOptions
+	(*Limits)(nil),              // 13: causeway.config.v1.Limits
+	(*Listener)(nil),            // 14: causeway.config.v1.Listener
+	(*ServerTLS)(nil),           // 15: causeway.config.v1.ServerTLS
+	(*Admin)(nil),               // 16: causeway.config.v1.Admin
+	(*Schema)(nil),              // 17: causeway.config.v1.Schema
+	(*ProtoSource)(nil),         // 18: causeway.config.v1.ProtoSource
+	(*TarsSource)(nil),          // 19: causeway.config.v1.TarsSource
+	(*ReflectionSource)(nil),    // 20: causeway.config.v1.ReflectionSource
+	(*PushedSource)(nil),        // 21: causeway.config.v1.PushedSource
+	(*SchemaLimits)(nil),        // 22: causeway.config.v1.SchemaLimits
+	(*Route)(nil),               // 23: causeway.config.v1.Route
+	(*RESTOptions)(nil),         // 24: causeway.config.v1.RESTOptions
+	(*HTTPRule)(nil),            // 25: causeway.config.v1.HTTPRule
+	(*CustomPattern)(nil),       // 26: causeway.config.v1.CustomPattern
+	(*HeaderCondition)(nil),     // 27: causeway.config.v1.HeaderCondition
+	(*JSONOptions)(nil),         // 28: causeway.config.v1.JSONOptions
+	nil,                         // 29: causeway.config.v1.Consumer.LabelsEntry
+	nil,                         // 30: causeway.config.v1.Telemetry.ResourceEntry
+	nil,                         // 31: causeway.config.v1.OTLP.HeadersEntry
+	(*Service)(nil),             // 32: causeway.config.v1.Service
+	(*Plugin)(nil),              // 33: causeway.config.v1.Plugin
+	(*Registry)(nil),            // 34: causeway.config.v1.Registry
+	(*Locality)(nil),            // 35: causeway.config.v1.Locality
+	(*anypb.Any)(nil),           // 36: google.protobuf.Any
+	(*ClientTLS)(nil),           // 37: causeway.config.v1.ClientTLS
+	(*durationpb.Duration)(nil), // 38: google.protobuf.Duration
+	(*Retry)(nil),               // 39: causeway.config.v1.Retry
 }
 var file_causeway_config_v1_config_proto_depIdxs = []int32{
-	18, // 0: causeway.config.v1.Config.listen:type_name -> causeway.config.v1.Listener
-	20, // 1: causeway.config.v1.Config.admin:type_name -> causeway.config.v1.Admin
-	21, // 2: causeway.config.v1.Config.schemas:type_name -> causeway.config.v1.Schema
-	27, // 3: causeway.config.v1.Config.services:type_name -> causeway.config.v1.Service
-	43, // 4: causeway.config.v1.Config.routes:type_name -> causeway.config.v1.Route
-	49, // 5: causeway.config.v1.Config.plugins:type_name -> causeway.config.v1.Plugin
-	15, // 6: causeway.config.v1.Config.defaults:type_name -> causeway.config.v1.Defaults
-	17, // 7: causeway.config.v1.Config.limits:type_name -> causeway.config.v1.Limits
-	8,  // 8: causeway.config.v1.Config.consumers:type_name -> causeway.config.v1.Consumer
-	10, // 9: causeway.config.v1.Config.stores:type_name -> causeway.config.v1.Store
-	12, // 10: causeway.config.v1.Config.outbound:type_name -> causeway.config.v1.Outbound
-	13, // 11: causeway.config.v1.Config.telemetry:type_name -> causeway.config.v1.Telemetry
-	5,  // 12: causeway.config.v1.Config.registries:type_name -> causeway.config.v1.Registry
-	4,  // 13: causeway.config.v1.Config.locality:type_name -> causeway.config.v1.Locality
-	6,  // 14: causeway.config.v1.Registry.zookeeper:type_name -> causeway.config.v1.ZooKeeper
-	7,  // 15: causeway.config.v1.Registry.dns:type_name -> causeway.config.v1.DNS
-	57, // 16: causeway.config.v1.ZooKeeper.session:type_name -> google.protobuf.Duration
-	42, // 17: causeway.config.v1.ZooKeeper.tls:type_name -> causeway.config.v1.ClientTLS
-	57, // 18: causeway.config.v1.DNS.interval:type_name -> google.protobuf.Duration
-	50, // 19: causeway.config.v1.Consumer.labels:type_name -> causeway.config.v1.Consumer.LabelsEntry
-	9,  // 20: causeway.config.v1.Consumer.credentials:type_name -> causeway.config.v1.Credential
-	49, // 21: causeway.config.v1.Consumer.plugins:type_name -> causeway.config.v1.Plugin
-	58, // 22: causeway.config.v1.Credential.config:type_name -> google.protobuf.Any
-	11, // 23: causeway.config.v1.Store.redis:type_name -> causeway.config.v1.Redis
-	42, // 24: causeway.config.v1.Redis.tls:type_name -> causeway.config.v1.ClientTLS
-	57, // 25: causeway.config.v1.Redis.timeout:type_name -> google.protobuf.Duration
-	51, // 26: causeway.config.v1.Telemetry.resource:type_name -> causeway.config.v1.Telemetry.ResourceEntry
-	14, // 27: causeway.config.v1.Telemetry.otlp:type_name -> causeway.config.v1.OTLP
-	52, // 28: causeway.config.v1.OTLP.headers:type_name -> causeway.config.v1.OTLP.HeadersEntry
-	42, // 29: causeway.config.v1.OTLP.tls:type_name -> causeway.config.v1.ClientTLS
-	57, // 30: causeway.config.v1.OTLP.interval:type_name -> google.protobuf.Duration
-	57, // 31: causeway.config.v1.OTLP.timeout:type_name -> google.protobuf.Duration
-	57, // 32: causeway.config.v1.Defaults.timeout:type_name -> google.protobuf.Duration
-	48, // 33: causeway.config.v1.Defaults.json:type_name -> causeway.config.v1.JSONOptions
-	44, // 34: causeway.config.v1.Defaults.rest:type_name -> causeway.config.v1.RESTOptions
-	16, // 35: causeway.config.v1.Defaults.stream:type_name -> causeway.config.v1.StreamOptions
-	57, // 36: causeway.config.v1.StreamOptions.idle_timeout:type_name -> google.protobuf.Duration
-	57, // 37: causeway.config.v1.StreamOptions.max_age:type_name -> google.protobuf.Duration
-	19, // 38: causeway.config.v1.Listener.tls:type_name -> causeway.config.v1.ServerTLS
-	58, // 39: causeway.config.v1.Listener.options:type_name -> google.protobuf.Any
-	22, // 40: causeway.config.v1.Schema.proto:type_name -> causeway.config.v1.ProtoSource
-	24, // 41: causeway.config.v1.Schema.reflection:type_name -> causeway.config.v1.ReflectionSource
-	25, // 42: causeway.config.v1.Schema.pushed:type_name -> causeway.config.v1.PushedSource
-	23, // 43: causeway.config.v1.Schema.tars:type_name -> causeway.config.v1.TarsSource
-	26, // 44: causeway.config.v1.Schema.limits:type_name -> causeway.config.v1.SchemaLimits
-	42, // 45: causeway.config.v1.ReflectionSource.tls:type_name -> causeway.config.v1.ClientTLS
-	41, // 46: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
-	42, // 47: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
-	57, // 48: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
-	49, // 49: causeway.config.v1.Service.plugins:type_name -> causeway.config.v1.Plugin
-	58, // 50: causeway.config.v1.Service.options:type_name -> google.protobuf.Any
-	28, // 51: causeway.config.v1.Service.discovery:type_name -> causeway.config.v1.Discovery
-	30, // 52: causeway.config.v1.Service.balancer:type_name -> causeway.config.v1.Balancer
-	33, // 53: causeway.config.v1.Service.health_check:type_name -> causeway.config.v1.HealthCheck
-	38, // 54: causeway.config.v1.Service.outliers:type_name -> causeway.config.v1.Outliers
-	39, // 55: causeway.config.v1.Service.breaker:type_name -> causeway.config.v1.Breaker
-	40, // 56: causeway.config.v1.Service.retry:type_name -> causeway.config.v1.Retry
-	29, // 57: causeway.config.v1.Discovery.generic:type_name -> causeway.config.v1.GenericLayout
-	57, // 58: causeway.config.v1.Discovery.beats:type_name -> google.protobuf.Duration
-	53, // 59: causeway.config.v1.GenericLayout.pointers:type_name -> causeway.config.v1.GenericLayout.PointersEntry
-	31, // 60: causeway.config.v1.Balancer.hash:type_name -> causeway.config.v1.HashKey
-	57, // 61: causeway.config.v1.Balancer.slow_start:type_name -> google.protobuf.Duration
-	32, // 62: causeway.config.v1.Balancer.subsets:type_name -> causeway.config.v1.Subset
-	54, // 63: causeway.config.v1.Balancer.region_priorities:type_name -> causeway.config.v1.Balancer.RegionPrioritiesEntry
-	55, // 64: causeway.config.v1.Subset.match:type_name -> causeway.config.v1.Subset.MatchEntry
-	34, // 65: causeway.config.v1.HealthCheck.grpc:type_name -> causeway.config.v1.GRPCCheck
-	35, // 66: causeway.config.v1.HealthCheck.http:type_name -> causeway.config.v1.HTTPCheck
-	36, // 67: causeway.config.v1.HealthCheck.tcp:type_name -> causeway.config.v1.TCPCheck
-	37, // 68: causeway.config.v1.HealthCheck.adapter:type_name -> causeway.config.v1.AdapterCheck
-	57, // 69: causeway.config.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
-	57, // 70: causeway.config.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
-	57, // 71: causeway.config.v1.Outliers.interval:type_name -> google.protobuf.Duration
-	57, // 72: causeway.config.v1.Outliers.base:type_name -> google.protobuf.Duration
-	57, // 73: causeway.config.v1.Outliers.max:type_name -> google.protobuf.Duration
-	57, // 74: causeway.config.v1.Breaker.pending_timeout:type_name -> google.protobuf.Duration
-	57, // 75: causeway.config.v1.Breaker.window:type_name -> google.protobuf.Duration
-	57, // 76: causeway.config.v1.Breaker.open:type_name -> google.protobuf.Duration
-	57, // 77: causeway.config.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	57, // 78: causeway.config.v1.Retry.hedge_after:type_name -> google.protobuf.Duration
-	56, // 79: causeway.config.v1.Endpoint.metadata:type_name -> causeway.config.v1.Endpoint.MetadataEntry
-	45, // 80: causeway.config.v1.Route.http:type_name -> causeway.config.v1.HTTPRule
-	47, // 81: causeway.config.v1.Route.headers:type_name -> causeway.config.v1.HeaderCondition
-	40, // 82: causeway.config.v1.Route.retry:type_name -> causeway.config.v1.Retry
-	49, // 83: causeway.config.v1.Route.plugins:type_name -> causeway.config.v1.Plugin
-	57, // 84: causeway.config.v1.Route.timeout:type_name -> google.protobuf.Duration
-	16, // 85: causeway.config.v1.Route.stream:type_name -> causeway.config.v1.StreamOptions
-	48, // 86: causeway.config.v1.Route.json:type_name -> causeway.config.v1.JSONOptions
-	44, // 87: causeway.config.v1.Route.rest:type_name -> causeway.config.v1.RESTOptions
-	0,  // 88: causeway.config.v1.RESTOptions.path_conflict:type_name -> causeway.config.v1.PathConflict
-	1,  // 89: causeway.config.v1.RESTOptions.unknown_query:type_name -> causeway.config.v1.UnknownQuery
-	2,  // 90: causeway.config.v1.RESTOptions.compatibility:type_name -> causeway.config.v1.Compatibility
-	46, // 91: causeway.config.v1.HTTPRule.custom:type_name -> causeway.config.v1.CustomPattern
-	45, // 92: causeway.config.v1.HTTPRule.additional_bindings:type_name -> causeway.config.v1.HTTPRule
-	58, // 93: causeway.config.v1.Plugin.config:type_name -> google.protobuf.Any
-	49, // 94: causeway.config.v1.Plugin.any_of:type_name -> causeway.config.v1.Plugin
-	95, // [95:95] is the sub-list for method output_type
-	95, // [95:95] is the sub-list for method input_type
-	95, // [95:95] is the sub-list for extension type_name
-	95, // [95:95] is the sub-list for extension extendee
-	0,  // [0:95] is the sub-list for field type_name
+	14, // 0: causeway.config.v1.Config.listen:type_name -> causeway.config.v1.Listener
+	16, // 1: causeway.config.v1.Config.admin:type_name -> causeway.config.v1.Admin
+	17, // 2: causeway.config.v1.Config.schemas:type_name -> causeway.config.v1.Schema
+	32, // 3: causeway.config.v1.Config.services:type_name -> causeway.config.v1.Service
+	23, // 4: causeway.config.v1.Config.routes:type_name -> causeway.config.v1.Route
+	33, // 5: causeway.config.v1.Config.plugins:type_name -> causeway.config.v1.Plugin
+	11, // 6: causeway.config.v1.Config.defaults:type_name -> causeway.config.v1.Defaults
+	13, // 7: causeway.config.v1.Config.limits:type_name -> causeway.config.v1.Limits
+	4,  // 8: causeway.config.v1.Config.consumers:type_name -> causeway.config.v1.Consumer
+	6,  // 9: causeway.config.v1.Config.stores:type_name -> causeway.config.v1.Store
+	8,  // 10: causeway.config.v1.Config.outbound:type_name -> causeway.config.v1.Outbound
+	9,  // 11: causeway.config.v1.Config.telemetry:type_name -> causeway.config.v1.Telemetry
+	34, // 12: causeway.config.v1.Config.registries:type_name -> causeway.config.v1.Registry
+	35, // 13: causeway.config.v1.Config.locality:type_name -> causeway.config.v1.Locality
+	29, // 14: causeway.config.v1.Consumer.labels:type_name -> causeway.config.v1.Consumer.LabelsEntry
+	5,  // 15: causeway.config.v1.Consumer.credentials:type_name -> causeway.config.v1.Credential
+	33, // 16: causeway.config.v1.Consumer.plugins:type_name -> causeway.config.v1.Plugin
+	36, // 17: causeway.config.v1.Credential.config:type_name -> google.protobuf.Any
+	7,  // 18: causeway.config.v1.Store.redis:type_name -> causeway.config.v1.Redis
+	37, // 19: causeway.config.v1.Redis.tls:type_name -> causeway.config.v1.ClientTLS
+	38, // 20: causeway.config.v1.Redis.timeout:type_name -> google.protobuf.Duration
+	30, // 21: causeway.config.v1.Telemetry.resource:type_name -> causeway.config.v1.Telemetry.ResourceEntry
+	10, // 22: causeway.config.v1.Telemetry.otlp:type_name -> causeway.config.v1.OTLP
+	31, // 23: causeway.config.v1.OTLP.headers:type_name -> causeway.config.v1.OTLP.HeadersEntry
+	37, // 24: causeway.config.v1.OTLP.tls:type_name -> causeway.config.v1.ClientTLS
+	38, // 25: causeway.config.v1.OTLP.interval:type_name -> google.protobuf.Duration
+	38, // 26: causeway.config.v1.OTLP.timeout:type_name -> google.protobuf.Duration
+	38, // 27: causeway.config.v1.Defaults.timeout:type_name -> google.protobuf.Duration
+	28, // 28: causeway.config.v1.Defaults.json:type_name -> causeway.config.v1.JSONOptions
+	24, // 29: causeway.config.v1.Defaults.rest:type_name -> causeway.config.v1.RESTOptions
+	12, // 30: causeway.config.v1.Defaults.stream:type_name -> causeway.config.v1.StreamOptions
+	38, // 31: causeway.config.v1.StreamOptions.idle_timeout:type_name -> google.protobuf.Duration
+	38, // 32: causeway.config.v1.StreamOptions.max_age:type_name -> google.protobuf.Duration
+	15, // 33: causeway.config.v1.Listener.tls:type_name -> causeway.config.v1.ServerTLS
+	36, // 34: causeway.config.v1.Listener.options:type_name -> google.protobuf.Any
+	18, // 35: causeway.config.v1.Schema.proto:type_name -> causeway.config.v1.ProtoSource
+	20, // 36: causeway.config.v1.Schema.reflection:type_name -> causeway.config.v1.ReflectionSource
+	21, // 37: causeway.config.v1.Schema.pushed:type_name -> causeway.config.v1.PushedSource
+	19, // 38: causeway.config.v1.Schema.tars:type_name -> causeway.config.v1.TarsSource
+	22, // 39: causeway.config.v1.Schema.limits:type_name -> causeway.config.v1.SchemaLimits
+	37, // 40: causeway.config.v1.ReflectionSource.tls:type_name -> causeway.config.v1.ClientTLS
+	25, // 41: causeway.config.v1.Route.http:type_name -> causeway.config.v1.HTTPRule
+	27, // 42: causeway.config.v1.Route.headers:type_name -> causeway.config.v1.HeaderCondition
+	39, // 43: causeway.config.v1.Route.retry:type_name -> causeway.config.v1.Retry
+	33, // 44: causeway.config.v1.Route.plugins:type_name -> causeway.config.v1.Plugin
+	38, // 45: causeway.config.v1.Route.timeout:type_name -> google.protobuf.Duration
+	12, // 46: causeway.config.v1.Route.stream:type_name -> causeway.config.v1.StreamOptions
+	28, // 47: causeway.config.v1.Route.json:type_name -> causeway.config.v1.JSONOptions
+	24, // 48: causeway.config.v1.Route.rest:type_name -> causeway.config.v1.RESTOptions
+	0,  // 49: causeway.config.v1.RESTOptions.path_conflict:type_name -> causeway.config.v1.PathConflict
+	1,  // 50: causeway.config.v1.RESTOptions.unknown_query:type_name -> causeway.config.v1.UnknownQuery
+	2,  // 51: causeway.config.v1.RESTOptions.compatibility:type_name -> causeway.config.v1.Compatibility
+	26, // 52: causeway.config.v1.HTTPRule.custom:type_name -> causeway.config.v1.CustomPattern
+	25, // 53: causeway.config.v1.HTTPRule.additional_bindings:type_name -> causeway.config.v1.HTTPRule
+	54, // [54:54] is the sub-list for method output_type
+	54, // [54:54] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_causeway_config_v1_config_proto_init() }
@@ -5007,40 +2839,20 @@ func file_causeway_config_v1_config_proto_init() {
 	if File_causeway_config_v1_config_proto != nil {
 		return
 	}
+	file_causeway_config_v1_plugin_proto_init()
+	file_causeway_config_v1_service_proto_init()
 	file_causeway_config_v1_config_proto_msgTypes[0].OneofWrappers = []any{}
-	file_causeway_config_v1_config_proto_msgTypes[2].OneofWrappers = []any{
-		(*Registry_Zookeeper)(nil),
-		(*Registry_Dns)(nil),
-	}
-	file_causeway_config_v1_config_proto_msgTypes[7].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[3].OneofWrappers = []any{
 		(*Store_Redis)(nil),
 	}
-	file_causeway_config_v1_config_proto_msgTypes[18].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[14].OneofWrappers = []any{
 		(*Schema_DescriptorSet)(nil),
 		(*Schema_Proto)(nil),
 		(*Schema_Reflection)(nil),
 		(*Schema_Pushed)(nil),
 		(*Schema_Tars)(nil),
 	}
-	file_causeway_config_v1_config_proto_msgTypes[27].OneofWrappers = []any{}
-	file_causeway_config_v1_config_proto_msgTypes[28].OneofWrappers = []any{
-		(*HashKey_Header)(nil),
-		(*HashKey_Cookie)(nil),
-		(*HashKey_Consumer)(nil),
-		(*HashKey_Variable)(nil),
-		(*HashKey_Expression)(nil),
-		(*HashKey_Address)(nil),
-	}
-	file_causeway_config_v1_config_proto_msgTypes[30].OneofWrappers = []any{
-		(*HealthCheck_Grpc)(nil),
-		(*HealthCheck_Http)(nil),
-		(*HealthCheck_Tcp)(nil),
-		(*HealthCheck_Adapter)(nil),
-	}
-	file_causeway_config_v1_config_proto_msgTypes[35].OneofWrappers = []any{}
-	file_causeway_config_v1_config_proto_msgTypes[37].OneofWrappers = []any{}
-	file_causeway_config_v1_config_proto_msgTypes[38].OneofWrappers = []any{}
-	file_causeway_config_v1_config_proto_msgTypes[42].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[22].OneofWrappers = []any{
 		(*HTTPRule_Get)(nil),
 		(*HTTPRule_Put)(nil),
 		(*HTTPRule_Post)(nil),
@@ -5048,7 +2860,7 @@ func file_causeway_config_v1_config_proto_init() {
 		(*HTTPRule_Patch)(nil),
 		(*HTTPRule_Custom)(nil),
 	}
-	file_causeway_config_v1_config_proto_msgTypes[44].OneofWrappers = []any{
+	file_causeway_config_v1_config_proto_msgTypes[24].OneofWrappers = []any{
 		(*HeaderCondition_Exact)(nil),
 		(*HeaderCondition_Prefix)(nil),
 		(*HeaderCondition_Regex)(nil),
@@ -5060,7 +2872,7 @@ func file_causeway_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_causeway_config_v1_config_proto_rawDesc), len(file_causeway_config_v1_config_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   54,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,217 @@
+package proxy
+
+import (
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
+)
+
+// inletTable is what the clients of an inlet's listeners with the same options can call.
+type inletTable struct {
+	names map[string][]inletTarget
+	left  []unserved
+}
+
+// inletTarget is a method under one of its names; where several routes have it, the first whose conditions hold takes the call.
+type inletTarget struct {
+	*target
+	plan any
+}
+
+// unserved is a method that an inlet does not serve, and why.
+type unserved struct {
+	method *schema.Method
+	why    error
+}
+
+// inletKey tells listeners apart that serve different methods by different names.
+func inletKey(conf *configv1.Listener) string {
+	raw, _ := proto.MarshalOptions{Deterministic: true}.Marshal(conf.GetOptions()) // what was decoded is encoded
+	return conf.GetProtocol() + "\x00" + string(raw)
+}
+
+// inlet finds the protocol that a listener speaks; nil: it is HTTP.
+func (s *Standard) inlet(conf *configv1.Listener) rpcadapters.Inlet {
+	i := slices.IndexFunc(s.Inlets, func(in rpcadapters.Inlet) bool { return in.Name() == conf.GetProtocol() })
+	if i < 0 {
+		return nil
+	}
+	return s.Inlets[i]
+}
+
+// inlets has the methods of all routes bound to the protocols that listeners speak.
+func (b *builder) inlets(names []placed) {
+	for i, conf := range b.doc.Config.GetListen() {
+		in, key := b.std.inlet(conf), inletKey(conf)
+		if in == nil || b.snap.inlets[key] != nil {
+			continue
+		}
+		at := fmt.Sprintf("listen[%d]", i)
+		options, err := settings(in, conf.GetOptions())
+		if err != nil {
+			b.fault(at+".options", "%s", err)
+			continue
+		}
+		// What is there of a listener's options that methods do not show is said by its protocol.
+		if _, err := in.New(nowhere{}, options, rpcadapters.Limits{}); err != nil {
+			b.fault(at+".options", "%s", err)
+			continue
+		}
+		b.snap.inlets[key] = b.inletTable(at, in, options, names)
+	}
+}
+
+func (b *builder) inletTable(at string, in rpcadapters.Inlet, options proto.Message, names []placed) *inletTable {
+	table := &inletTable{names: map[string][]inletTarget{}}
+	bound := map[*schema.Method]*rpcadapters.Bound{}
+	for _, p := range inOrder(names) {
+		if p.host != "" {
+			continue // such callers name no host
+		}
+		to, ok := bound[p.method]
+		if !ok {
+			made, err := in.Bind(p.method, options)
+			if err != nil {
+				table.left = append(table.left, unserved{p.method, err})
+			} else {
+				to = &made
+			}
+			bound[p.method] = to
+		}
+		if to == nil {
+			continue
+		}
+		for _, name := range to.Names {
+			if other := table.names[name]; len(other) > 0 && other[0].method != p.method {
+				b.fault(at, "%s and %s are both called %q over %s", other[0].method.Name[1:], p.method.Name[1:], name, in.Name()).
+					WithFix("give one of them another name under `options`")
+				continue
+			}
+			table.names[name] = append(table.names[name], inletTarget{p.target, to.Plan})
+		}
+	}
+	return table
+}
+
+// nowhere is an entry to nothing, for a protocol that is made to see whether it can be.
+type nowhere struct{}
+
+// Find implements rpcadapters.Entry. Nobody asks.
+func (nowhere) Find(string, *rpc.Call) *rpcadapters.Found { return nil }
+
+// entry is the door for the calls of the listeners of one key.
+type entry struct {
+	gateway *Gateway
+	key     atomic.Pointer[string] // see inletKey
+}
+
+// inletVisit is one call's stay; pooled.
+type inletVisit struct {
+	found rpcadapters.Found
+	visit visit
+	torn  bool // something of the call has panicked
+}
+
+var inletVisits = sync.Pool{New: func() any { return &inletVisit{} }}
+
+// Find implements rpcadapters.Entry.
+func (e *entry) Find(name string, c *rpc.Call) *rpcadapters.Found {
+	g := e.gateway
+	v := inletVisits.Get().(*inletVisit)
+	v.visit.gateway = g
+	v.found.Visit, v.found.Finish = v, &v.visit
+	c.ID = v.visit.requestID(c.Header)
+	invalid := g.memory.refusal()
+	for {
+		snap := g.snap.Load()
+		rt, refusal := snap.nobody, invalid
+		var to *inletTarget
+		if refusal == nil {
+			if to = snap.inlets[*e.key.Load()].find(name, c.Header); to != nil {
+				rt = to.route
+			} else {
+				refusal = rpc.Refuse(codes.Unimplemented, "METHOD_NOT_FOUND", "no method %s is served here", printable(name)).WithStatus(404)
+			}
+		}
+		if !rt.gate.Enter() {
+			if g.snap.Load() != snap {
+				continue // a newer snapshot has been swapped in: match again on that
+			}
+			v.visit.closing = snap.nobody
+			v.found.Options = &snap.nobody.Options
+			v.found.Refusal = rpc.Refuse(codes.Unavailable, "STOPPING", "the gateway is stopping")
+			return &v.found
+		}
+		v.visit.route = rt
+		v.found.Options, v.found.Refusal, v.found.Handler = &rt.Options, refusal, rt.handler
+		c.Route, c.Service = rt.Route, rt.Service
+		if to != nil {
+			v.found.Method, v.found.Plan = to.method, to.plan
+			v.visit.Method, c.Method = to.method, to.method
+		}
+		return &v.found
+	}
+}
+
+// find is the first target of a name whose conditions hold; nil: there is none.
+func (t *inletTable) find(name string, header rpc.Metadata) *inletTarget {
+	if t == nil {
+		return nil
+	}
+	targets := t.names[name]
+next:
+	for i := range targets {
+		for j := range targets[i].route.conditions {
+			if !targets[i].route.conditions[j].holds(header) {
+				continue next
+			}
+		}
+		return &targets[i]
+	}
+	return nil
+}
+
+// printable is a name that a client has sent, as an error may show it.
+func printable(name string) string {
+	const most = 100
+	if len(name) > most {
+		name = name[:most]
+	}
+	if rpc.Printable(name) {
+		return name
+	}
+	return fmt.Sprintf("%q", name)
+}
+
+// Leave implements rpcadapters.Visit.
+func (v *inletVisit) Leave() {
+	if v.visit.route != nil {
+		v.visit.route.gate.Leave()
+	}
+	if v.torn {
+		return // the visit may be held by what panicked: it is not used again
+	}
+	ids := v.visit.ids
+	*v = inletVisit{}
+	v.visit.ids = ids
+	inletVisits.Put(v)
+}
+
+// Panicked implements rpcadapters.Visit.
+func (v *inletVisit) Panicked(c *rpc.Call, reason any) *rpc.Error {
+	v.torn = true
+	g := v.visit.gateway
+	g.panics.Add(1)
+	g.log.Error("panic in a call", "route", c.Route, "request_id", c.ID, "panic", reason, "stack", string(debug.Stack()))
+	return panicked(reason)
+}
