@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/causeway-gateway/causeway/proxy/telemetry"
+	"github.com/causeway-gateway/causeway/proxy/upstream"
 )
 
 // Status is how the gateway stands, for readyz and the admin calls.
@@ -46,7 +48,8 @@ type SchemaStatus struct {
 // ServiceStatus is one service.
 type ServiceStatus struct {
 	Name, Schema string
-	Instances    []string
+	Known, Used  int   // instances
+	Stale        error // why a registry's instances may be out of date, nil: they are not
 }
 
 // Status tells how the gateway stands.
@@ -94,12 +97,34 @@ func (s *Snapshot) serviceStatus() []ServiceStatus {
 		if sv.schema != nil {
 			st.Schema = sv.schema.name
 		}
-		for _, n := range sv.up.Nodes() {
-			st.Instances = append(st.Instances, n.Address)
+		v := sv.up.Inspect()
+		for i := range v.Instances {
+			st.Known++
+			if v.Instances[i].Used {
+				st.Used++
+			}
+		}
+		for _, src := range v.Sources {
+			if src.Stale > 0 {
+				st.Stale = errors.Join(st.Stale, fmt.Errorf("stale for %s: %s: %s", src.Stale.Round(time.Second), src.Name, src.Err))
+			}
 		}
 		out = append(out, st)
 	}
 	slices.SortFunc(out, func(a, b ServiceStatus) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Services tells what is known of the services and of their instances, by name.
+func (g *Gateway) Services() []upstream.View {
+	snap := g.snap.Load()
+	if snap == nil {
+		return nil
+	}
+	out := make([]upstream.View, 0, len(snap.services))
+	for _, name := range slices.Sorted(maps.Keys(snap.services)) {
+		out = append(out, snap.services[name].up.Inspect())
+	}
 	return out
 }
 

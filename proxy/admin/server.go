@@ -52,6 +52,8 @@ func New(o Options) *Server {
 	closed.HandleFunc("PUT /api/v1/schemas/{name}", s.pushSchema)
 	closed.HandleFunc("POST /api/v1/schemas/{name}/rollback", s.rollbackSchema)
 	closed.HandleFunc("GET /api/v1/explain", s.explain)
+	closed.HandleFunc("GET /api/v1/services", s.services)
+	closed.HandleFunc("GET /api/v1/services/{name}", s.service)
 	// One wrapper for all that is not open, so that no path can be forgotten outside it.
 	open.Handle("/", s.guarded(closed))
 	s.server = http.Server{
@@ -171,11 +173,14 @@ func report(st proxy.Status, storeFaults map[string]string) string {
 		line(fault, "schema %s: %s, %d services, %d methods", sc.Name, sc.Origin, len(sc.Services), sc.Methods)
 	}
 	for _, sv := range st.Services {
-		var fault error
-		if len(sv.Instances) == 0 {
-			fault = errors.New("no instance is known")
+		fault := sv.Stale
+		switch {
+		case sv.Known == 0:
+			fault = errors.Join(fault, errors.New("no instance is known"))
+		case sv.Used == 0:
+			fault = errors.Join(fault, errors.New("no instance is well: see service inspect"))
 		}
-		line(fault, "service %s: %d instances", sv.Name, len(sv.Instances))
+		line(fault, "service %s: %d instances, %d used", sv.Name, sv.Known, sv.Used)
 	}
 	return b.String()
 }
