@@ -112,10 +112,7 @@ func panicking(groups []balancer.Group, v *InstanceView) *balancer.Group {
 }
 
 func (s *Service) show(i *instance, now time.Time) InstanceView {
-	v := s.assess(i, now)
-	if v.condition == unasked && i.condition == serving {
-		v.condition, v.up = serving, true
-	}
+	v := s.reassess(i, now)
 	m := s.member(i, &v)
 	share := 1.0
 	if s.cfg.SlowStart > 0 && !i.since.IsZero() && v.up {

@@ -1,186 +1,34 @@
 package upstream
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"log/slog"
-	"sync"
-	"sync/atomic"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/causeway-gateway/causeway/proxy/balancer"
 	"github.com/causeway-gateway/causeway/registry"
-	"github.com/causeway-gateway/causeway/rpcadapters"
-	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// script is a resolver that a test speaks through.
-type script struct {
-	sink  registry.Sink
-	ready chan struct{}
-	once  sync.Once
-	fail  error
-}
-
-func newScript() *script { return &script{ready: make(chan struct{})} }
-
-func (s *script) Watch(ctx context.Context, _ string, to registry.Sink) error {
-	s.once.Do(func() {
-		s.sink = to
-		close(s.ready)
-	})
-	if s.fail != nil {
-		return s.fail
-	}
-	<-ctx.Done()
-	return ctx.Err()
-}
-
-// wire is a transport that counts how often it is closed.
-type wire struct{ closed atomic.Int32 }
-
-func (w *wire) Unary(context.Context, *rpc.Call, *rpc.Message, *rpc.Reply) error { return nil }
-
-func (w *wire) Close() error {
-	w.closed.Add(1)
-	return nil
-}
-
-// network keeps the transports that were dialled.
-type network struct {
-	mu     sync.Mutex
-	dialed map[string][]*wire
-}
-
-func (n *network) dial(ep registry.Endpoint) (rpcadapters.Transport, error) {
-	if ep.Address == "bad" {
-		return nil, errors.New("malformed")
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	w := &wire{}
-	n.dialed[ep.Address] = append(n.dialed[ep.Address], w)
-	return w, nil
-}
-
-// of returns the transports dialled to an address.
-func (n *network) of(address string) []*wire {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.dialed[address]
-}
-
-// checkClosed checks that each transport has been closed exactly once.
-func (n *network) checkClosed(t *testing.T) {
-	t.Helper()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for address, ws := range n.dialed {
-		for i, w := range ws {
-			if c := w.closed.Load(); c != 1 {
-				t.Errorf("transport %d to %s: want it closed once, found %d times", i, address, c)
-			}
-		}
-	}
-}
-
-// bench is a service under test, in a bubble of virtual time.
-type bench struct {
-	*Service
-	t       *testing.T
-	net     *network
-	sources map[string]*script
-}
-
-// run calls f in a bubble, with a service made of the configuration and a source for each name. Names that begin with
-// "guarded" are guarded.
-func inBubble(t *testing.T, f func(t *testing.T)) {
-	t.Helper()
-	synctest.Test(t, f)
-}
-
-func newNetwork() *network { return &network{dialed: map[string][]*wire{}} }
-
-func start(t *testing.T, cfg Config, former *Service, names ...string) *bench {
-	t.Helper()
-	b := &bench{t: t, net: newNetwork(), sources: map[string]*script{}}
-	if cfg.Dial == nil {
-		cfg.Dial = b.net.dial
-	}
-	if cfg.Name == "" {
-		cfg.Name = "orders"
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Sources == nil {
-		for _, name := range names {
-			r := newScript()
-			b.sources[name] = r
-			cfg.Sources = append(cfg.Sources, Source{Name: name, Key: "orders", Resolver: r, Guard: true})
-		}
-	}
-	b.Service = New(cfg, former)
-	for _, r := range b.sources {
-		<-r.ready
-	}
-	return b
-}
-
-// update has a source send endpoints and waits until the service has settled.
-func (b *bench) update(source string, endpoints ...registry.Endpoint) {
-	b.t.Helper()
-	set, err := registry.NewSet("orders", 1, endpoints)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.sources[source].sink.Update(set)
-	b.settle()
-}
-
-// settle waits until nothing is left to do at once.
-func (b *bench) settle() {
-	time.Sleep(settle)
-	synctest.Wait()
-}
-
-func up(address string) registry.Endpoint {
-	return registry.Endpoint{ID: address, Address: address, Weight: 100}
-}
-
-func ups(n int) []registry.Endpoint {
-	var out []registry.Endpoint
-	for i := range n {
-		out = append(out, up(fmt.Sprintf("10.0.0.%d:80", i+1)))
-	}
-	return out
-}
-
 func TestNodesStayComeAndGo(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		b := start(t, Config{}, nil, "zk")
-		if _, err := b.Pick(balancer.Info{Subset: -1}); !errors.Is(err, balancer.ErrNoNode) {
+		if _, err := b.Pick(anyNode); !errors.Is(err, balancer.ErrNoNode) {
 			t.Fatalf("before the first set: want ErrNoNode, found %v", err)
 		}
 		b.update("zk", up("x"), up("y"))
 		<-b.Ready()
-		x := b.Nodes()[0]
+		x := b.node("x")
 		if !x.Start() {
 			t.Fatal("want a node that takes calls")
 		}
-		b.update("zk", up("y"), up("z"), up("bad"))
+		b.update("zk", up("y"), up("z"), up("bad"), up("panic"))
 		if n := len(b.Nodes()); n != 2 {
 			t.Errorf("want y and z, found %d nodes", n)
 		}
 		if n := len(b.net.of("y")); n != 1 {
-			t.Errorf("want y dialed once, found %d times", n)
+			t.Errorf("want y dialled once, found %d times", n)
 		}
 		if b.net.of("x")[0].closed.Load() != 0 {
 			t.Error("x: want it open while a call holds it")
@@ -191,30 +39,218 @@ func TestNodesStayComeAndGo(t *testing.T) {
 		if x.Done(); b.net.of("x")[0].closed.Load() != 1 {
 			t.Error("x: want it closed with its last call")
 		}
-		b.sources["zk"].sink.Fail(errors.New("session lost"))
-		b.settle()
+		for address, why := range map[string]string{"bad": "left out: want host:port, found bad", "panic": "left out: dialling it panicked: "} {
+			if v := b.instance(address); !strings.HasPrefix(v.Why, why) || v.State != StateLeftOut || v.Used {
+				t.Errorf("%s: want it %q, found %+v", address, why, v)
+			}
+		}
+		if got := b.String(); got != "orders (2 instances)" {
+			t.Errorf("want the service named with its instances, found %q", got)
+		}
+		b.fail("zk")
 		if n := len(b.Nodes()); n != 2 {
 			t.Errorf("after a failure: want the last set in force, found %d nodes", n)
 		}
+		b.end()
 		b.Close()
-		b.net.checkClosed(t)
 		b.sources["zk"].sink.Update(registry.Set{Endpoints: []registry.Endpoint{up("late")}})
-		b.settle()
+		settled()
 		if len(b.net.of("late")) != 0 {
-			t.Error("want nothing dialed after the end")
+			t.Error("want nothing dialled after the end")
 		}
 	})
 }
 
-func TestResolverThatGivesUpLeavesTheLastSet(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		r := newScript()
-		r.fail = errors.New("no such registry")
-		b := start(t, Config{Sources: []Source{{Name: "zk", Resolver: r}}}, nil)
-		defer b.Close()
-		<-r.ready
-		if _, err := b.Pick(balancer.Info{Subset: -1}); !errors.Is(err, balancer.ErrNoNode) {
-			t.Errorf("want ErrNoNode, found %v", err)
+func TestWhatIsLeftOutIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, Config{}, nil, "zk")
+		defer b.end()
+		b.update("zk", up("bad"), up("x"))
+		b.update("zk", up("bad"), up("x"), up("y"))
+		b.update("zk", up("bad"), up("y"))
+		if n := b.log.count("instance left out", "address=bad"); n != 1 {
+			t.Errorf("want one line of it, found %d", n)
 		}
+		b.update("zk", append(many("bad", 50), up("x"))...)
+		if n := b.log.count("instance left out"); n != 1+mostTold {
+			t.Errorf("want %d lines of fifty at once, found %d", mostTold, n-1)
+		}
+	})
+}
+
+func TestChangesAreTakenOverOnTheSameTransport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, Config{Balancer: balancer.Config{Subsets: []balancer.Subset{{Name: "v2", Match: map[string]string{"version": "2"}}}}}, nil, "zk")
+		defer b.end()
+		x := up("x")
+		b.update("zk", x, up("y"))
+		node := b.node("x")
+		for _, step := range []struct {
+			what   string
+			change func(*registry.Endpoint)
+			check  func() bool
+		}{
+			{"weight", func(ep *registry.Endpoint) { ep.Weight = 300 }, func() bool { p := b.picked(400); return p["x"] == 300 && p["y"] == 100 }},
+			{"weight 0", func(ep *registry.Endpoint) { ep.Weight = 0 }, func() bool { return b.picked(100)["x"] == 0 }},
+			{"draining", func(ep *registry.Endpoint) { ep.Status = registry.Draining }, func() bool { return b.picked(100)["x"] == 0 }},
+			{"up again", func(ep *registry.Endpoint) { ep.Status, ep.Weight = registry.Up, 100 }, func() bool { return b.picked(100)["x"] == 50 }},
+			{"zone", func(ep *registry.Endpoint) { ep.Zone = "a" }, func() bool { return b.instance("x").Zone == "a" }},
+			{"metadata", func(ep *registry.Endpoint) { ep.Meta = map[string]string{"version": "2"} }, func() bool {
+				n, err := b.Pick(balancer.Info{Subset: 0})
+				return err == nil && n.Address == "x"
+			}},
+			{"a new ID", func(ep *registry.Endpoint) { ep.ID = "slot-9" }, func() bool { return b.node("x").Endpoint().ID == "slot-9" }},
+		} {
+			step.change(&x)
+			b.update("zk", x, up("y"))
+			if !step.check() {
+				t.Errorf("%s: not in force; found %v, %s", step.what, b.picked(100), b.reasons())
+			}
+			if b.node("x") != node || len(b.net.of("x")) != 1 {
+				t.Errorf("%s: want the same node on the same transport, found %d transports", step.what, len(b.net.of("x")))
+			}
+		}
+		for _, change := range []func(*registry.Endpoint){
+			func(ep *registry.Endpoint) { ep.TLS = true },
+			func(ep *registry.Endpoint) { ep.Protocol = "grpc" },
+		} {
+			before := b.node("x")
+			change(&x)
+			b.update("zk", x, up("y"))
+			if b.node("x") == before || before.Start() {
+				t.Error("protocol or TLS: want another node, and the old one drained")
+			}
+			b.wantPicked("after a change of protocol or TLS", "x", "y")
+		}
+		if n := len(b.net.of("x")); n != 3 {
+			t.Errorf("want three transports, found %d", n)
+		}
+	})
+}
+
+func TestProtocolsThatTheServiceDoesNotSpeak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newScript()
+		b := start(t, Config{Sources: []Source{{Name: "zk", Resolver: r, Protocols: []string{"grpc", "grpcs"}}}}, nil)
+		defer b.end()
+		b.sources["zk"] = r
+		<-r.ready
+		b.update("zk", up("x"), with(up("y"), func(ep *registry.Endpoint) { ep.Protocol = "dubbo" }), with(up("z"), func(ep *registry.Endpoint) { ep.Protocol = "grpcs" }))
+		b.wantPicked("by protocol", "x", "z")
+		want := `left out: it speaks "dubbo"; the service takes grpc, grpcs`
+		if v := b.instance("y"); v.Why != want {
+			t.Errorf("want %q, found %q", want, v.Why)
+		}
+		if n := b.Stats().LeftOut; n != 1 {
+			t.Errorf("want one left out, found %d", n)
+		}
+	})
+}
+
+func TestResolverThatEndsIsStartedAgain(t *testing.T) {
+	for name, fail := range map[string]func(run int32) error{
+		"error": func(run int32) error {
+			if run < 4 {
+				return errors.New("no such registry")
+			}
+			return nil
+		},
+		"panic": func(run int32) error {
+			if run < 4 {
+				var none map[int32]int
+				none[run] = 1
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newScript()
+				r.fail = fail
+				begun := time.Now()
+				b := start(t, Config{Sources: []Source{{Name: "zk", Resolver: r}}}, nil)
+				defer b.end()
+				b.sources["zk"] = r
+				settled()
+				if v := b.Inspect().Sources[0]; v.Err == "" || v.Known {
+					t.Errorf("want the source stale with a reason, found %+v", v)
+				}
+				<-r.ready
+				if took := time.Since(begun); took != 7*time.Second {
+					t.Errorf("want it started again after 1, 2 and 4 s, found it well after %v", took)
+				}
+				b.update("zk", up("x"))
+				b.wantPicked("after the resolver came back", "x")
+				if v := b.Inspect().Sources[0]; v.Err != "" || v.Stale != 0 {
+					t.Errorf("want the source fresh, found %+v", v)
+				}
+			})
+		})
+	}
+}
+
+func TestReadyWhenTheSourcesHaveAnswered(t *testing.T) {
+	ready := func(b *bench) bool {
+		select {
+		case <-b.Ready():
+			return true
+		default:
+			return false
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, Config{}, nil, "one", "two")
+		defer b.end()
+		b.update("one", up("x"))
+		if ready(b) {
+			t.Error("want a moment for the second source, found it ready")
+		}
+		b.wantPicked("one source", "x")
+		b.update("two")
+		if !ready(b) {
+			t.Error("want it ready once both have answered")
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, Config{}, nil, "one", "two")
+		defer b.end()
+		b.update("one", up("x"))
+		after(silence)
+		if !ready(b) {
+			t.Error("want it ready without the second source")
+		}
+		if v := b.Inspect().Sources[1]; v.Known || v.Err == "" {
+			t.Errorf("want the second source unknown, and said so, found %+v", v)
+		}
+	})
+}
+
+func TestStaticInstancesAreThereAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, Config{Sources: []Source{{Name: "endpoints", Resolver: fixed{up("x"), up("y")}, Static: true}}}, nil)
+		defer b.end()
+		if n := len(b.Nodes()); n != 2 {
+			t.Fatalf("want both when New returns, found %d", n)
+		}
+		<-b.Ready()
+		b.wantPicked("static", "x", "y")
+	})
+}
+
+func TestResolverThatDoesNotEndHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &loose{release: make(chan struct{})}
+		b := start(t, Config{Sources: []Source{{Name: "zk", Resolver: r}}}, nil)
+		synctest.Wait()
+		begun := time.Now()
+		b.end()
+		if took := time.Since(begun); took != patience {
+			t.Errorf("want Close after %v, found %v", patience, took)
+		}
+		if b.log.count("a resolver does not end") != 1 {
+			t.Error("want it told")
+		}
+		close(r.release)
+		synctest.Wait()
 	})
 }

@@ -87,7 +87,7 @@ func (s *Service) Stats() Stats {
 		out.Instances[state] = 0
 	}
 	for _, i := range s.order {
-		v := s.assess(i, now)
+		v := s.reassess(i, now)
 		out.Instances[v.short(i)]++
 	}
 	for _, src := range s.sources {

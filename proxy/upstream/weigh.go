@@ -75,6 +75,15 @@ func (s *Service) assess(i *instance, now time.Time) verdict {
 	return v
 }
 
+// reassess finds out about an instance for people, as the last look at all of them has it.
+func (s *Service) reassess(i *instance, now time.Time) verdict {
+	v := s.assess(i, now)
+	if v.condition == unasked && i.condition == serving {
+		v.condition, v.up = serving, true
+	}
+	return v
+}
+
 // beats looks at the signs of life of an instance: of several entries the freshest counts.
 func (v *verdict) beats(i *instance, now time.Time) {
 	for _, l := range i.offer.listings {
