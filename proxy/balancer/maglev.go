@@ -31,15 +31,15 @@ func newMaglev(all []weighted, size int) *maglev {
 	type turn struct {
 		at, skip   uint64  // where the permutation stands, how it goes on
 		due, every float64 // the round of the next turn, and rounds between turns: 1 for the heaviest
-		next       int     // whose turn is after this one in its round; -1: none's
+		next       int32   // whose turn is after this one in its round; -1: none's
 	}
 	turns := make([]turn, len(all))
-	type queue struct{ head, tail int }
+	type queue struct{ head, tail int32 }
 	rounds := make([]queue, size) // the heaviest takes its turn in each: no more are needed
 	for i := range rounds {
 		rounds[i] = queue{-1, -1}
 	}
-	wait := func(i int) {
+	wait := func(i int32) {
 		t := &turns[i]
 		if t.due >= float64(size) {
 			return
@@ -56,7 +56,7 @@ func newMaglev(all []weighted, size int) *maglev {
 	for i := range all {
 		h := hashOf(all[i].node.Address)
 		turns[i] = turn{at: h % m, skip: mix(h+golden)%(m-1) + 1, every: most / all[i].weight}
-		wait(i) // everybody has a turn in the first round
+		wait(int32(i)) //nolint:gosec // fewer than 2^31 nodes; everybody has a turn in the first round
 	}
 	taken := 0
 	for round := range rounds {

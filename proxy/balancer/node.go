@@ -57,9 +57,14 @@ func (n *Node) Drain() {
 // Inflight is the number of calls that hold the node.
 func (n *Node) Inflight() int64 { return n.gate.Inside() }
 
-// Observe takes the time that an attempt took which the instance answered; now is the clock of Info.Now. An attempt that
-// failed is not told: an instance that refuses at once would look like the fastest of all.
+// Observe takes the time after which the instance answered an attempt; now is the clock of Info.Now.
 func (n *Node) Observe(took time.Duration, now int64) { n.latency.observe(took, now) }
+
+// ObserveFailure takes note of an attempt that got no answer. It counts as a long one however soon it failed: an instance
+// that refuses at once would look like the fastest of all.
+func (n *Node) ObserveFailure(took time.Duration, now int64) {
+	n.latency.observe(max(took, time.Second), now)
+}
 
 // Latency is the moving average that PeakEWMA compares, as it stands at now; 0: unknown.
 func (n *Node) Latency(now int64) time.Duration { return time.Duration(n.latency.at(now)) }

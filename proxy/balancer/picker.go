@@ -3,7 +3,6 @@ package balancer
 import (
 	"math"
 	"math/rand/v2"
-	"sync/atomic"
 )
 
 // group is instances among which the policy chooses: those of one subset, priority and distance.
@@ -81,9 +80,7 @@ type picker struct {
 	subsets []table
 	keyed   bool // the policy goes by keys
 	turns   bool // the policy goes by turns: so do the groups
-	_       [64]byte
-	seq     atomic.Uint64 // alone in its cache line
-	_       [64]byte
+	seq     counter
 }
 
 func (p *picker) Pick(info Info) (*Node, error) {
@@ -99,8 +96,10 @@ func (p *picker) Pick(info Info) (*Node, error) {
 	}
 	c := call{now: info.Now, tried: info.Tried}
 	if p.keyed {
-		if c.key = rand.Uint64(); info.Hashed { //nolint:gosec // no secret: spread is all that is asked
+		if info.Hashed {
 			c.key = mix(info.Hash)
+		} else {
+			c.key = rand.Uint64() //nolint:gosec // no secret: spread is all that is asked
 		}
 	}
 	i := 0

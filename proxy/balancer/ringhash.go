@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// pointsEach is how many points of the ring a node of mean weight has: enough that shares differ by about a sixteenth.
+	// pointsEach is how many points of the ring a node of median weight has: enough that shares differ by about a sixteenth.
 	pointsEach = 256
 	// ringSize is the most points a ring has unless the configuration says otherwise: 52 each for 5,000 nodes.
 	ringSize = 1 << 18
@@ -15,7 +15,7 @@ const (
 	steps = 64
 )
 
-// ring is a consistent hash: each node has points on a circle of 2^64 in proportion to its weight, and a key belongs to the
+// ring is a consistent hash: each node has points on a circle of 2^32 in proportion to its weight, and a key belongs to the
 // node of the first point at or after it (ketama). A node's points depend on its address alone, so one that comes or goes
 // moves its own keys only.
 type ring struct {
@@ -26,8 +26,7 @@ type ring struct {
 }
 
 type point struct {
-	at   uint64
-	node uint32
+	at, node uint32
 }
 
 func newRing(all []weighted, size int) *ring {
@@ -36,12 +35,13 @@ func newRing(all []weighted, size int) *ring {
 	}
 	all = byAddress(all)
 	p := &ring{nodes: nodesOf(all)}
-	per := min(pointsEach, float64(size)/float64(len(all))) * float64(len(all)) / total(all)
-	var points []point
+	// By the median, which stays when one comes, goes or starts slowly; a mean would give all the others other points.
+	per := min(pointsEach/median(all), float64(size)/total(all))
+	points := make([]point, 0, int(total(all)*per)+len(all))
 	for i := range all {
 		base := hashOf(all[i].node.Address)
 		for j := range max(1, int(all[i].weight*per+0.5)) {
-			points = append(points, point{mix(base + uint64(j)*golden), uint32(i)}) //nolint:gosec // small and not negative
+			points = append(points, point{uint32(mix(base+uint64(j)*golden) >> 32), uint32(i)}) //nolint:gosec // small and not negative
 		}
 	}
 	p.sort(points)
@@ -55,10 +55,19 @@ func byAddress(all []weighted) []weighted {
 	return all
 }
 
-// sort puts the points in order by way of the index, of which each part has about one: points are spread evenly.
+func median(all []weighted) float64 {
+	weights := make([]float64, len(all))
+	for i := range all {
+		weights[i] = all[i].weight
+	}
+	slices.Sort(weights)
+	return weights[len(weights)/2]
+}
+
+// sort puts the points in order by way of the index, of which each part has one or two: points are spread evenly.
 func (p *ring) sort(points []point) {
-	width := bits.Len(uint(len(points)))
-	p.shift = 64 - width
+	width := max(1, bits.Len(uint(len(points)))-1)
+	p.shift = 32 - width
 	p.first = make([]uint32, 1<<width+1)
 	for i := range points {
 		p.first[points[i].at>>p.shift+1]++
@@ -81,8 +90,9 @@ func (p *ring) sort(points []point) {
 }
 
 func (p *ring) pick(c call) *Node {
-	i := int(p.first[c.key>>p.shift])
-	for i < len(p.points) && p.points[i].at < c.key {
+	at := uint32(c.key >> 32) //nolint:gosec // fits
+	i := int(p.first[at>>p.shift])
+	for i < len(p.points) && p.points[i].at < at {
 		i++
 	}
 	for range steps {

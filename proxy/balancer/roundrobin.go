@@ -6,15 +6,49 @@ import (
 	"sync/atomic"
 )
 
+// newRoundRobin starts anywhere, so that many gateways do not march in step.
+func newRoundRobin(all []weighted) policy {
+	start := rand.Uint64() >> 8 //nolint:gosec // no secret; far from wrapping
+	if equal(all) {
+		p := &turns{nodes: nodesOf(all)}
+		p.seq.Store(start)
+		return p
+	}
+	p := &roundRobin{slots: split(all)}
+	p.seq.Store(start)
+	return p
+}
+
+// counter is alone in its cache line, for every pick writes it.
+type counter struct {
+	_ [64]byte
+	atomic.Uint64
+	_ [64]byte
+}
+
+// turns takes nodes of equal weight in turn.
+type turns struct {
+	nodes []*Node
+	seq   counter
+}
+
+func (p *turns) pick(c call) *Node {
+	if n := p.nodes[p.seq.Add(1)%uint64(len(p.nodes))]; c.takes(n) {
+		return n
+	}
+	for range draws * (1 + len(c.tried)) {
+		if n := p.nodes[p.seq.Add(1)%uint64(len(p.nodes))]; c.takes(n) {
+			return n
+		}
+	}
+	return nil
+}
+
 // roundRobin goes round its slots, and passes one over so often that it is taken in proportion to its weight: static
-// stride scheduling, gRFC A58. A pick is one addition to a shared number, and three in the mean at worst. It starts
-// anywhere, so that many gateways do not march in step.
+// stride scheduling, gRFC A58. A pick is one addition to a shared number, and three in the mean at worst.
 type roundRobin struct {
 	slots []slot
-	even  bool // all slots have the same weight: none is passed over
-	_     [64]byte
-	seq   atomic.Uint64 // alone in its cache line: every pick writes it
-	_     [64]byte
+	seq   counter
 }
 
 // slot is a node's place in the round, one of several when the node is much heavier than the others.
@@ -28,20 +62,6 @@ type slot struct {
 }
 
 const whole = 1 << 32
-
-func newRoundRobin(all []weighted) *roundRobin {
-	p := &roundRobin{even: equal(all)}
-	p.seq.Store(rand.Uint64() >> 8) //nolint:gosec // no secret; far from wrapping
-	if p.even {
-		p.slots = make([]slot, len(all))
-		for i := range all {
-			p.slots[i].node = all[i].node
-		}
-		return p
-	}
-	p.slots = split(all)
-	return p
-}
 
 // split gives nodes of more than twice the mean weight several slots, spread over the round. No slot then has more than
 // three times the mean of slots, which bounds how many are passed over for one that is taken.
@@ -99,9 +119,6 @@ func (p *roundRobin) pick(c call) *Node {
 
 func (p *roundRobin) next() *Node {
 	n := uint64(len(p.slots))
-	if p.even {
-		return p.slots[p.seq.Add(1)%n].node
-	}
 	for {
 		seq := p.seq.Add(1)
 		round := seq / n
