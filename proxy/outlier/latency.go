@@ -14,6 +14,9 @@ const (
 	buckets = 1 + (highest-lowest)*4 + 1
 )
 
+// least is the weight below which calls are forgotten.
+const least = 1e-6
+
 func bucketOf(took time.Duration) int {
 	u := uint64(max(took, 0))
 	if u < 1<<lowest {
@@ -45,17 +48,27 @@ type latencies struct {
 	total float32
 }
 
-// fold takes in what came since the last time, and returns how many calls; what was there keeps the share kept of its
-// weight.
-func (l *latencies) fold(kept float32) (came uint64) {
-	l.total = 0
+// fold takes in what came since the last time, and returns how many calls. What was there keeps the share kept of its
+// weight, or less: it only makes up what the new calls lack to be enough. So the more calls there are the sooner a change
+// shows.
+func (l *latencies) fold(kept float32, enough int) (came uint64) {
+	var news [buckets]uint32
 	for i := range l.live {
 		v := l.live[i].Load()
-		n := v - l.seen[i]
-		l.held[i] = l.held[i]*kept + float32(n)
+		news[i] = v - l.seen[i]
 		l.seen[i] = v
+		came += uint64(news[i])
+	}
+	if l.total > 0 {
+		kept = min(kept, max(0, float32(enough)-float32(came))/l.total)
+	}
+	l.total = 0
+	for i, n := range news {
+		if l.held[i] *= kept; l.held[i] < least {
+			l.held[i] = 0 // numbers that are next to nothing are slow to reckon with
+		}
+		l.held[i] += float32(n)
 		l.total += l.held[i]
-		came += uint64(n)
 	}
 	return came
 }

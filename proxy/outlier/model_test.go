@@ -192,7 +192,11 @@ func (m *model) judge() (changes []change) {
 			cases = append(cases, accused{who, outlier.ReasonFailureRate, float64(bad) / float64(n)})
 		}
 		if m.cfg.LatencyFactor > 0 {
-			if half, tenth, ok := x.quantiles(m.cfg.MinCalls); ok {
+			least := m.cfg.MinCalls
+			if x.probation && x.ejection.Reason == outlier.ReasonLatency {
+				least = int(math.Ceil(float64(least) / 4))
+			}
+			if half, tenth, ok := x.quantiles(least); ok {
 				halves[who], tenths[who] = half, tenth
 				if !rated {
 					speeds = append(speeds, accused{who: who})
@@ -270,11 +274,25 @@ func (m *model) tick(x *instance) bool {
 			came[bucket(c.took)]++
 		}
 	}
-	for b := range x.held {
-		came[b] += 0
+	var total, news float32
+	for _, n := range came {
+		news += n
+	}
+	for b := range len(edges) {
+		total += x.held[b]
+		if x.held[b] > 0 {
+			came[b] += 0
+		}
+	}
+	if total > 0 {
+		fade = min(fade, max(0, float32(2*m.cfg.MinCalls)-news)/total)
 	}
 	for b, n := range came {
-		x.held[b] = x.held[b]*fade + n
+		old := x.held[b] * fade
+		if old < 1e-6 {
+			old = 0
+		}
+		x.held[b] = old + n
 	}
 	x.at, x.fresh = at, nil
 	return true
@@ -516,7 +534,7 @@ func set[T cmp.Ordered](v *T, otherwise T) {
 func TestModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	seen := map[string]int{}
-	for range 500 {
+	for range 150 {
 		b := make([]byte, 1500)
 		for i := range b {
 			b[i] = byte(rng.Uint32())
@@ -525,7 +543,7 @@ func TestModel(t *testing.T) {
 	}
 	t.Log(seen)
 	for _, reason := range append(ranks, outlier.ByTime, outlier.ByCheck, outlier.BySuccess, outlier.ByCap) {
-		if seen[reason] < 20 {
+		if seen[reason] < 10 {
 			t.Errorf("%s was seen %d times, which is too few to tell anything", reason, seen[reason])
 		}
 	}

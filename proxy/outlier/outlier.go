@@ -10,11 +10,13 @@
 //   - Consecutive failures: Config.Consecutive (5) calls in a row failed or found no connection.
 //   - Failure rate: in the last Config.Interval (10 s, seen in tenths) at least Config.MinCalls (20) calls ended and
 //     Config.FailureRate (0.5; 0 is off) or more of them failed or found no connection.
-//   - Latency: Config.LatencyFactor (0 is off) is above 0, and of at least Config.MinCalls calls of about the last
-//     Config.Interval that succeeded the median took Config.MinLatency (50 ms) or more, and more than LatencyFactor times
+//   - Latency: Config.LatencyFactor (0 is off) is above 0, and of at least Config.MinCalls calls that
+//     succeeded the median took Config.MinLatency (50 ms) or more, and more than LatencyFactor times
 //     the median of the other instances' medians, and more than nine of ten calls take at the median one of the others.
 //     The last condition keeps an instance in that merely had more of a service's slow methods. Where the number of
-//     others is even the higher of the two in the middle counts: the slow must be the fewer.
+//     others is even the higher of the two in the middle counts: the slow must be the fewer. The calls are those of about
+//     the last Interval, but of no more tenths of it than have twice MinCalls. Times are told apart to a fifth. In the
+//     Interval after a return from an ejection for latency a quarter of MinCalls is enough.
 //
 // Business errors are successes here: the instance answered. What says nothing of the instance (the caller hung up) is
 // Neutral and changes nothing.

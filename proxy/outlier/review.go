@@ -45,7 +45,11 @@ func (d *Detector) review(r *Record, now time.Time) {
 			d.cases = append(d.cases, finding{Record: r, reason: ReasonFailureRate, rank: 2, weight: float64(w.bad) / float64(calls), ok: w.ok, bad: w.bad})
 		}
 	}
-	if h := r.hist.Load(); h != nil && d.rules.LatencyFactor > 0 && h.total >= float32(d.rules.MinCalls) {
+	least := d.rules.MinCalls
+	if s := r.spell.Load(); run&watched != 0 && s != nil && s.Reason == ReasonLatency {
+		least = (least + 3) / 4 // it takes less to see again what was seen before
+	}
+	if h := r.hist.Load(); h != nil && d.rules.LatencyFactor > 0 && h.total >= float32(max(1, least)) {
 		d.speed = append(d.speed, speed{Record: r, half: h.quantile(0.5), tenth: h.quantile(0.9)})
 	}
 }
@@ -54,7 +58,7 @@ func (d *Detector) review(r *Record, now time.Time) {
 func (r *Record) fold(rules *rules, now time.Time) (ticked bool) {
 	if r.slot != rules.slot {
 		r.slot, r.epoch, r.at = rules.slot, now, 0
-		r.forget()
+		r.forget(rules)
 		return false
 	}
 	at := int64(now.Sub(r.epoch) / r.slot)
@@ -66,25 +70,25 @@ func (r *Record) fold(rules *rules, now time.Time) (ticked bool) {
 		r.ring[(at-i)%slots] = tally{}
 	}
 	r.at = at
-	r.ring[at%slots] = r.came(fade(passed))
+	r.ring[at%slots] = r.came(rules, fade(passed))
 	return true
 }
 
 // came is the calls since the last time; what the histogram held keeps the share kept of its weight.
-func (r *Record) came(kept float32) tally {
+func (r *Record) came(rules *rules, kept float32) tally {
 	total := tally{r.ok.Load(), r.bad.Load()}
 	came := tally{total.ok - r.seen.ok, total.bad - r.seen.bad}
 	r.seen = total
 	if h := r.hist.Load(); h != nil {
-		came.ok += h.fold(kept)
+		came.ok += h.fold(kept, 2*rules.MinCalls)
 	}
 	return came
 }
 
 // forget starts a window with nothing in it.
-func (r *Record) forget() {
+func (r *Record) forget(rules *rules) {
 	r.ring = [slots]tally{}
-	r.came(0)
+	r.came(rules, 0)
 	if h := r.hist.Load(); h != nil {
 		h.forget()
 	}
@@ -140,6 +144,6 @@ func (r *Record) eject(rules *rules, now time.Time, reason, detail string) bool 
 	// In this order: whoever sees that the record is watched finds the spell.
 	r.well.Store(false)
 	r.run.Store(watched)
-	r.forget()
+	r.forget(rules)
 	return true
 }
