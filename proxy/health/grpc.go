@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,7 +84,7 @@ type grpcProber struct {
 // Probe asks for the health.
 func (g *grpcProber) Probe(ctx context.Context) error {
 	if g.conn == nil {
-		conn, err := grpc.NewClient("passthrough:///"+g.address, g.options...)
+		conn, err := grpc.NewClient("passthrough:///"+strings.ReplaceAll(g.address, "%", "%25"), g.options...)
 		if err != nil {
 			return reason(ctx, connecting, err)
 		}

@@ -141,7 +141,7 @@ func (h *httpProber) ask(ctx context.Context, conn net.Conn) (err error, stale b
 	}()
 	broken := func(err error) error { return reason(ctx, asking, err) }
 	if _, err := conn.Write(h.request); err != nil {
-		return broken(err), ctx.Err() == nil
+		return broken(err), ctx.Err() == nil && !isTimeout(err)
 	}
 	limited := &io.LimitedReader{R: conn, N: maxHead}
 	br, _ := readers.Get().(*bufio.Reader)
@@ -170,8 +170,13 @@ func (h *httpProber) ask(ctx context.Context, conn net.Conn) (err error, stale b
 		}
 	}
 	limited.N = 2 * maxBody // the body with what frames it
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxBody+1))
-	whole := len(body) <= maxBody && err == nil
+	var body bytes.Buffer
+	var to io.Writer = io.Discard
+	if h.check.Contains != "" {
+		to = &body
+	}
+	n, err := io.Copy(to, io.LimitReader(answer.Body, maxBody+1))
+	whole := n <= maxBody && err == nil
 	keep = whole && !answer.Close && br.Buffered() == 0 && answer.ProtoAtLeast(1, 1)
 	if !slices.ContainsFunc(h.check.Statuses, func(r StatusRange) bool { return r.From <= answer.StatusCode && answer.StatusCode <= r.To }) {
 		return fmt.Errorf("the answer has status %d; wanted is %s", answer.StatusCode, oneOf(h.check.Statuses)), false
@@ -179,7 +184,7 @@ func (h *httpProber) ask(ctx context.Context, conn net.Conn) (err error, stale b
 	if err != nil && limited.N > 0 {
 		return broken(err), false
 	}
-	if !bytes.Contains(body, []byte(h.check.Contains)) {
+	if !bytes.Contains(body.Bytes(), []byte(h.check.Contains)) {
 		return fmt.Errorf("the answer has status %d, but its body does not contain %s", answer.StatusCode, quoted(h.check.Contains)), false
 	}
 	return nil, false

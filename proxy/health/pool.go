@@ -20,6 +20,7 @@ type Pool struct {
 	closed    bool
 	endpoints map[string]*endpoint
 	due       schedule
+	rounding  bool // the schedule looks at it
 	lanes     [2]lane
 	made      uint64        // endpoints so far; spreads their phases
 	first     time.Duration // the last first probe given out

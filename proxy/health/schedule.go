@@ -59,7 +59,7 @@ type endpoint struct {
 	owed    bool // a slot came while it ran
 	missed  bool // the last slot was let go
 	lane    int
-	last    bool // the last probe had no answer in time
+	slow    bool // the last probe failed after most of its time: it had no answer
 	gone    bool
 	noted   bool // a panic was logged
 	borrows bool // the prober is one of Func
@@ -131,7 +131,7 @@ func (p *Pool) plan(e *endpoint) {
 	} else {
 		heap.Fix(&p.due, e.index)
 	}
-	if e.index == 0 {
+	if e.index == 0 && !p.rounding {
 		select {
 		case p.wake <- struct{}{}:
 		default:
@@ -160,6 +160,8 @@ func (p *Pool) round() (rest time.Duration) {
 	defer p.recovered("the schedule of health checks", "")
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.rounding = true
+	defer func() { p.rounding = false }()
 	now := p.now()
 	var gone []*endpoint
 	for len(p.due) > 0 && p.due[0].due <= now {
@@ -204,8 +206,10 @@ func (p *Pool) slot(e *endpoint, now time.Duration) {
 		p.stats.Missed++
 		return
 	case e.running:
+		if e.owed {
+			p.stats.Missed++
+		}
 		e.owed = true
-		p.stats.Missed++
 		if ran := now - e.begun; ran > e.timing.Timeout+max(e.timing.Timeout/4, 100*time.Millisecond) {
 			if p.result(e, fmt.Errorf("the check does not end; it was given %v and has run for %v", e.timing.Timeout, ran.Round(time.Millisecond)), ran) {
 				p.done.Go(func() { p.tell(e) })
@@ -222,7 +226,7 @@ func (p *Pool) slot(e *endpoint, now time.Duration) {
 // begin probes, or waits for a place to. Called under mu.
 func (p *Pool) begin(e *endpoint) {
 	e.lane = lively
-	if e.last {
+	if e.slow {
 		e.lane = hung
 	}
 	l := &p.lanes[e.lane]
@@ -247,14 +251,13 @@ func (p *Pool) probe(ctx context.Context, e *endpoint, by *Watch) {
 	begun := time.Now()
 	err := p.ask(ctx, e, by)
 	took := time.Since(begun)
-	slow := ctx.Err() != nil
 
 	p.mu.Lock()
 	_, e.borrows = e.prober.(funcs)
 	// What was borrowed may have been closed under the probe.
 	returned := err != nil && e.borrows && (e.by != by || len(e.watches) == 0)
 	changed := !e.gone && !returned && p.result(e, err, took)
-	e.last = err != nil && slow
+	e.slow = err != nil && took >= e.timing.Timeout*3/4
 	p.mu.Unlock()
 	e.cancel()
 	if changed {
