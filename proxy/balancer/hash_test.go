@@ -47,8 +47,11 @@ func moved(before, after []string, gone string) (others, all float64) {
 // weight.
 func TestStability(t *testing.T) {
 	for _, policy := range hashing {
-		for _, n := range []int{2, 3, 10, 100, 1000, 4000} {
+		for _, n := range []int{2, 3, 10, 100, 4000} {
 			for _, even := range []bool{true, false} {
+				if raceEnabled && n > 100 {
+					continue // the same at ten times the time
+				}
 				t.Run(fmt.Sprintf("%s/n=%d/even=%v", policy, n, even), func(t *testing.T) {
 					cfg := Config{Policy: policy, Panic: -1}
 					members := crowd(n, even)
@@ -181,7 +184,7 @@ func TestHashOfOddSizes(t *testing.T) {
 			n, ringSize, table int
 			heaviest           uint32
 		}{
-			{2, 0, 0, 4e9}, {5000, 0, 0, 1e6}, {300, 1, 1, 1}, {1, 0, 0, 1}, {20, 100, 7, 3}, {9000, 0, 0, 1},
+			{2, 0, 0, 4e9}, {5000, 0, 0, 1e6}, {300, 1, 1, 1}, {1, 0, 0, 1}, {20, 100, 7, 3}, {9000, 50_000, 0, 1},
 		} {
 			t.Run(fmt.Sprintf("%s/n=%d/heaviest=%d", policy, tt.n, tt.heaviest), func(t *testing.T) {
 				members := crowd(tt.n, true)
