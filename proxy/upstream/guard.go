@@ -31,7 +31,7 @@ type suspect struct {
 
 // guard compares the set in force with the one before. When more instances that were up have vanished within the window than are
 // left, a registry that lost them is as likely as instances that died, and their checks decide. An instance that has announced
-// its leave, that is at another address by the same ID, or that another source has, has not vanished.
+// its leave, that is at another address by the same ID, or that another source has, has not vanished; nor has one that did not answer the gateway either.
 func (src *source) guard(former []registry.Endpoint, leaving map[string]struct{}, now time.Time) {
 	up := 0
 	ids := make(map[string]struct{}, len(src.set.Endpoints))
@@ -41,14 +41,14 @@ func (src *source) guard(former []registry.Endpoint, leaving map[string]struct{}
 	for address, i := range src.at {
 		delete(src.suspects, address)
 		delete(src.gone, address)
-		if ep := &src.set.Endpoints[i]; willing(ep) && src.accepts(ep) {
+		if willing(&src.set.Endpoints[i]) {
 			up++
 		}
 	}
 	maps.DeleteFunc(src.gone, func(_ string, v vanished) bool { return now.Sub(v.at) > guardWindow })
-	for address, i := range index(former) {
+	for address, i := range src.index(former) {
 		ep := &former[i]
-		if !willing(ep) || !src.accepts(ep) {
+		if !willing(ep) {
 			continue
 		}
 		if _, stays := src.at[address]; stays {
@@ -57,7 +57,7 @@ func (src *source) guard(former []registry.Endpoint, leaving map[string]struct{}
 		if _, moved := ids[ep.ID]; moved {
 			continue
 		}
-		if _, left := leaving[address]; left || src.elsewhere(address) {
+		if _, left := leaving[address]; left || src.elsewhere(address) || src.s.dead(address) {
 			continue
 		}
 		src.gone[address] = vanished{*ep, now}

@@ -40,7 +40,6 @@ type instance struct {
 	passed    bool      // a check has passed once: it is verified
 	condition condition // when it was looked at last
 	usable    bool      // it took calls then
-	begun     bool      // it has taken calls
 	since     time.Time // it takes calls; zero: with its full share
 	load      float64   // as the picker in force has it
 	late      bool      // its beats were overdue, and the load that came with them is forgotten
@@ -51,7 +50,7 @@ type instance struct {
 func (i *instance) heir() *instance {
 	return &instance{
 		address: i.address, early: i.early || i.condition != unasked, initial: i.initial, passed: i.passed, condition: i.condition,
-		usable: i.usable, begun: i.begun, since: i.since, load: -1,
+		usable: i.usable, since: i.since, load: -1,
 	}
 }
 
@@ -161,6 +160,19 @@ func (s *Service) remove(i *instance, now time.Time) {
 	if i.node != nil {
 		s.leaving = append(s.leaving, i.node)
 	}
+}
+
+// dead tells whether nobody answers at an address, as far as the gateway can see.
+func (s *Service) dead(address string) bool {
+	i := s.instances[address]
+	if i == nil {
+		return false
+	}
+	if i.condition == ejected && i.record != nil {
+		e, out := i.record.Ejected()
+		return out && e.Reason == outlier.ReasonUnreached
+	}
+	return i.condition == failing || i.condition == lost
 }
 
 // watch has an instance checked as long as it needs to be.

@@ -98,7 +98,7 @@ func await(sources []*source) {
 
 // adopt takes over what another source knows, whose service's lock is held. Sets are never written to, so they are shared.
 func (src *source) adopt(old *source) {
-	src.known, src.set, src.at = old.known, old.set, old.at
+	src.known, src.set, src.at = old.known, old.set, src.index(old.set.Endpoints) // it may speak other protocols
 	src.shelved, src.savedAt, src.stale, src.err = old.shelved, old.savedAt, old.stale, old.err
 	src.beats, src.gone, src.suspects = maps.Clone(old.beats), maps.Clone(old.gone), maps.Clone(old.suspects)
 	src.beating = old.beating
@@ -272,7 +272,7 @@ func (src *source) take(set registry.Set, leaving map[string]struct{}, now time.
 	if byID := func(a, b registry.Endpoint) int { return strings.Compare(a.ID, b.ID) }; !slices.IsSortedFunc(set.Endpoints, byID) {
 		slices.SortStableFunc(set.Endpoints, byID)
 	}
-	src.set, src.at = set, index(set.Endpoints)
+	src.set, src.at = set, src.index(set.Endpoints)
 	src.first = src.first || !src.heard && (!wasKnown || src.shelved)
 	if src.Guard && !src.Static && wasKnown {
 		src.guard(former.Endpoints, leaving, now)
@@ -344,7 +344,7 @@ func (src *source) unshelve(due *alarm) (changed bool) {
 	case len(set.Endpoints) == 0:
 		return false
 	}
-	src.set, src.at, src.known, src.first, src.shelved, src.savedAt = set, index(set.Endpoints), true, true, true, saved
+	src.set, src.at, src.known, src.first, src.shelved, src.savedAt = set, src.index(set.Endpoints), true, true, true, saved
 	log.Warn("a registry does not answer; the instances of its snapshot are used as long as checks find them alive", "instances", len(set.Endpoints), "age", due.now.Sub(saved).Round(time.Second), "error", src.err)
 	return true
 }
@@ -380,12 +380,15 @@ func (src *source) overdue(id string, now time.Time) (beats int, age time.Durati
 // willing tells whether an entry says of itself that it takes calls.
 func willing(ep *registry.Endpoint) bool { return ep.Status == registry.Up && ep.Weight > 0 }
 
-// index finds endpoints by address. Of several entries at one address the first that is willing holds: a ghost that a former
-// process has left does not stand in the way of its successor.
-func index(endpoints []registry.Endpoint) map[string]int {
+// index finds the endpoints that the service speaks to by address. Of several entries at one address the first that is willing
+// holds: a ghost that a former process has left does not stand in the way of its successor.
+func (src *source) index(endpoints []registry.Endpoint) map[string]int {
 	at := make(map[string]int, len(endpoints))
 	for i := range endpoints {
 		ep := &endpoints[i]
+		if ep.Address == "" || !src.accepts(ep) {
+			continue
+		}
 		if had, ok := at[ep.Address]; !ok || !willing(&endpoints[had]) && willing(ep) {
 			at[ep.Address] = i
 		}

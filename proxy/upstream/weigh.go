@@ -247,11 +247,10 @@ func (s *Service) share(i *instance, v *verdict, due *alarm) float64 {
 		switch {
 		case !usable:
 			i.since = time.Time{}
-		case !i.begun && !i.initial.IsZero() && due.now.Sub(i.initial) < together:
+		case !i.initial.IsZero() && due.now.Sub(i.initial) < together:
 		default:
 			i.since = due.now
 		}
-		i.begun = i.begun || usable
 		i.usable = usable
 	}
 	if !usable || s.cfg.SlowStart <= 0 || i.since.IsZero() {
