@@ -100,9 +100,10 @@ func TestOneRefusedConnectionIsEnough(t *testing.T) {
 		t.Error("a second look is asked for before the first is taken")
 	}
 	s.wantChanges("a out: unreached")
-	for _, length := range []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
-		s.wantOut(0, length*time.Second)
-		s.now = s.now.Add(length*time.Second - 1)
+	for _, seconds := range []int{1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
+		length := time.Duration(seconds) * time.Second
+		s.wantOut(0, length)
+		s.now = s.now.Add(length - 1)
 		s.wantChanges()
 		s.now = s.now.Add(1)
 		s.wantChanges("a in: time")
@@ -446,12 +447,13 @@ func TestWhatBeganBeforeTheReturn(t *testing.T) {
 
 func TestDecay(t *testing.T) {
 	s := serviceOf(t, 2, outlier.Config{})
-	fail := func(want time.Duration) {
+	fail := func(seconds int) {
 		t.Helper()
+		want := time.Duration(seconds) * time.Second
 		s.calls(0, 5, outlier.Failed, 0)
 		s.wantChanges("a out: consecutive_failures")
-		s.wantOut(0, want*time.Second)
-		s.now = s.now.Add(want * time.Second)
+		s.wantOut(0, want)
+		s.now = s.now.Add(want)
 		s.wantChanges("a in: time")
 	}
 	fail(5)
@@ -465,7 +467,7 @@ func TestDecay(t *testing.T) {
 	fail(20)
 	s.now = s.now.Add(time.Hour)
 	fail(5)
-	for _, want := range []time.Duration{10, 20, 40, 80, 160, 300, 300, 300} {
+	for _, want := range []int{10, 20, 40, 80, 160, 300, 300, 300} {
 		fail(want)
 	}
 }

@@ -211,12 +211,12 @@ func TestSimulationOneSlow(t *testing.T) {
 	for _, ramp := range []time.Duration{0, 10 * sec} {
 		s := simulation{
 			cfg: outlier.Config{LatencyFactor: 3}, instances: instances(4, between(5*sec, time.Hour, later(500*ms, well))),
-			every: 2500 * time.Microsecond, lasts: 310 * sec, ramp: ramp,
+			every: 2500 * time.Microsecond, lasts: 90 * sec, ramp: ramp,
 		}
 		s.run(t)
 		over := 0
 		var highest time.Duration
-		for from := 5 * sec; from < 300*sec; from += 10 * sec {
+		for from := 5 * sec; from < 85*sec; from += 10 * sec {
 			p99 := s.p99(from, from+10*sec)
 			if p99 > 100*ms {
 				over++
@@ -225,7 +225,7 @@ func TestSimulationOneSlow(t *testing.T) {
 				highest = max(highest, p99)
 			}
 		}
-		t.Logf("slow from 5s, slow start %v: out %v; p99 is over 100ms in %d of 30 times 10 s; after the first it is %v at most", ramp, s.spells[0], over, highest)
+		t.Logf("slow from 5s, slow start %v: out %v; p99 is over 100ms in %d of 8 times 10 s; after the first it is %v at most", ramp, s.spells[0], over, highest)
 		if out := s.spells[0]; len(out) == 0 || out[0].from > 7*sec {
 			t.Errorf("an instance that is slow from 5s on is out %v", out)
 		}
@@ -244,10 +244,10 @@ func TestSimulationOneFailsSometimes(t *testing.T) {
 	for _, rate := range []float64{0.5, 0.2} {
 		s := simulation{
 			cfg: outlier.Config{FailureRate: rate}, instances: instances(10, failing(0.3)),
-			every: 2 * ms, lasts: 300 * sec,
+			every: 2 * ms, lasts: 120 * sec,
 		}
 		s.run(t)
-		after := s.share(20*sec, 300*sec, failed)
+		after := s.share(20*sec, 120*sec, failed)
 		t.Logf("failure rate %v: out %v; %.2f %% of all calls fail instead of 3 %%", rate, s.spells[0], 100*after)
 		// One that fails below the rate is found now and then, by failures in a row.
 		if limit := map[float64]float64{0.5: 0.025, 0.2: 0.001}[rate]; after > limit {
@@ -267,9 +267,9 @@ func TestSimulationFlapping(t *testing.T) {
 		return well(at, rng)
 	}
 	for _, checked := range []bool{false, true} {
-		s := simulation{instances: instances(4, flap), every: 2500 * time.Microsecond, lasts: 300 * sec, checked: checked}
+		s := simulation{instances: instances(4, flap), every: 5 * ms, lasts: 120 * sec, checked: checked}
 		s.run(t)
-		bad := s.share(0, 300*sec, failed)
+		bad := s.share(0, 120*sec, failed)
 		t.Logf("checked %t: %d times out, %.3f %% of all attempts find no connection instead of 12.5 %%", checked, len(s.spells[0]), 100*bad)
 		if bad > 0.005 {
 			t.Errorf("checked %t: %.3f %% of the attempts find no connection", checked, 100*bad)
@@ -280,8 +280,8 @@ func TestSimulationFlapping(t *testing.T) {
 func TestSimulationAllFail(t *testing.T) {
 	for name, b := range map[string]behaviour{"failing": failing(1), "refusing": refuses, "failing often": failing(0.6)} {
 		s := simulation{
-			cfg: outlier.Config{FailureRate: 0.5}, instances: instances(5, between(5*sec, 65*sec, b), between(5*sec, 65*sec, b), between(5*sec, 65*sec, b), between(5*sec, 65*sec, b), between(5*sec, 65*sec, b)),
-			every: 2500 * time.Microsecond, lasts: 200 * sec,
+			cfg: outlier.Config{FailureRate: 0.5}, instances: instances(5, between(5*sec, 35*sec, b), between(5*sec, 35*sec, b), between(5*sec, 35*sec, b), between(5*sec, 35*sec, b), between(5*sec, 35*sec, b)),
+			every: 5 * ms, lasts: 90 * sec,
 		}
 		s.run(t)
 		back := time.Duration(0)
@@ -290,11 +290,11 @@ func TestSimulationAllFail(t *testing.T) {
 				back = max(back, spells[len(spells)-1].to)
 			}
 		}
-		t.Logf("%s from 5s to 65s: %d of 5 out at once, all are in again at %v, %.3f %% fail after 65s", name, s.most, back, 100*s.share(65*sec, 200*sec, failed))
+		t.Logf("%s from 5s to 35s: %d of 5 out at once, all are in again at %v, %.3f %% fail after that", name, s.most, back, 100*s.share(35*sec, 90*sec, failed))
 		if s.most != 2 {
 			t.Errorf("%s: %d of 5 are out at once, want 2", name, s.most)
 		}
-		if bad := s.share(65*sec, 200*sec, failed); bad > 0 {
+		if bad := s.share(35*sec, 90*sec, failed); bad > 0 {
 			t.Errorf("%s: %.3f %% of the calls fail after all are well", name, 100*bad)
 		}
 	}
@@ -302,7 +302,7 @@ func TestSimulationAllFail(t *testing.T) {
 
 func TestSimulationRecovery(t *testing.T) {
 	for _, checked := range []bool{false, true} {
-		s := simulation{instances: instances(4, between(5*sec, 35*sec, refuses)), every: 2500 * time.Microsecond, lasts: 120 * sec, checked: checked}
+		s := simulation{instances: instances(4, between(5*sec, 35*sec, refuses)), every: 5 * ms, lasts: 80 * sec, checked: checked}
 		s.run(t)
 		last := s.spells[0][len(s.spells[0])-1]
 		t.Logf("checked %t: gone from 5s to 35s, out %v, %.3f %% of the attempts in that time find no connection", checked, s.spells[0], 100*s.share(5*sec, 35*sec, failed))
@@ -320,13 +320,13 @@ func TestSimulationHung(t *testing.T) {
 	// It accepts connections, so a check of those passes.
 	hung := func(time.Duration, *rand.Rand) (outlier.Outcome, time.Duration) { return outlier.Failed, 2 * sec }
 	for _, checked := range []bool{false, true} {
-		s := simulation{instances: instances(4, between(5*sec, 65*sec, hung)), every: 2500 * time.Microsecond, lasts: 200 * sec, checked: checked}
+		s := simulation{instances: instances(4, between(5*sec, 65*sec, hung)), every: 5 * ms, lasts: 100 * sec, checked: checked}
 		s.run(t)
 		t.Logf("checked %t: hung from 5s to 65s, out %v, %.2f %% of all calls fail in that time instead of 25 %%", checked, s.spells[0], 100*s.share(5*sec, 65*sec, failed))
 		if bad := s.share(20*sec, 65*sec, failed); bad > 0.06 {
 			t.Errorf("checked %t: %.2f %% of the calls fail later on", checked, 100*bad)
 		}
-		if s.spells[0][0].from > 5*sec+2*sec+100*ms {
+		if s.spells[0][0].from > 5*sec+2*sec+200*ms {
 			t.Errorf("checked %t: out %v", checked, s.spells[0])
 		}
 	}
@@ -335,9 +335,9 @@ func TestSimulationHung(t *testing.T) {
 func TestSimulationMostAreGone(t *testing.T) {
 	gone := between(5*sec, time.Hour, refuses)
 	for _, test := range []struct{ share, least, most float64 }{{0, 0.4, 0.6}, {1, 0, 0.01}} {
-		s := simulation{cfg: outlier.Config{MostUnreached: test.share}, instances: instances(3, gone, gone), every: 2500 * time.Microsecond, lasts: 120 * sec}
+		s := simulation{cfg: outlier.Config{MostUnreached: test.share}, instances: instances(3, gone, gone), every: 5 * ms, lasts: 60 * sec}
 		s.run(t)
-		bad := s.share(6*sec, 120*sec, failed)
+		bad := s.share(6*sec, 60*sec, failed)
 		t.Logf("MostUnreached %v: 2 of 3 gone, %d out at once, %.2f %% of the attempts find no connection", test.share, s.most, 100*bad)
 		if bad < test.least || bad > test.most {
 			t.Errorf("MostUnreached %v: %.2f %% of the attempts find no connection", test.share, 100*bad)
