@@ -44,6 +44,7 @@ type bench struct {
 	text    atomic.Pointer[string]
 	unary   func(ctx context.Context, c *rpc.Call, req *rpc.Message, out *rpc.Reply) error
 	open    func(ctx context.Context, c *rpc.Call) (rpcadapters.ClientStream, error)
+	at      func(ctx context.Context, address string, c *rpc.Call, out *rpc.Reply) error // instead of unary, where it matters which instance it is
 	dials   atomic.Int64
 	closes  atomic.Int64
 	faulty  atomic.Bool // the face panics
@@ -136,14 +137,20 @@ type adapter struct{ b *bench }
 
 func (adapter) Name() string { return "grpc" }
 
-func (a adapter) Dial(rpcadapters.Target) (rpcadapters.Transport, error) {
+func (a adapter) Dial(t rpcadapters.Target) (rpcadapters.Transport, error) {
 	a.b.dials.Add(1)
-	return transport(a), nil
+	return transport{a.b, t.Address}, nil
 }
 
-type transport struct{ b *bench }
+type transport struct {
+	b       *bench
+	address string
+}
 
 func (t transport) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, out *rpc.Reply) error {
+	if t.b.at != nil {
+		return t.b.at(ctx, t.address, c, out)
+	}
 	return t.b.unary(ctx, c, req, out)
 }
 
