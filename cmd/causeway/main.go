@@ -88,7 +88,7 @@ Exit codes: 0 done; 1 failure; 2 usage; 3 the configuration is invalid; 6 not re
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%s; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(runCommand(), demoCommand(), validateCommand(), schemaCommand(), explainCommand(), readyCommand(), jsonSchemaCommand(), observabilityCommand(), wsCommand(), versionCommand())
+	root.AddCommand(runCommand(), demoCommand(), validateCommand(), schemaCommand(), explainCommand(), readyCommand(), jsonSchemaCommand(), observabilityCommand(), wsCommand(), serviceCommand(), zkCommand(), versionCommand())
 	strict(root)
 	return root
 }

@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("ECHO2", reserve(tb))
 			e.Setenv("LISTEN", reserve(tb))
 			e.Setenv("ADMIN", reserve(tb))
+			e.Setenv("ZK", reserve(tb))
 			for name, file := range map[string]protoreflect.FileDescriptor{"echo": echov1.File_demo_echo_v1_echo_proto, "orders": ordersv1.File_demo_orders_v1_orders_proto} {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name+".binpb"), descriptors.Encode(tb, file), 0o600); err != nil {
 					return err
@@ -47,6 +48,7 @@ func TestScripts(t *testing.T) {
 			"fill":    fill,
 			"get":     get,
 			"until":   until,
+			"settled": settled,
 		},
 	})
 }

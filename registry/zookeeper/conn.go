@@ -288,7 +288,9 @@ func (c *Conn) disconnected(err error) {
 	if c.state.connected {
 		c.state.connected = false
 		c.settled = time.Now()
-		c.cfg.Log.Warn("zookeeper: connection lost", "error", err)
+		if c.ctx.Err() == nil { // else it is closed
+			c.cfg.Log.Warn("zookeeper: connection lost", "error", err)
+		}
 	}
 	c.state.err = err
 	c.fireAll()

@@ -190,30 +190,8 @@ func (c *Conn) inspect(ctx context.Context, generation uint64, layout Layout, se
 	entries := make([]Entry, len(paths))
 	work := make([]func() error, len(paths))
 	for i, path := range paths {
-		work[i] = func() error {
-			e := &entries[i]
-			now, err := c.read(ctx, generation, path)
-			if err != nil || now.stat == nil { // gone meanwhile
-				return err
-			}
-			_, name, _ := cutLast(path)
-			*e = Entry{
-				Path: path, Name: name, Data: now.data, Owner: now.stat.EphemeralOwner, Version: now.stat.Version,
-				Czxid: now.stat.Czxid, Mzxid: now.stat.Mzxid,
-				Created: time.UnixMilli(now.stat.Ctime), Modified: time.UnixMilli(now.stat.Mtime), Load: -1,
-			}
-			if at.Leaf {
-				name = ""
-			}
-			e.parse(layout, service, at, name)
-			if beats == "" {
-				return nil
-			}
-			beat, err := c.read(ctx, generation, beats+"/"+name)
-			if err == nil && beat.stat != nil {
-				e.Beat = time.UnixMilli(beat.stat.Mtime)
-				e.Load, _ = parseBeat(beat.data) // -1 when it is no number
-			}
+		work[i] = func() (err error) {
+			entries[i], err = c.entry(ctx, generation, layout, service, at, path, beats)
 			return err
 		}
 	}
@@ -221,6 +199,54 @@ func (c *Conn) inspect(ctx context.Context, generation uint64, layout Layout, se
 		return nil, err
 	}
 	return slices.DeleteFunc(entries, func(e Entry) bool { return e.Path == "" }), nil
+}
+
+// entry reads one node, and the beat beside it; one that is not there has no path.
+func (c *Conn) entry(ctx context.Context, generation uint64, layout Layout, service string, at Place, path, beats string) (Entry, error) {
+	now, err := c.read(ctx, generation, path)
+	if err != nil || now.stat == nil {
+		return Entry{}, err
+	}
+	_, name, _ := cutLast(path)
+	e := Entry{
+		Path: path, Name: name, Data: now.data, Owner: now.stat.EphemeralOwner, Version: now.stat.Version,
+		Czxid: now.stat.Czxid, Mzxid: now.stat.Mzxid,
+		Created: time.UnixMilli(now.stat.Ctime), Modified: time.UnixMilli(now.stat.Mtime), Load: -1,
+	}
+	if at.Leaf {
+		name = ""
+	}
+	e.parse(layout, service, at, name)
+	if beats == "" {
+		return e, nil
+	}
+	beat, err := c.read(ctx, generation, beats+"/"+name)
+	if err == nil && beat.stat != nil {
+		e.Beat = time.UnixMilli(beat.stat.Mtime)
+		e.Load, _ = parseBeat(beat.data) // -1 when it is no number
+	}
+	return e, err
+}
+
+// InspectInstance reads one instance of the native layout; one that is not there is an Entry without a path.
+func (c *Conn) InspectInstance(ctx context.Context, service, id string) (e Entry, err error) {
+	native := Native{Root: c.cfg.Root}
+	dir, err := native.Instances(service)
+	if err != nil {
+		return Entry{}, err
+	}
+	if err := instanceID(id); err != nil {
+		return Entry{}, err
+	}
+	beats, err := native.Beats(service)
+	if err != nil {
+		return Entry{}, err
+	}
+	err = c.retry(ctx, func(generation uint64) error {
+		e, err = c.entry(ctx, generation, native, service, Place{Path: dir}, dir+"/"+id, beats)
+		return err
+	})
+	return e, err
 }
 
 // parse does with the data what a Resolver does, with what it allows by default.

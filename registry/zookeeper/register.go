@@ -336,6 +336,8 @@ func (l *Lease) note(n int, err error) {
 	if err == nil {
 		l.failures = 0
 		l.reached = max(l.reached, n)
+	} else if l.ctx.Err() != nil {
+		return // it is over
 	} else if lost(err) {
 		l.failures = 2 // a second; told earlier when there is a connection again
 	} else {

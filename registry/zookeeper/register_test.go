@@ -279,6 +279,12 @@ func testInspect(t *testing.T, x registered) {
 	if b := entries[1]; b.Name != "b" || b.Owner != 0 || string(b.Data) != "garbage" || b.Fault == nil || !b.Beat.IsZero() {
 		t.Errorf("want what is no instance with its fault, found %+v", b)
 	}
+	if a, err := x.conn.InspectInstance(short(t), "orders", "a-1"); a.Name != "a-1" || a.Beat.IsZero() || err != nil {
+		t.Errorf("want the one instance, found %+v %v", a, err)
+	}
+	if none, err := x.conn.InspectInstance(short(t), "orders", "none"); none.Path != "" || err != nil {
+		t.Errorf("want nothing, found %+v %v", none, err)
+	}
 	for _, err := range []error{
 		x.conn.Order(short(t), "orders", "b", registry.Up),
 		x.conn.Order(short(t), "orders", "none", registry.Up),

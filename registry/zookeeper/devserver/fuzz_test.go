@@ -1,6 +1,7 @@
 package devserver
 
 import (
+	"io"
 	"maps"
 	"net"
 	"slices"
@@ -117,4 +118,42 @@ func TestBounds(t *testing.T) {
 	if err := s.Serve(nil); err == nil {
 		t.Error("want a closed server to serve no more")
 	}
+}
+
+// FuzzConnection serves whatever comes over one connection, from its first byte to its last, and holds that the server goes
+// on serving others and ends in order.
+func FuzzConnection(f *testing.F) {
+	packet := func(b []byte) []byte { return append(appendInt32(nil, int32(len(b))), b...) }
+	connect := packet(appendBool(appendBuffer(appendInt64(appendInt32(appendInt64(appendInt32(nil, 0), 0), 1000), 0), make([]byte, 16)), false))
+	request := func(op int32, body []byte) []byte {
+		return packet(append(appendInt32(appendInt32(nil, 1), op), body...))
+	}
+	f.Add([]byte("ruok"))
+	f.Add([]byte("stat"))
+	f.Add(connect)
+	f.Add(packet(appendBuffer(appendInt64(appendInt32(appendInt64(appendInt32(nil, 0), 1<<62), 1000), 7), make([]byte, 16))))
+	f.Add(slices.Concat(connect, request(opCreate, createBody("/n", "x", ephemeral)), request(opGetData, watchPath("/n", true)), request(opCloseSession, nil)))
+	f.Add(slices.Concat(connect, request(opPing, nil), appendInt32(nil, 1<<30)))
+	f.Add(slices.Concat(connect, appendInt32(nil, -5)))
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		s := New(Config{MaxNodes: 10, MaxBytes: 1 << 10, MaxSessions: 2})
+		here, there := net.Pipe()
+		if !s.take(here) {
+			t.Fatal("want the connection taken")
+		}
+		answers := make(chan struct{})
+		go func() {
+			defer close(answers)
+			_, _ = io.Copy(io.Discard, there) // until the server or this test ends it
+		}()
+		_, _ = there.Write(sent) // the server may have hung up
+		if answer, is := s.word("ruok"); answer != "imok" || !is {
+			t.Error("want the others served on")
+		}
+		there.Close()
+		<-answers
+		if err := s.Close(); err != nil || len(s.conns) != 0 {
+			t.Errorf("want every connection ended, found %d left, %v", len(s.conns), err)
+		}
+	})
 }
