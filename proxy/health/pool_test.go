@@ -45,7 +45,7 @@ func TestThresholds(t *testing.T) {
 				var fails int
 				for i, r := range tc.results {
 					for len(a.starts()) == i {
-						time.Sleep(50 * time.Millisecond)
+						pass(50 * time.Millisecond)
 					}
 					synctest.Wait()
 					s := w.State()
@@ -86,21 +86,21 @@ func TestOneProberForAll(t *testing.T) {
 		var told [2]int
 		one := p.Watch("a", Timing{}, a.dial, func() { told[0]++ })
 		two := p.Watch("a", Timing{}, b.dial, func() { told[1]++ })
-		time.Sleep(10 * time.Second)
-		if len(b.begun) != 0 || len(a.begun) < 10 || one.State() != two.State() || told != [2]int{1, 1} {
-			t.Errorf("want one prober, found %d and %d probes, told %v", len(a.begun), len(b.begun), told)
+		pass(10 * time.Second)
+		if len(b.starts()) != 0 || len(a.starts()) < 10 || one.State() != two.State() || told != [2]int{1, 1} {
+			t.Errorf("want one prober, found %d and %d probes, told %v", len(a.starts()), len(b.starts()), told)
 		}
 		one.Close()
 		one.Close()
 		a.fail(errors.New("broken"))
-		time.Sleep(10 * time.Second)
-		if a.closed != 0 || told != [2]int{1, 2} || two.State().Up {
+		pass(10 * time.Second)
+		if a.ended() != 0 || told != [2]int{1, 2} || two.State().Up {
 			t.Errorf("want the other one told, found %v, %+v", told, two.State())
 		}
 		two.Close()
-		time.Sleep(10 * time.Second)
-		if a.closed != 1 || b.closed != 0 {
-			t.Errorf("want the prober closed, found %d and %d times", a.closed, b.closed)
+		pass(10 * time.Second)
+		if a.ended() != 1 || b.ended() != 0 {
+			t.Errorf("want the prober closed, found %d and %d times", a.ended(), b.ended())
 		}
 	})
 }
@@ -111,42 +111,47 @@ func TestBorrowedProbers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPool(quiet())
 		defer p.Close()
-		var asked, released [3]int
-		var gone [3]bool
+		var asks, releases [3]atomic.Int64
+		counts := func() (asked, released [3]int64) {
+			for i := range asks {
+				asked[i], released[i] = asks[i].Load(), releases[i].Load()
+			}
+			return asked, released
+		}
+		var gone [3]atomic.Bool
 		watch := func(i int) *Watch {
 			return p.Watch("a", Timing{}, func() (Prober, error) {
 				return Func(func(ctx context.Context) error {
-					asked[i]++
-					if asked[i] == 5 {
+					if asks[i].Add(1) == 5 {
 						// Long enough for the watch to be closed meanwhile.
 						wait := time.NewTimer(700 * time.Millisecond)
 						defer wait.Stop()
 						<-wait.C
 					}
-					if gone[i] {
+					if gone[i].Load() {
 						return errors.New("used after its end")
 					}
 					return nil
-				}, func() { released[i]++ }), nil
+				}, func() { releases[i].Add(1) }), nil
 			}, nil)
 		}
 		w0, w1 := watch(0), watch(1)
-		for asked[0] < 5 {
-			time.Sleep(10 * time.Millisecond)
+		for asks[0].Load() < 5 {
+			pass(10 * time.Millisecond)
 		}
-		gone[0] = true
+		gone[0].Store(true)
 		w0.Close()
-		time.Sleep(10 * time.Second)
-		if asked[1] < 9 || asked[0] != 5 || released != [3]int{1, 0, 0} {
+		pass(10 * time.Second)
+		if asked, released := counts(); asked[1] < 9 || asked[0] != 5 || released != [3]int64{1, 0, 0} {
 			t.Errorf("want the other watch's prober in its place, found %v asked, %v released", asked, released)
 		}
 		if s := w1.State(); !s.Up || s.Err != nil {
 			t.Errorf("want what a prober of a closed watch found ignored, found %+v", s)
 		}
-		gone[1] = true
+		gone[1].Store(true)
 		since, probes := w1.State().Since, w1.State().Probes
 		w1.Close()
-		time.Sleep(2500 * time.Millisecond)
+		pass(2500 * time.Millisecond)
 		if w1.State().Probes != probes {
 			t.Error("want nothing asked while nobody watches")
 		}
@@ -154,8 +159,9 @@ func TestBorrowedProbers(t *testing.T) {
 		if s := w2.State(); !s.Up || s.Since != since || s.Err != nil {
 			t.Errorf("want the state kept, found %+v", s)
 		}
-		time.Sleep(10 * time.Second)
-		if s := w2.State(); asked[2] < 9 || !s.Up || s.Err != nil || released != [3]int{1, 1, 0} {
+		pass(10 * time.Second)
+		asked, released := counts()
+		if s := w2.State(); asked[2] < 9 || !s.Up || s.Err != nil || released != [3]int64{1, 1, 0} {
 			t.Errorf("want the new watch's prober, found %v asked, %v released, %+v", asked, released, s)
 		}
 	})
@@ -222,7 +228,7 @@ func TestPanics(t *testing.T) {
 		w := p.Watch("dial", Timing{}, func() (Prober, error) { panic("oh") }, nil)
 		e := p.Watch("error", Timing{}, func() (Prober, error) { return nil, errors.New("no such thing") }, nil)
 		good := p.Watch("good", Timing{}, a.dial, nil)
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		if s := w.State(); s.Up || s.Fails < 9 || s.Err.Error() != "the check panicked; the log has more" {
 			t.Errorf("want a panic to be a failure, found %+v", s)
 		}
@@ -247,7 +253,7 @@ func TestClose(t *testing.T) {
 		for i, a := range all {
 			watches = append(watches, p.Watch(fmt.Sprint(i), Timing{Interval: time.Hour, Timeout: time.Hour}, a.dial, func() { told++ }))
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		begun := time.Now()
 		p.Close()
 		p.Close()
@@ -258,15 +264,15 @@ func TestClose(t *testing.T) {
 			t.Errorf("want the end untold, found %d calls", told)
 		}
 		for i, a := range all {
-			if a.closed != 1 {
-				t.Errorf("prober %d: want it closed once, found %d times", i, a.closed)
+			if a.ended() != 1 {
+				t.Errorf("prober %d: want it closed once, found %d times", i, a.ended())
 			}
 		}
 		if !watches[0].State().Up || watches[1].State().Known || watches[2].State().Up {
 			t.Error("want the states as they were")
 		}
 		late := p.Watch("late", Timing{}, func() (Prober, error) { t.Error("dialled after Close"); return nil, nil }, nil)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if late.State().Known {
 			t.Error("after Close: want nothing known")
 		}
@@ -283,15 +289,15 @@ func TestCloseOfDeafProbers(t *testing.T) {
 		p := NewPool(quiet())
 		a := &probed{takes: time.Minute, deaf: true}
 		p.Watch("a", Timing{}, a.dial, nil)
-		time.Sleep(time.Second / 2)
+		pass(time.Second / 2)
 		begun := time.Now()
 		p.Close()
 		if took := time.Since(begun); took != closeWait {
 			t.Errorf("want Close to give up after %v, found %v", closeWait, took)
 		}
-		time.Sleep(2 * time.Minute)
-		if a.closed != 1 {
-			t.Errorf("want the prober closed once it has returned, found %d times", a.closed)
+		pass(2 * time.Minute)
+		if a.ended() != 1 {
+			t.Errorf("want the prober closed once it has returned, found %d times", a.ended())
 		}
 	})
 }
