@@ -139,7 +139,7 @@ func New(o Options) (*Gateway, error) {
 	streaming, err := o.Meter.Gauge("causeway_streams", "", "Streaming calls in flight.")
 	errs[6] = err
 	g.gauges.inFlight, errs[7] = o.Meter.Gauge("causeway_requests_in_flight", "", "Calls now.", "route")
-	g.gauges.instances, errs[8] = o.Meter.Gauge("causeway_service_instance_up", "", "1 for each instance that calls are sent to.", "service", "node")
+	g.gauges.instances, errs[8] = o.Meter.Gauge("causeway_service_instance_up", "", "1 for each instance that calls are sent to, 0 for those that are known and not used.", "service", "node")
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}

@@ -177,9 +177,14 @@ func (g *Gateway) sampleInstances() {
 		return
 	}
 	now, nodes := map[instanceOf]bool{}, map[string]bool{}
+	used := map[instanceOf]int64{}
 	for _, sv := range snap.services {
-		for _, n := range sv.up.Nodes() {
-			now[instanceOf{sv.name, n.Address}] = true
+		for _, n := range sv.up.Inspect().Instances {
+			i := instanceOf{sv.name, n.Address}
+			now[i] = true
+			if n.Used {
+				used[i] = 1
+			}
 			nodes[n.Address] = true
 			if host, _, err := net.SplitHostPort(n.Address); err == nil {
 				nodes[host] = true
@@ -187,7 +192,7 @@ func (g *Gateway) sampleInstances() {
 		}
 	}
 	for i := range now {
-		g.gauges.instances.With(i.service, i.node).Set(1)
+		g.gauges.instances.With(i.service, i.node).Set(used[i])
 	}
 	if maps.Equal(now, g.instances) {
 		return
