@@ -44,7 +44,7 @@ func TestMassRemoval(t *testing.T) {
 		if b.log.count("level=ERROR", "most instances of a service have vanished at once", "vanished=3", "left=2") != 1 {
 			t.Error("want an alert")
 		}
-		if v := b.instance("i5"); v.State != StateLost || !strings.HasPrefix(v.Why, "not used: zk lost it with most of the others 1s ago, and its check does not pass: 2 times in succession") {
+		if v := b.instance("i5"); v.State != StateLost || !strings.HasPrefix(v.Why, "not used: zk lost it with most of the others 1s ago, and its check does not pass: it failed ") {
 			t.Errorf("want the reason, found %+v", v)
 		}
 		if v := b.instance("i6"); v.State != StateSuspect || !v.Used || !strings.HasPrefix(v.Why, "used as a suspect: zk lost it with most of the others 1s ago; its check passed ") || !strings.HasSuffix(v.Why, " ago; it is let go in 59s") {
@@ -244,6 +244,20 @@ func TestDeadServiceIsToldFast(t *testing.T) {
 		}
 		if n := b.Stats().Instances[StateLost]; n != 2000 {
 			t.Errorf("want all lost, found %d", n)
+		}
+	})
+}
+
+func TestDelistingOfTheDeadIsBelieved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, d, end := checked(t, Config{}, false)
+		defer end()
+		b.sources["zk"].sink.Update(registry.Set{Endpoints: many("i", 6)})
+		d.set(d.ill, true, "i0", "i1", "i2", "i3")
+		after(3 * time.Second)
+		b.update("zk", many("i", 6)[4:]...)
+		if n, g := len(b.Nodes()), b.Stats().Guarded; n != 2 || g != 0 {
+			t.Errorf("want two left and no alarm, found %d and %d", n, g)
 		}
 	})
 }

@@ -159,7 +159,7 @@ func (s *Service) why(i *instance, v *verdict, share float64, sources []string, 
 		e := &v.ejection
 		return fmt.Sprintf("not used for another %s: ejected %s ago for %s (%s), time %d", ago(e.Until.Sub(now)), ago(now.Sub(e.Since)), strings.ReplaceAll(e.Reason, "_", " "), e.Detail, e.Times)
 	case failing:
-		return "not used: its check fails: " + result(&v.state, now)
+		return "not used: its check does not pass: " + result(&v.state, now)
 	case unasked:
 		return "not used: its first check has not ended so far"
 	case silent:
@@ -191,10 +191,10 @@ func result(st *health.State, now time.Time) string {
 		return "its check has not ended so far"
 	case st.Up:
 		return fmt.Sprintf("its check passed %s ago", ago(now.Sub(st.Last)))
-	case st.Err != nil:
-		return fmt.Sprintf("%d times in succession, last %s ago: %v", st.Fails, ago(now.Sub(st.Last)), st.Err)
+	case st.Fails == 1:
+		return fmt.Sprintf("it failed %s ago: %v", ago(now.Sub(st.Last)), st.Err)
 	}
-	return fmt.Sprintf("%d times in succession, last %s ago", st.Fails, ago(now.Sub(st.Last)))
+	return fmt.Sprintf("it failed %d times in a row, last %s ago: %v", st.Fails, ago(now.Sub(st.Last)), st.Err)
 }
 
 // ago is a time as people say it.

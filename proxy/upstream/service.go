@@ -148,7 +148,7 @@ func New(cfg Config, former *Service) *Service {
 		}
 	}
 	await(static)
-	next := idle
+	next := time.Duration(0)
 	if former != nil || static != nil {
 		next = s.step()
 	}

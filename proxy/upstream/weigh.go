@@ -17,7 +17,7 @@ const (
 	unverified           // no heartbeat stands behind it, and no check has passed so far
 	lost                 // a suspect whose check does not pass
 	ejected
-	failing // its check fails
+	failing // its check does not pass
 	unasked // it has come later, and its check has not answered so far
 	silent  // its beats are overdue
 )
@@ -157,7 +157,7 @@ func (s *Service) weigh(due *alarm) {
 	ask, asked := 0, 0
 	for at, i := range s.order {
 		v := s.assess(i, due.now)
-		if v.condition == ejected && passedSince(&v.state, v.ejection.Since) && i.record.Clear() {
+		if v.condition == ejected && i.heals(&v) && i.record.Clear() {
 			v = s.assess(i, due.now)
 			s.look.Store(true) // the detector has to hear of it
 			due.in(0)
@@ -204,9 +204,11 @@ func (s *Service) weigh(due *alarm) {
 	s.counts.pickers++
 }
 
-// passedSince tells whether a check has passed that began later.
-func passedSince(st *health.State, since time.Time) bool {
-	return st.Known && st.Up && st.Last.Add(-st.Took).After(since)
+// heals tells whether a check has passed that began after the ejection, and that says something of its reason: the implied one
+// only finds that somebody is there.
+func (i *instance) heals(v *verdict) bool {
+	st := &v.state
+	return st.Known && st.Up && st.Last.Add(-st.Took).After(v.ejection.Since) && (!i.implied || v.ejection.Reason == outlier.ReasonUnreached)
 }
 
 // note keeps of an instance what the next look has to know.

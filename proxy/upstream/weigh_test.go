@@ -43,7 +43,7 @@ func TestHealth(t *testing.T) {
 		d.set(d.ill, true, "i1")
 		after(3 * time.Second)
 		b.wantPicked("i1 is ill", "i0", "i2", "i3")
-		if v := b.instance("i1"); v.State != StateDown || !strings.HasPrefix(v.Why, "not used: its check fails: ") || !strings.HasSuffix(v.Why, " ago: connection refused") {
+		if v := b.instance("i1"); v.State != StateDown || !strings.HasPrefix(v.Why, "not used: its check does not pass: it failed ") || !strings.HasSuffix(v.Why, " ago: connection refused") {
 			t.Errorf("want the reason, found %q", v.Why)
 		}
 		// One that comes later is asked first.
