@@ -46,6 +46,7 @@ type decoder struct {
 	steps                 int // heads and elements looked at: what a translation costs
 	moved                 int // bytes that spread has moved
 	replaceUTF8           bool
+	charset               Charset
 
 	err *Error
 }
@@ -62,7 +63,10 @@ var decoders = sync.Pool{New: func() any { return new(decoder) }}
 func newDecoder(dst, in []byte, o *Options) *decoder {
 	d := decoders.Get().(*decoder)
 	d.maxDepth, d.maxElements, d.maxOutput = o.limits(len(in))
-	d.replaceUTF8 = o != nil && o.ReplaceUTF8
+	d.replaceUTF8, d.charset = o != nil && o.ReplaceUTF8, UTF8
+	if o != nil {
+		d.charset = o.Charset
+	}
 	d.in, d.out, d.pos, d.base = in, dst, 0, len(dst)
 	return d
 }
@@ -412,6 +416,15 @@ func (d *decoder) str(f *field, t Type) bool {
 	}
 	s := d.in[start:end]
 	d.pos = end
+	if d.charset == GBK {
+		g := d.openLen()
+		out, ok := appendFromGBK(d.out, s)
+		if d.out = out; !ok && !d.replaceUTF8 {
+			return d.failf("wanted text in GBK, found bytes that are not before offset %d", end)
+		}
+		d.closeLen(g)
+		return true
+	}
 	if utf8.Valid(s) {
 		d.out = appendVarint(d.out, uint64(len(s)))
 		d.out = append(d.out, s...)

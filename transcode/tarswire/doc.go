@@ -20,8 +20,9 @@ type Options struct {
 	Zeros bool
 	// ReplaceUTF8 puts U+FFFD in the place of bytes that are not UTF-8 in strings, instead of refusing them.
 	ReplaceUTF8 bool
-	MaxDepth    int // nesting of structs, vectors and maps; 0: 100
-	MaxElements int // members, elements, keys and values of one message; 0: 100,000
+	Charset     Charset // of strings in TARS encoding; JSON is UTF-8 whatever it says
+	MaxDepth    int     // nesting of structs, vectors and maps; 0: 100
+	MaxElements int     // members, elements, keys and values of one message; 0: 100,000
 	// MaxOutput bounds the bytes written for one message, since defaults make it larger than what was read. 0: 64 MiB, or four
 	// times what was read if that is more.
 	MaxOutput int

@@ -41,6 +41,7 @@ type encoder struct {
 	steps                 int // tags and occurrences looked at: what a translation costs
 	base, maxOutput       int // base: length of out at the beginning
 	zeros, replaceUTF8    bool
+	charset               Charset
 
 	err *Error
 }
@@ -62,7 +63,10 @@ var encoders = sync.Pool{New: func() any { return new(encoder) }}
 func newEncoder(dst, in []byte, o *Options) *encoder {
 	e := encoders.Get().(*encoder)
 	e.maxDepth, e.maxElements, e.maxOutput = o.limits(len(in))
-	e.zeros, e.replaceUTF8 = o != nil && o.Zeros, o != nil && o.ReplaceUTF8
+	e.zeros, e.replaceUTF8, e.charset = o != nil && o.Zeros, o != nil && o.ReplaceUTF8, UTF8
+	if o != nil {
+		e.charset = o.Charset
+	}
 	e.in, e.out, e.base = in, dst, len(dst)
 	return e
 }
@@ -205,6 +209,10 @@ func (e *encoder) absent(m *Message, f *field, tag uint8) bool {
 		return true
 	case f.def != nil:
 		_, t, next := head(f.def, 0)
+		if e.charset == GBK && f.kind == tarsv1.Type_STRING {
+			start, end := str(f.def, next, t)
+			return e.count(1) && e.gbk(tag, f.def[start:end]) && e.bounded()
+		}
 		e.out = append(AppendHead(e.out, tag, t), f.def[next:]...)
 		return e.count(1) && e.bounded()
 	case f.part || e.zeros:
@@ -413,6 +421,9 @@ func (e *encoder) number(f *field, tag uint8, v uint64) bool {
 }
 
 func (e *encoder) str(tag uint8, s []byte) bool {
+	if e.charset == GBK {
+		return e.gbk(tag, s)
+	}
 	if utf8.Valid(s) {
 		e.out = append(AppendStringHead(e.out, tag, len(s)), s...)
 		return true
@@ -426,6 +437,19 @@ func (e *encoder) str(tag uint8, s []byte) bool {
 	n := len(e.out) - at
 	// The head comes behind the text and is then turned round with it.
 	e.out = AppendStringHead(e.out, tag, n)
+	rotate(e.out[at:], n)
+	return true
+}
+
+// gbk writes a string in GBK.
+func (e *encoder) gbk(tag uint8, s []byte) bool {
+	at := len(e.out)
+	out, ok := appendToGBK(e.out, s)
+	if !ok {
+		return e.failf("has text that GBK cannot hold")
+	}
+	n := len(out) - at
+	e.out = AppendStringHead(out, tag, n)
 	rotate(e.out[at:], n)
 	return true
 }
