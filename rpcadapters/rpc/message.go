@@ -29,7 +29,11 @@ type Message struct {
 	Data []byte
 	Enc  Encoding
 	Comp Compression
-	buf  *Buffer
+	// Attached is what goes beside the message where both sides' protocols have such a thing (tRPC). It belongs to the message as
+	// Data does.
+	Attached []byte
+
+	buf *Buffer
 }
 
 // Own makes b's bytes the message's, which is then b's one owner.

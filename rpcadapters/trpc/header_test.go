@@ -11,11 +11,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/causeway-gateway/causeway/testdata/trpckit"
 )
 
 // oracle has the headers as protobuf's own code reads them.
@@ -23,65 +22,9 @@ type oracle map[string]protoreflect.MessageDescriptor
 
 func newOracle(t testing.TB) oracle {
 	t.Helper()
-	type field struct {
-		name string
-		n    int32
-		typ  string // u, i, b, map, or a message
-	}
-	message := func(name string, fields ...field) *descriptorpb.DescriptorProto {
-		m := &descriptorpb.DescriptorProto{Name: &name}
-		for _, f := range fields {
-			fd := &descriptorpb.FieldDescriptorProto{Name: &f.name, Number: &f.n, Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum()}
-			switch f.typ {
-			case "u":
-				fd.Type = descriptorpb.FieldDescriptorProto_TYPE_UINT32.Enum()
-			case "i":
-				fd.Type = descriptorpb.FieldDescriptorProto_TYPE_INT32.Enum()
-			case "b":
-				fd.Type = descriptorpb.FieldDescriptorProto_TYPE_BYTES.Enum()
-			case "map":
-				fd.Type = descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum()
-				fd.Label = descriptorpb.FieldDescriptorProto_LABEL_REPEATED.Enum()
-				fd.TypeName = proto.String(".h." + name + ".TransInfoEntry")
-				m.NestedType = append(m.NestedType, &descriptorpb.DescriptorProto{
-					Name: proto.String("TransInfoEntry"), Options: &descriptorpb.MessageOptions{MapEntry: proto.Bool(true)},
-					Field: []*descriptorpb.FieldDescriptorProto{
-						{Name: proto.String("key"), Number: proto.Int32(1), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(), Type: descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum()},
-						{Name: proto.String("value"), Number: proto.Int32(2), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(), Type: descriptorpb.FieldDescriptorProto_TYPE_BYTES.Enum()},
-					},
-				})
-			default:
-				fd.Type = descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum()
-				fd.TypeName = proto.String(".h." + f.typ)
-			}
-			m.Field = append(m.Field, fd)
-		}
-		return m
-	}
-	file := &descriptorpb.FileDescriptorProto{
-		Name: proto.String("h.proto"), Package: proto.String("h"), Syntax: proto.String("proto3"),
-		MessageType: []*descriptorpb.DescriptorProto{
-			message("Request", field{"version", 1, "u"}, field{"call_type", 2, "u"}, field{"request_id", 3, "u"}, field{"timeout", 4, "u"},
-				field{"caller", 5, "b"}, field{"callee", 6, "b"}, field{"func", 7, "b"}, field{"message_type", 8, "u"}, field{"trans_info", 9, "map"},
-				field{"content_type", 10, "u"}, field{"content_encoding", 11, "u"}, field{"attachment_size", 12, "u"}),
-			message("Response", field{"version", 1, "u"}, field{"call_type", 2, "u"}, field{"request_id", 3, "u"}, field{"ret", 4, "i"}, field{"func_ret", 5, "i"},
-				field{"error_msg", 6, "b"}, field{"message_type", 7, "u"}, field{"trans_info", 8, "map"}, field{"content_type", 9, "u"},
-				field{"content_encoding", 10, "u"}, field{"attachment_size", 12, "u"}),
-			message("RequestMeta", field{"caller", 1, "b"}, field{"callee", 2, "b"}, field{"func", 3, "b"}, field{"message_type", 4, "u"}, field{"trans_info", 5, "map"}),
-			message("ResponseMeta", field{"ret", 1, "i"}, field{"error_msg", 2, "b"}),
-			message("Init", field{"request_meta", 1, "RequestMeta"}, field{"response_meta", 2, "ResponseMeta"}, field{"init_window_size", 3, "u"},
-				field{"content_type", 4, "u"}, field{"content_encoding", 5, "u"}),
-			message("Feedback", field{"window_size_increment", 1, "u"}),
-			message("Close", field{"close_type", 1, "i"}, field{"ret", 2, "i"}, field{"msg", 3, "b"}, field{"message_type", 4, "u"}, field{"trans_info", 5, "map"}, field{"func_ret", 6, "i"}),
-		},
-	}
-	fd, err := protodesc.NewFile(file, new(protoregistry.Files))
+	o, err := trpckit.Headers()
 	if err != nil {
 		t.Fatal(err)
-	}
-	o := oracle{}
-	for i := range fd.Messages().Len() {
-		o[string(fd.Messages().Get(i).Name())] = fd.Messages().Get(i)
 	}
 	return o
 }

@@ -23,13 +23,12 @@ func (cl *Client) Open(ctx context.Context, s *Stream, to Sink, first Frame) err
 	s.to, s.req = to, first
 	s.waiter.init(s)
 	w := s.watch(ctx)
-	conn, fault := cl.start(ctx, &s.waiter)
+	_, fault := cl.start(ctx, &s.waiter)
 	w.forget() // a late hint does no harm: a stream is not used again
 	s.req = nil
 	if fault != nil {
 		return fault
 	}
-	s.conn = conn
 	return nil
 }
 
