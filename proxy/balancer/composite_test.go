@@ -56,6 +56,8 @@ func TestZoneFirst(t *testing.T) {
 		{"two data centres, all well", "x", "a", []string{"x a 2 2", "x b 2 2", "y c 2 2", "y d 2 2"}, [3]float64{1, 0, 0}},
 		{"own zone dead", "x", "a", []string{"x a 0 4", "x b 4 4", "y c 4 4", "y d 4 4"}, [3]float64{0, 0.7, 0.3}},
 		{"own zone half", "x", "a", []string{"x a 2 4", "x b 4 4", "y c 4 4", "y d 4 4"}, [3]float64{0.7, 0.3, 0}},
+		{"worse here than there, and there than elsewhere", "x", "a", []string{"x a 1 4", "x b 2 4", "y c 4 4", "y d 4 4"},
+			[3]float64{0.525 / 0.9625 * 2 / 3, 0.525 / 0.9625 / 3, 1 - 0.525/0.9625}},
 		{"own data centre dead", "x", "a", []string{"x a 0 4", "x b 0 4", "y c 4 4", "y d 4 4"}, [3]float64{0, 0, 1}},
 		{"other data centre dead", "x", "a", []string{"x a 4 4", "x b 4 4", "y c 0 4", "y d 0 4"}, [3]float64{1, 0, 0}},
 		{"region without zones", "x", "", []string{"x a 4 4", "x b 4 4", "y c 4 4"}, [3]float64{0, 1, 0}},

@@ -97,7 +97,11 @@ func allowed(cfg Config, members []Member, subset int) map[*Node]bool {
 func TestNobodyWhoMayNot(t *testing.T) {
 	for _, policy := range policies {
 		t.Run(policy.String(), func(t *testing.T) {
-			for seed := range uint64(300) {
+			scenes := uint64(300)
+			if raceEnabled {
+				scenes = 50
+			}
+			for seed := range scenes {
 				cfg, members := scene(seed, policy)
 				rnd := seeded(seed + 1000)
 				p := New(cfg, members)
@@ -157,6 +161,13 @@ func TestAllTried(t *testing.T) {
 		if n, err := p.Pick(Info{Subset: -1, Tried: tried}); err != nil || !slices.Contains(tried, n) {
 			t.Errorf("%s: want one of the three, found %v, %v", policy, n, err)
 		}
+		members[0].Drain()
+		members[1].Drain()
+		for i := range uint64(50) {
+			if n, err := p.Pick(Info{Subset: -1, Tried: tried, Hash: i, Hashed: true}); err != nil || n != members[2].Node {
+				t.Fatalf("%s: want the one that stays, found %v, %v", policy, n, err)
+			}
+		}
 	}
 }
 
@@ -171,7 +182,7 @@ func TestRetriesGoNearFirst(t *testing.T) {
 			members[6].Priority, members[7].Priority = 1, 1
 			members[8].Meta, members[9].Meta = map[string]string{"version": "v2"}, map[string]string{"version": "v2"}
 			p := New(Config{Policy: policy, ZoneFirst: true, Region: "x", Zone: "a", Subsets: []Subset{
-				{Name: "v1", Match: map[string]string{"version": "v1"}, Weight: 1e9}, {Name: "v2", Match: map[string]string{"version": "v2"}, Weight: 1},
+				{Name: "v2", Match: map[string]string{"version": "v2"}, Weight: 1}, {Name: "v1", Match: map[string]string{"version": "v1"}, Weight: 1e9},
 			}}, members)
 			var tried []*Node
 			for i := range members {
@@ -183,6 +194,17 @@ func TestRetriesGoNearFirst(t *testing.T) {
 					t.Fatalf("attempt %d: want one of the nearest left, found instance %d", i, at)
 				}
 				tried = append(tried, n)
+			}
+			both := map[*Node]bool{}
+			for i := range uint64(200) {
+				n, err := p.Pick(Info{Subset: -1, Tried: tried[:2], Hash: i, Hashed: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				both[n] = true
+			}
+			if !both[members[2].Node] || !both[members[3].Node] || len(both) != 2 {
+				t.Errorf("want retries spread over both of the region, found %d instances", len(both))
 			}
 		})
 	}

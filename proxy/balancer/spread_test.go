@@ -11,6 +11,9 @@ func TestSpread(t *testing.T) {
 	for _, policy := range policies {
 		for _, n := range []int{2, 3, 10, 100, 1000} {
 			for _, even := range []bool{true, false} {
+				if raceEnabled && n > 100 {
+					continue // the same at ten times the time
+				}
 				t.Run(fmt.Sprintf("%s/n=%d/even=%v", policy, n, even), func(t *testing.T) {
 					members := crowd(n, even)
 					sum := sumOf(members)
@@ -146,6 +149,16 @@ func TestRoundRobinIsSmooth(t *testing.T) {
 				t.Errorf("want at most %.2f calls off and %d in a row, found %.2f and %d", tt.off, tt.run, worst, longest)
 			}
 		})
+	}
+}
+
+// The least of weights beside the largest is too little for a stride and gets the smallest one there is.
+func TestRoundRobinOfTheLeastWeight(t *testing.T) {
+	least := member("a", 1)
+	least.Share = 0.1
+	r, ok := New(Config{}, []Member{least, member("b", 1<<32-1)}).(*picker).any.entries[0].group.policy.(*roundRobin)
+	if !ok || r.slots[0].stride != 1 || r.slots[1].stride != whole {
+		t.Errorf("want strides of 1 and %d, found %+v", whole, r)
 	}
 }
 
