@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/causeway-gateway/causeway/registry"
+	"github.com/causeway-gateway/causeway/testdata/echo"
 )
 
 // gatewayAnswer has all fields, some that are not known, and instances with few.
@@ -126,4 +127,38 @@ func TestLenient(t *testing.T) {
 	if err := lenient([]byte(`{`), &s); err == nil {
 		t.Error("want what is no JSON refused")
 	}
+}
+
+// TestServiceInspectRealGateway asks a gateway that resolves the service from the same ZooKeeper.
+func TestServiceInspectRealGateway(t *testing.T) {
+	t.Parallel()
+	one := echo.Start(t, "127.0.0.1:0", "one")
+	_, addr := startZK(t)
+	c := zkAt(t, addr)
+	const service = "demo.echo.v1.Echo"
+	registerAt(t, c, service, registry.Endpoint{ID: "one", Address: one.Address, Zone: "bj-a"})
+	g := startGateway(t, discovered(t, t.TempDir(), addr, ""))
+	token := fileOf(t, g.token)
+	show := func(args ...string) string {
+		t.Helper()
+		out, _, err := causeway(t, append([]string{"service", "inspect", service, "--zookeeper", addr, "--admin", g.adminAddr, "--token-file", token}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	waitFor(t, "the instance in use", func() bool {
+		out := show()
+		return strings.Contains(out, "\ngateway "+g.adminAddr+", service echo\n  source zk, as demo.echo.v1.Echo, 1 instances\n") &&
+			strings.Contains(out, "\n  "+one.Address+"  yes   up      0         bj-a  100     100 ")
+	})
+	if _, _, err := causeway(t, "service", "drain", service, "one", "--zookeeper", addr); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the instance drained", func() bool {
+		out := show("one")
+		return strings.Contains(out, "\nuse        no new calls: draining, calls in flight end as they would\n") &&
+			strings.Contains(out, "\n  "+one.Address+"  no    draining ")
+	})
+	t.Log(show())
 }
