@@ -17,22 +17,25 @@ const hung = time.Second
 // Unmeasured is the time that Report is told of attempts whose length says nothing of the instance: streams.
 const Unmeasured = time.Duration(-1)
 
-// Report takes the outcome of one attempt on a node. It may be called by any goroutine; it takes no lock, and where err is nil it
-// does not allocate.
+// Report takes the outcome of one attempt on a node, which took so long or is Unmeasured. It may be called by any goroutine; it
+// takes no lock, and where err is nil it does not allocate.
 func (s *Service) Report(n *balancer.Node, err error, took time.Duration) {
 	outcome := outlier.Success
 	if err != nil {
 		outcome = Classify(err, took)
 	}
-	if outcome == outlier.Success && took >= 0 {
+	switch {
+	case took < 0 || outcome == outlier.Neutral:
+	case outcome == outlier.Success:
 		n.Observe(took, s.Clock())
+	default:
+		n.ObserveFailure(took, s.Clock())
 	}
 	if n.Outcomes == nil {
 		return
 	}
 	if n.Outcomes.Observe(outcome, took) {
-		s.look.Store(true)
-		s.poke()
+		s.lookSoon()
 		return
 	}
 	if !s.busy.Load() {
