@@ -116,8 +116,8 @@ var homes = []struct {
 	{"google.golang.org/protobuf/encoding/protojson", []string{"transcode/source"}},
 	{"google.golang.org/protobuf/types/dynamicpb", []string{"transcode/source"}},
 	{"google.golang.org/grpc/codes", []string{"..."}},
-	{"google.golang.org/grpc/credentials", []string{"cmd/...", "proxy/{admin,builtin,health,telemetry}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
-	{"google.golang.org/grpc/...", []string{"cmd/...", "proxy/{admin,builtin,health}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
+	{"google.golang.org/grpc/credentials", []string{"cmd/...", "proxy/{admin,builtin,telemetry}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
+	{"google.golang.org/grpc/...", []string{"cmd/...", "proxy/{admin,builtin}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
 	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry,fetch,health}", "proxy/plugin/plugintest", "rpcadapters/wire/websocket", "rpcadapters/adaptertest", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
 	{"net/http/...", []string{"cmd/...", "proxy/{admin,telemetry}", "proxy/plugin/plugintest"}},
 	{"github.com/coder/websocket/...", []string{"cmd/...", "rpcadapters/wire/websocket"}},
@@ -282,7 +282,7 @@ func TestArchTableRefuses(t *testing.T) {
 			nil, nil,
 			[]string{
 				"proxy/upstream may not import net/http: its place is cmd/..., proxy/{admin,telemetry,fetch,health}, proxy/plugin/plugintest, rpcadapters/wire/websocket, rpcadapters/adaptertest, rpcadapters, transcode/httprule",
-				"proxy/upstream may not import google.golang.org/grpc/status: its place is cmd/..., proxy/{admin,builtin,health}, rpcadapters/grpc, transcode/source, protos/...",
+				"proxy/upstream may not import google.golang.org/grpc/status: its place is cmd/..., proxy/{admin,builtin}, rpcadapters/grpc, transcode/source, protos/...",
 				"proxy/upstream may not import go.opentelemetry.io/otel: its place is proxy/telemetry",
 				"proxy/upstream may not import log: its place is in tests only",
 			},

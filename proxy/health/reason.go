@@ -34,7 +34,7 @@ func reason(ctx context.Context, at stage, err error) error {
 		invalid  x509.CertificateInvalidError
 		verify   *tls.CertificateVerificationError
 		record   tls.RecordHeaderError
-		alert    tls.AlertError
+		op       *net.OpError
 		deadline = ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 	)
 	switch {
@@ -69,8 +69,8 @@ func reason(ctx context.Context, at stage, err error) error {
 		return say("the certificate was not accepted: " + bounded(verify.Err.Error()))
 	case errors.As(err, &record):
 		return say("TLS was wanted, and what answered speaks none")
-	case errors.As(err, &alert):
-		return say("the other side broke the TLS handshake off: " + bounded(alert.Error()))
+	case errors.As(err, &op) && op.Op == "remote error":
+		return say("the other side broke TLS off: " + bounded(op.Err.Error()))
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		return say("the other side closed the connection during " + string(at))
 	}
@@ -108,7 +108,7 @@ func bounded(s string) string {
 
 func quoted(s string) string { return strconv.Quote(bounded(s)) }
 
-// endpointFault tells what is wrong with an address, nil if nothing.
+// addressFault tells what is wrong with an address, nil if nothing.
 func addressFault(address string) error {
 	_, port, err := net.SplitHostPort(address)
 	if err == nil {
