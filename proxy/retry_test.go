@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"context"
-
 	"fmt"
 	"slices"
 	"strings"
@@ -325,7 +324,7 @@ func TestBreakerOpens(t *testing.T) {
 		b.visit("POST", write, "")
 	}
 	v := b.visit("POST", write, "")
-	if calls > 150 || v.status != 503 || !strings.Contains(string(v.answer), "BREAKER_OPEN") || rpc.Metadata(v.header).Get("retry-after") == "" {
+	if calls > 150 || v.status != 503 || !strings.Contains(string(v.answer), "BREAKER_OPEN") || v.header.Get("retry-after") == "" {
 		t.Errorf("want calls refused with a time to come back, found %d calls, %d %s %v", calls, v.status, v.answer, v.header)
 	}
 }

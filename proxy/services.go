@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -210,9 +211,7 @@ func (b *builder) sources(path string, conf *configv1.Service) []upstream.Source
 			ep := registry.Endpoint{Address: e.GetAddress(), Weight: e.GetWeight(), Zone: e.GetZone(), Meta: e.GetMetadata()}
 			if e.GetRegion() != "" {
 				ep.Meta = map[string]string{"region": e.GetRegion()}
-				for k, v := range e.GetMetadata() {
-					ep.Meta[k] = v
-				}
+				maps.Copy(ep.Meta, e.GetMetadata())
 			}
 			given = append(given, ep)
 		}

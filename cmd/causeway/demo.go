@@ -21,7 +21,6 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/reflection"
 
 	"github.com/causeway-gateway/causeway/cmd/causeway/chat"
 	"github.com/causeway-gateway/causeway/cmd/causeway/orders"
@@ -36,11 +35,11 @@ func demoCommand() *cobra.Command {
 	var alone bool
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Run the gateway in front of a small order service and show what it does",
-		Long: `Run the gateway in front of a small gRPC order service, both in this process and on loopback, and print curl lines
-that show what it does. Each line is run and checked before it is printed. With --check the program ends after that, with
-exit code 1 if one of them does not answer as it should. With --service-only there is no gateway: the order service waits
-for yours.`,
+		Short: "Run the gateway in front of small services and show what it does",
+		Long: `Run the gateway in front of small services, two instances of each, which register themselves in a small ZooKeeper:
+all of it in this process and on loopback. Print curl lines that show what it does, and kill an instance while it is called.
+Each line is run and checked before it is printed. With --check the program ends after that, with exit code 1 if one of
+them does not answer as it should. With --service-only there is no gateway: the order service waits for yours.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if alone {
@@ -59,11 +58,11 @@ for yours.`,
 func runService(cmd *cobra.Command, address string) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	d := &demo{}
-	if err := d.startService(address, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))); err != nil {
+	d := &demo{backends: backends{log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))}}
+	defer d.stop()
+	if err := d.startServices(address); err != nil {
 		return err
 	}
-	defer d.stop()
 	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "order service at grpc://%s, with reflection; Ctrl-C stops it\n", d.service); err != nil {
 		return err
 	}
@@ -93,17 +92,17 @@ func runDemo(cmd *cobra.Command, service string, check bool) error {
 	return nil
 }
 
-// demo is the gateway and the order service in one process.
+// demo is the gateway and its services in one process.
 type demo struct {
-	app     *app
-	orders  *orders.Server
-	chat    *chat.Server
-	backend *grpc.Server
-	dir     string // of configuration, token and pushed schemas
-	gateway string // http://host:port
-	admin   string
-	service string // host:port
-	client  http.Client
+	backends backends
+	app      *app
+	orders   *orders.Server
+	chat     *chat.Server
+	dir      string // of configuration, token and pushed schemas
+	gateway  string // http://host:port
+	admin    string
+	service  string // host:port of the first instance
+	client   http.Client
 }
 
 func startDemo(ctx context.Context, service string, errOut io.Writer) (*demo, error) {
@@ -123,11 +122,15 @@ func startDemo(ctx context.Context, service string, errOut io.Writer) (*demo, er
 		}
 	}()
 	log := slog.New(slog.NewTextHandler(errOut, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	if err := d.startService(service, log); err != nil {
+	d.backends.log = log
+	if err := d.startServices(service, "127.0.0.1:50052"); err != nil {
+		return nil, err
+	}
+	if err := d.registerAll(ctx); err != nil {
 		return nil, err
 	}
 	file := filepath.Join(dir, "causeway.yaml")
-	text := fmt.Sprintf(demoConfig, freeAddress("127.0.0.1:8080"), freeAddress("127.0.0.1:8081"), d.service, filepath.Join(dir, "access.log"))
+	text := fmt.Sprintf(demoConfig, freeAddress("127.0.0.1:8080"), freeAddress("127.0.0.1:8081"), d.backends.zkAddress, filepath.Join(dir, "access.log"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -149,14 +152,21 @@ const demoConfig = `listen:
   - address: %s
 admin:
   address: %s
+registries:
+  - name: zk
+    zookeeper: {servers: ["%s"], session: 2s}
 schemas:
   - name: orders
     pushed: {}
 services:
   - name: orders
     schema: orders
-    endpoints:
-      - address: %s
+    serves: [demo.orders.v1.Orders]
+    discovery: [{registry: zk, service: demo.orders.v1.Orders}]
+  - name: chat
+    schema: orders
+    serves: [demo.chat.v1.Chat]
+    discovery: [{registry: zk, service: demo.chat.v1.Chat}]
 routes:
   - name: removal
     service: orders
@@ -178,31 +188,32 @@ plugins:
 // demoKey is the API key of the demo's only consumer.
 const demoKey = "demo-5f4dcc3b5aa765d61d8327deb882cf99"
 
-// startService serves the orders, at the address wanted or at a free port.
-func (d *demo) startService(address string, log *slog.Logger) error {
-	ln, err := net.Listen("tcp", freeAddress(address)) //nolint:noctx // binding does not wait
-	if err != nil {
-		return err
+// startServices serves orders and chat at each address wanted, or at a free port.
+func (d *demo) startServices(addresses ...string) error {
+	d.orders, d.chat = orders.New(), chat.New()
+	for _, a := range addresses {
+		in, err := d.backends.startGRPC(a, d.orders, d.chat)
+		if err != nil {
+			return err
+		}
+		if d.service == "" {
+			d.service = in.address
+		}
 	}
-	d.orders, d.backend = orders.New(), grpc.NewServer()
-	d.orders.Register(d.backend)
-	d.chat = chat.New()
-	d.chat.Register(d.backend)
-	reflection.Register(d.backend)
-	d.service = ln.Addr().String()
-	go d.serveOrders(ln, log)
 	return nil
 }
 
-func (d *demo) serveOrders(ln net.Listener, log *slog.Logger) {
-	defer func() {
-		if r := recover(); r != nil {
-			log.Error("panic in the order service", "panic", r)
-		}
-	}()
-	if err := d.backend.Serve(ln); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-		log.Error("order service ended", "error", err)
+// registerAll has every instance announce itself.
+func (d *demo) registerAll(ctx context.Context) error {
+	if err := d.backends.startZooKeeper("127.0.0.1:2181"); err != nil {
+		return err
 	}
+	for _, in := range d.backends.instances {
+		if err := d.backends.register(ctx, in, "grpc", "demo.orders.v1.Orders", "demo.chat.v1.Chat"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *demo) stop() {
@@ -213,8 +224,8 @@ func (d *demo) stop() {
 	if d.orders != nil {
 		d.orders.Close()
 		d.chat.Close()
-		d.backend.Stop()
 	}
+	d.backends.close()
 	if d.dir != "" {
 		_ = os.RemoveAll(d.dir) // a folder of temporary files
 	}
@@ -253,8 +264,9 @@ type step struct {
 
 func (d *demo) show(ctx context.Context, out io.Writer) error {
 	p := printer{w: out}
-	p.printf("Causeway in front of a gRPC order service\n\n")
-	p.printf("  gateway   %s\n  admin     %s   token %s\n  service   grpc://%s   demo.orders.v1.Orders and demo.chat.v1.Chat, with reflection\n\n", d.gateway, d.admin, d.app.token, d.service)
+	p.printf("Causeway in front of services that register themselves in ZooKeeper\n\n")
+	p.printf("  gateway   %s\n  admin     %s   token %s\n  zookeeper %s\n  services  grpc://%s   demo.orders.v1.Orders and demo.chat.v1.Chat, with reflection\n\n",
+		d.gateway, d.admin, d.app.token, d.backends.zkAddress, d.backends.addresses())
 	if err := d.try(ctx, &p, step{
 		title: "nothing is registered so far", path: "/v1/orders/1", status: 404,
 		want: `{"code":12,"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"ROUTE_NOT_FOUND","domain":"causeway"}]}`,
@@ -268,6 +280,9 @@ func (d *demo) show(ctx context.Context, out io.Writer) error {
 		if err := d.try(ctx, &p, s); err != nil {
 			return err
 		}
+	}
+	if err := d.survive(ctx, &p); err != nil {
+		return err
 	}
 	return p.err
 }
