@@ -23,6 +23,7 @@ const browserFolder = "../../testdata/browser"
 // browser then agrees on, HTTP/2 for all but WebSocket.
 // The page reports to the server that it comes from.
 func TestBrowser(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("runs other programs: not with -short")
 	}

@@ -231,6 +231,7 @@ func TestTheCallersDepartureCancelsTheCall(t *testing.T) {
 
 // What the edge refuses never reaches the service, and the connection lives on.
 func TestAmbiguousPathsAreRefused(t *testing.T) {
+	t.Parallel()
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	g := startEcho(t, "", backend.Address)
 	conn, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://")) //nolint:noctx // on loopback

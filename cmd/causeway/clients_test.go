@@ -127,6 +127,7 @@ func installClients(t *testing.T) (dir string) {
 
 // TestJavaScriptClients runs programs that make calls by the clients of npm and print a line for each check.
 func TestJavaScriptClients(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("runs other programs: not with -short")
 	}

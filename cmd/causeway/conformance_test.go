@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/causeway-gateway/causeway/testdata/realserver"
 )
 
 // The conformance suite of Connect (connectrpc.com/conformance) calls the gateway with its reference client, in gRPC,
@@ -75,7 +77,7 @@ func serveConformance(in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer end()
-	address, err := unusedAddress()
+	address, err := realserver.FreeAddress()
 	if err != nil {
 		return err
 	}
@@ -251,14 +253,6 @@ services: [{name: conformance, schema: conformance, endpoints: [{address: "%s"}]
 %s`, address, tls, os.Getenv(conformanceProtos), backend, limit), nil
 }
 
-func unusedAddress() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding does not wait
-	if err != nil {
-		return "", err
-	}
-	return ln.Addr().String(), ln.Close()
-}
-
 // awaitAddress waits until the gateway accepts connections, or has ended.
 func awaitAddress(address string, ended <-chan int) error {
 	again := time.NewTicker(50 * time.Millisecond)
@@ -288,9 +282,11 @@ var conformanceMisses = []struct {
 
 // TestConnectConformance runs the suite over HTTP/1.1 and HTTP/2, with proto and JSON, plain and in gzip.
 func TestConnectConformance(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds and runs another project's suite: not with -short")
 	}
+	programs, module := buildConformance(t)
 	for _, c := range []struct {
 		name, features string
 		cases          int
@@ -299,16 +295,15 @@ func TestConnectConformance(t *testing.T) {
 		{"half duplex over HTTP/1.1", "supportsTls: false\n  supportsHalfDuplexBidiOverHttp1: true", 1990},
 		{"TLS", "supportsTls: true\n  supportsTlsClientCerts: true", 3640},
 	} {
-		t.Run(c.name, func(t *testing.T) { conformance(t, c.features, c.cases) })
+		t.Run(c.name, func(t *testing.T) { conformance(t, programs, module, c.features, c.cases) })
 	}
 }
 
-// conformance runs the suite with a feature of its configuration, and checks that so many cases were run, none of which
-// failed but those in conformanceMisses.
-func conformance(t *testing.T, feature string, cases int) {
+// buildConformance builds the suite's runner and its gRPC server and returns where they are, and the suite's own files.
+func buildConformance(t *testing.T) (programs, module string) {
 	t.Helper()
-	dir := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir+string(filepath.Separator), conformanceModule+"/cmd/connectconformance", conformanceModule+"/cmd/grpcserver")
+	programs = t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", programs+string(filepath.Separator), conformanceModule+"/cmd/connectconformance", conformanceModule+"/cmd/grpcserver") //nolint:gosec // fixed programs
 	build.Dir = conformanceFolder
 	build.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -316,10 +311,18 @@ func conformance(t *testing.T, feature string, cases int) {
 	}
 	list := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", conformanceModule)
 	list.Dir, list.Env = conformanceFolder, build.Env
-	module, err := list.Output()
+	out, err := list.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return programs, strings.TrimSpace(string(out))
+}
+
+// conformance runs the suite with a feature of its configuration, and checks that so many cases were run, none of which
+// failed but those in conformanceMisses.
+func conformance(t *testing.T, programs, module, feature string, cases int) {
+	t.Helper()
+	dir := t.TempDir()
 	config := filepath.Join(dir, "config.yaml")
 	misses, flakes := filepath.Join(dir, "misses.txt"), filepath.Join(dir, "flakes.txt")
 	var lists [2]strings.Builder // those that fail, and those that may
@@ -344,10 +347,10 @@ func conformance(t *testing.T, feature string, cases int) {
 	args := []string{"--mode", "server", "--conf", config, "--known-failing", "@" + misses, "--known-flaky", "@" + flakes, "-v", "--", conformanceCommand}
 	limited, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	suite := exec.CommandContext(limited, filepath.Join(dir, "connectconformance"), args...)
+	suite := exec.CommandContext(limited, filepath.Join(programs, "connectconformance"), args...)
 	suite.Env = append(os.Environ(),
-		conformanceBackend+"="+filepath.Join(dir, "grpcserver"),
-		conformanceProtos+"="+filepath.Join(strings.TrimSpace(string(module)), "proto"))
+		conformanceBackend+"="+filepath.Join(programs, "grpcserver"),
+		conformanceProtos+"="+filepath.Join(module, "proto"))
 	suite.WaitDelay = 5 * time.Second // servers of the runner may hold its output open
 	out, err := suite.CombinedOutput()
 	if err != nil {

@@ -97,6 +97,7 @@ func TestCORSPreflight(t *testing.T) {
 }
 
 func TestCORSAnswers(t *testing.T) {
+	t.Parallel()
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	const own, other = "https://app.example.com", "https://other.example.com"
 	const list, every, credentials = `  - {name: cors, config: {origins: ["` + own + `"]}}` + "\n", `  - {name: cors, config: {origins: ["*"]}}` + "\n", `  - {name: cors, config: {origins: ["` + own + `"], credentials: true}}` + "\n"
@@ -188,6 +189,7 @@ func TestCORSStreams(t *testing.T) {
 
 // A reload gives and takes leave.
 func TestCORSReload(t *testing.T) {
+	t.Parallel()
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	dir := t.TempDir()
 	g := startGateway(t, echoConfig(t, dir, backend.Address))

@@ -10,6 +10,7 @@ import (
 
 // An answer says when it was made, also the first after a time without any connection.
 func TestDateAfterSilence(t *testing.T) {
+	t.Parallel()
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	g := startEcho(t, "", backend.Address)
 	time.Sleep(2100 * time.Millisecond) // the field has whole seconds: this is what is tested

@@ -98,6 +98,7 @@ type peerRequest struct {
 // same server. Status and JSON are the same but for the differences that are named; of errors, texts and details are not
 // compared.
 func TestExampleGateway(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds and runs two other servers: not with -short")
 	}

@@ -96,6 +96,7 @@ routes:
 // TestExampleServer runs the unary REST cases of grpc-gateway's integration tests against its own example server, and
 // prints the table of all its cases. A case that is no convention of grpc-gateway's runs without its conventions, too.
 func TestExampleServer(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds and runs another server: not with -short")
 	}

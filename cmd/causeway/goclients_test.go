@@ -49,6 +49,7 @@ var saidLines = []string{"message 0", "message 1", "message 2"}
 
 // TestGRPCGo calls the whole gateway by grpc-go's generated clients.
 func TestGRPCGo(t *testing.T) {
+	t.Parallel()
 	g := startClientsGateway(t, "", "")
 	conn, err := grpc.NewClient(strings.TrimPrefix(g.url, "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -158,6 +159,7 @@ func connectClient[Req, Res any](c *http.Client, url, method string, opts []conn
 
 // TestConnectGo calls the whole gateway by connect-go, in each of its protocols.
 func TestConnectGo(t *testing.T) {
+	t.Parallel()
 	g := startClientsGateway(t, "", "")
 	var h2c http.Protocols
 	h2c.SetUnencryptedHTTP2(true)

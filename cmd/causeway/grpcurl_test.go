@@ -13,6 +13,7 @@ import (
 
 // TestGRPCurl lists, describes and calls what the gateway serves, by its reflection.
 func TestGRPCurl(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds and runs another program: not with -short")
 	}

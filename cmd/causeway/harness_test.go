@@ -37,6 +37,10 @@ type leakChecked struct{ m *testing.M }
 
 func (l leakChecked) Run() int {
 	code := l.m.Run()
+	if err := os.RemoveAll(built.folder); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -109,7 +113,7 @@ func tryGatewayOf(t testing.TB, dir, text string, std *proxy.Standard) (*gateway
 		return nil, err
 	}
 	g.url = "http://" + g.gateway.Addresses()[0]
-	t.Cleanup(g.end)
+	t.Cleanup(g.endNow)
 	return g, nil
 }
 

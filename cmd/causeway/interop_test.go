@@ -14,6 +14,7 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/causeway-gateway/causeway/testdata/descriptors"
+	"github.com/causeway-gateway/causeway/testdata/realserver"
 )
 
 // interopFolder is the module that pins gRPC's interop programs and grpcurl.
@@ -54,6 +55,7 @@ message OrcaLoadReport {}
 
 // TestInterop runs gRPC's interop client through the gateway to gRPC's interop server.
 func TestInterop(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("builds and runs other programs: not with -short")
 	}
@@ -137,7 +139,7 @@ func buildPinned(t testing.TB, dir string, programs ...string) {
 // startInteropServer runs the server until the test ends. It takes a port only, so one is looked for.
 func startInteropServer(t *testing.T, binary string, args []string) (address string) {
 	t.Helper()
-	address, err := unusedAddress()
+	address, err := realserver.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}

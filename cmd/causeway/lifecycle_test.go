@@ -18,6 +18,7 @@ import (
 
 // A call on a listener that a reload took away is waited for by a stop too.
 func TestStopWaitsForRemovedListeners(t *testing.T) {
+	t.Parallel()
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	text := echoConfig(t, t.TempDir(), backend.Address)
 	second := reserve(t)

@@ -193,6 +193,7 @@ func apisixAsked() map[string]string {
 // TestEveryQueryReturnsData has a real Prometheus scrape a gateway under load, and asks it all that the dashboard, the rules and
 // APISIX's dashboard ask.
 func TestEveryQueryReturnsData(t *testing.T) {
+	t.Parallel()
 	realserver.Need(t, "prometheus", "prometheus")
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	text := strings.Replace(echoConfig(t, t.TempDir(), backend.Address), "  - name: metrics\n",
@@ -269,6 +270,7 @@ func callAll(t *testing.T, g *gatewayTest) {
 // TestMetricsAreDocumented holds the tables of the READMEs against a scrape of a gateway: each metric is there, with its type and
 // labels, and the gateway's own are all that the table names.
 func TestMetricsAreDocumented(t *testing.T) {
+	t.Parallel()
 	own := documented(t, "../../proxy/telemetry/README.md", `(?m)^\| `+"`"+`(causeway_\w+)`+"`"+` \| (\w+) \|([^|]*)\| (start|first) \|`)
 	plugins, err := filepath.Glob("../../proxy/plugin/*/README.md")
 	if err != nil || len(plugins) < 3 {

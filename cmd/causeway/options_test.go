@@ -295,6 +295,7 @@ func TestHeadIsGetWithoutABody(t *testing.T) {
 
 // What a google.api.HttpBody carries passes as it is, both ways.
 func TestHTTPBody(t *testing.T) {
+	t.Parallel()
 	g, backend := startMirror(t, "")
 	const size = 1 << 20
 	data := string(echo.Pattern(size))

@@ -144,6 +144,7 @@ func TestPathBypasses(t *testing.T) {
 
 // For any path the plugin decides as it would of what the service receives, whatever the caller wrote.
 func TestPathDecisionIsOfWhatTheServiceReceives(t *testing.T) {
+	t.Parallel()
 	for name, more := range map[string]string{"strict": "", "as grpc-gateway": "defaults: {rest: {compatibility: COMPATIBILITY_GRPC_GATEWAY}}\n"} {
 		t.Run(name, func(t *testing.T) {
 			_, c := startPaths(t, more)

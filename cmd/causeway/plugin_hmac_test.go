@@ -72,6 +72,7 @@ func TestSignedBodies(t *testing.T) {
 
 // Gateways with one store take a request once among them; while the store is gone, it goes by the policy.
 func TestNoncesInRedis(t *testing.T) {
+	t.Parallel()
 	r := realserver.StartRedis(t)
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	start := func(onError string) *gatewayTest {

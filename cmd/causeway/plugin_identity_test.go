@@ -321,6 +321,7 @@ func TestForgedIdentityInRawBytes(t *testing.T) {
 
 // A set of keys by HTTP: not from inside unless that is allowed, rotated while calls run, kept over reloads.
 func TestPublishedKeys(t *testing.T) {
+	t.Parallel()
 	h, echoAddress, chatAddress := startHeard(t)
 	var mu sync.Mutex
 	published := map[string]*ecdsa.PrivateKey{}

@@ -95,6 +95,7 @@ func limitCallers(t testing.TB, g *clientsGateway) map[string]func(header ...str
 
 // Each limiter on each protocol: what is above the limit does not reach a service, and is told so in the protocol's own form.
 func TestLimitsOnEveryProtocol(t *testing.T) {
+	t.Parallel()
 	for name, config := range map[string]string{
 		"limit_req":           `{rate: 0.001, burst: 4, key: {everybody: true}}`,
 		"limit_count":         `{count: 5, window: 3600s}`,

@@ -211,6 +211,7 @@ func (r row) document(t testing.TB, b *matrixBackends, timeout string) string {
 // Every plugin, by every protocol: what may pass reaches the service and is answered, what may not is refused in the
 // protocol's own form, and the service does not hear of it.
 func TestPluginMatrix(t *testing.T) {
+	t.Parallel()
 	b := startMatrixBackends(t)
 	rows := matrix(t, b)
 	std, err := standard()
@@ -327,6 +328,7 @@ func sabotage(t testing.TB, name string, fault int64, idle *atomic.Bool) *proxy.
 
 // A fault in a plugin lets no call pass, by any protocol: errors, panics, and time that runs out.
 func TestPluginFaultsReachNoService(t *testing.T) {
+	t.Parallel()
 	b := startMatrixBackends(t)
 	rows := matrix(t, b)
 	std, err := standard()
@@ -386,6 +388,7 @@ func (b torn) Read(p []byte) (int, error) {
 
 // A body that does not arrive whole reaches no service, whatever stands in front: by length, in chunks, in frames of HTTP/2.
 func TestTornBodiesReachNoService(t *testing.T) {
+	t.Parallel()
 	b := startMatrixBackends(t)
 	rows := matrix(t, b)
 	rows["hmac_auth"] = row{plugins: "{name: hmac_auth}", more: rows["hmac_auth"].more, deeds: rows["hmac_auth"].deeds}

@@ -46,6 +46,7 @@ const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 // TestTracingByOTLP: the spans, the metrics and the lines of a call arrive at a collector, by gRPC and by HTTP; the service's
 // parent is the gateway's client span.
 func TestTracingByOTLP(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []string{"grpc", "http"} {
 		t.Run(protocol, func(t *testing.T) {
 			sink, backend := collector.Start(t), echo.Start(t, "127.0.0.1:0", "a")
@@ -105,6 +106,7 @@ func TestTracingByOTLP(t *testing.T) {
 
 // TestTelemetryChanges: a reload moves what is sent to another collector, and ends it; the calls meanwhile are not touched.
 func TestTelemetryChanges(t *testing.T) {
+	t.Parallel()
 	first, second, backend := collector.Start(t), collector.Start(t), echo.Start(t, "127.0.0.1:0", "a")
 	text := traced(t, backend.Address, "")
 	text = strings.Replace(text, "config: {output: otlp}", "config: {output: DIR/access.log}", 1)
@@ -256,6 +258,7 @@ func TestAccessLogRotates(t *testing.T) {
 // TestEveryProtocolIsTraced: a call by gRPC, Connect and gRPC-Web goes on with the trace that it shows, in B3 too, and a stream has
 // its span when it ends.
 func TestEveryProtocolIsTraced(t *testing.T) {
+	t.Parallel()
 	sink, backend := collector.Start(t), echo.Start(t, "127.0.0.1:0", "a")
 	text := strings.Replace(traced(t, backend.Address, otlp("grpc", sink.GRPC)), "  - name: tracing\n",
 		"  - name: tracing\n    config: {propagators: [tracecontext, b3, b3multi]}\n", 1)
@@ -308,6 +311,7 @@ func TestEveryProtocolIsTraced(t *testing.T) {
 // TestWatchersKeepSecrets: what callers and the configuration hold secret is in no log, trace, metric, error or status, with all
 // that can be logged (A8).
 func TestWatchersKeepSecrets(t *testing.T) {
+	t.Parallel()
 	sink, backend := collector.Start(t), echo.Start(t, "127.0.0.1:0", "a")
 	const canary = "CANARY0123456789"
 	text := strings.Replace(echoConfig(t, t.TempDir(), backend.Address), "config: {output: DIR/access.log}",

@@ -159,6 +159,7 @@ func TestTrafficSplit(t *testing.T) {
 
 // A mirror gets copies of what the calls were, and nothing that it does is felt: not when it fails, hangs, or is not there.
 func TestMirror(t *testing.T) {
+	t.Parallel()
 	e := startEdge(t, "")
 	copies := echo.Start(t, "127.0.0.1:0", "copies")
 	dead, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding does not wait
@@ -211,6 +212,7 @@ func TestMirror(t *testing.T) {
 
 // A delay ends with the call's time, an abort is what it says by every protocol.
 func TestFaultInjection(t *testing.T) {
+	t.Parallel()
 	e := startEdge(t, `plugins:
   - {name: fault_injection, config: {delay: {duration: 600s}}, when: "request.headers['x-slow'] == '1'"}
   - {name: fault_injection, config: {abort: {code: DATA_LOSS}}, when: "request.headers['x-slow'] != '1'"}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/causeway-gateway/causeway/testdata/echo"
+	"github.com/causeway-gateway/causeway/testdata/realserver"
 )
 
 // full tells whether proofs run at their full length (make proof) or in their short form.
@@ -230,26 +231,36 @@ func TestProofRestartsLoseNothing(t *testing.T) {
 	l.report(t, "graceful restarts", restarts)
 }
 
-// buildBinary builds the program once for the test that needs it.
+// built is the program as buildBinary has built it.
+var built struct {
+	once   sync.Once
+	folder string // removed when all tests have been run
+	out    []byte
+	err    error
+}
+
+// buildBinary builds the program, once for all tests that need it.
 func buildBinary(t testing.TB) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "causeway")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput() //nolint:gosec // the package under test
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
+	built.once.Do(func() {
+		if built.folder, built.err = os.MkdirTemp("", "causeway"); built.err == nil {
+			built.out, built.err = exec.CommandContext(context.Background(), "go", "build", "-o", built.folder, ".").CombinedOutput() //nolint:gosec // the package under test
+		}
+	})
+	if built.err != nil {
+		t.Fatalf("%v: %s", built.err, built.out)
 	}
-	return binary
+	return filepath.Join(built.folder, "causeway")
 }
 
 // reserve finds a free address.
 func reserve(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding does not wait
+	address, err := realserver.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return address
 }
 
 // process is a gateway of its own.

@@ -56,6 +56,7 @@ func blocks(t *testing.T, file string) []block {
 // The README is run as it stands, against the demo's order service: yaml becomes the file named above it, sh is run by a
 // shell (a `causeway run` in the background, until the next one), and every line of output must be in what was printed.
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	realserver.Need(t, "bash", "bash")
 	realserver.Need(t, "curl", "curl")
 	r := &readmeRun{t: t, dir: t.TempDir(), binary: buildBinary(t)}

@@ -15,6 +15,7 @@ import (
 )
 
 func TestChangedFileIsPutIntoForce(t *testing.T) {
+	t.Parallel()
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	dir := t.TempDir()
 	text := echoConfig(t, dir, backend.Address)
@@ -58,6 +59,7 @@ func TestChangedFileIsPutIntoForce(t *testing.T) {
 }
 
 func TestChangedSchemaFileIsPutIntoForce(t *testing.T) {
+	t.Parallel()
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	dir := t.TempDir()
 	g := startGateway(t, echoConfig(t, dir, backend.Address))
@@ -193,13 +195,11 @@ func TestAdminIsClosedToStrangers(t *testing.T) {
 
 // Listeners come and go with the configuration.
 func TestListenersFollowTheConfiguration(t *testing.T) {
+	t.Parallel()
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	text := echoConfig(t, t.TempDir(), backend.Address)
 	g := startGateway(t, text)
-	second := freeAddress("127.0.0.1:18080")
-	if second == "127.0.0.1:0" {
-		second = "127.0.0.1:18081"
-	}
+	second := reserve(t)
 	g.write(strings.Replace(text, "  - address: 127.0.0.1:0\n", "  - address: 127.0.0.1:0\n  - address: "+second+"\n", 1))
 	waitFor(t, "the second listener", func() bool {
 		a, err := trySend(g.client, "GET", "http://"+second+"/v1/echo/x", "")
@@ -218,6 +218,7 @@ func TestListenersFollowTheConfiguration(t *testing.T) {
 
 // A stop lets calls in flight end and says so to clients that stay connected.
 func TestStopIsGraceful(t *testing.T) {
+	t.Parallel()
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	g := startEcho(t, "", backend.Address)
 	got := make(chan answer, 1)

@@ -38,6 +38,7 @@ func (f *rulesFile) write(rules ...string) {
 
 // Rules outside the protos take the place of those inside, follow their file, and a broken file changes nothing.
 func TestRulesOutsideTheProto(t *testing.T) {
+	t.Parallel()
 	backend := echo.StartMirror(t)
 	f := newRulesFile(t, `{selector: demo.echo.v1.Mirror.Show, get: "/v2/show/{text}", additional_bindings: [{put: "/v2/show/{text}:mirror", body: nested, response_body: nested}]}`)
 	g := startGateway(t, mirrorConfig(t, backend.Address, ", http_rules: ["+f.path+"]"))

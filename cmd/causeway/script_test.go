@@ -35,6 +35,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("LISTEN", reserve(tb))
 			e.Setenv("ADMIN", reserve(tb))
 			e.Setenv("ZK", reserve(tb))
+			e.Setenv("GORACE", os.Getenv("GORACE")) // how long a program with the race detector stays after its end
 			for name, file := range map[string]protoreflect.FileDescriptor{"echo": echov1.File_demo_echo_v1_echo_proto, "orders": ordersv1.File_demo_orders_v1_orders_proto} {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name+".binpb"), descriptors.Encode(tb, file), 0o600); err != nil {
 					return err

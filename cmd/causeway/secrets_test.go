@@ -311,6 +311,7 @@ func TestAccessLogIsNotForged(t *testing.T) {
 
 // The control listener is for this machine, for whoever has the token, and for no page; no other port has anything of it.
 func TestAdminIsNotExposed(t *testing.T) {
+	t.Parallel()
 	e := startEdge(t, "admin: {address: \"127.0.0.1:0\"}\n")
 	admin := "http://" + e.adminAddr
 	if host, _, err := net.SplitHostPort(e.adminAddr); err != nil || !net.ParseIP(host).IsLoopback() {

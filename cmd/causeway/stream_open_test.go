@@ -36,6 +36,7 @@ func grpcChat(t testing.TB, address string) chatv1.ChatClient {
 
 // Streams last through a graceful stop as long as that lasts, and then end with a status, in each protocol's own form.
 func TestStreamsEndWithAStatusWhenTheGatewayStops(t *testing.T) {
+	t.Parallel()
 	b := startChat(t)
 	g := startChatGateway(t, b, "")
 	address := strings.TrimPrefix(g.url, "http://")
@@ -125,6 +126,7 @@ func smallWindow(t testing.TB, address string) *net.TCPConn {
 
 // A client that does not read holds back its own stream at the service, after what buffers take, and nobody else.
 func TestSlowReaderHoldsBackItsOwnStream(t *testing.T) {
+	t.Parallel()
 	b := startChat(t)
 	g := startChatGateway(t, b, "")
 	address := strings.TrimPrefix(g.url, "http://")

@@ -57,6 +57,7 @@ func digest(s string) string {
 
 // Forms with files become the messages of a client stream, with what their fields say.
 func TestUploadForms(t *testing.T) {
+	t.Parallel()
 	b := startChat(t)
 	g := startChatGateway(t, b, "defaults: {max_body: 200000}\n")
 	large := strings.Repeat("0123456789abcdef", 50_000) // four times the limit of one message
@@ -219,6 +220,7 @@ func watchHeap() (most func() int64, stop func()) {
 
 // A request list that breaks off, or that the client gives up, is no shorter one: the service's call is cancelled.
 func TestRequestLists(t *testing.T) {
+	t.Parallel()
 	b := startChat(t)
 	g := startChatGateway(t, b, "defaults: {max_body: 1000}\n")
 	const path = "/v1/rooms/0/messages:import"

@@ -85,6 +85,7 @@ func socketEnded(t testing.TB, c *websocket.Conn) (e socketEnd) {
 
 // Every kind of method over WebSocket, and every end.
 func TestWebSocketMethods(t *testing.T) {
+	t.Parallel()
 	b := startChat(t)
 	g := startChatGateway(t, b, "")
 	const deniedError = `{"@error":` + denied + `}`
@@ -322,6 +323,7 @@ func (s rawSocket) closed() (code int, reason string, texts []string) {
 // What a client may do to a WebSocket, frame by frame, and what becomes of it: the connection is closed with the code, and
 // the service's call ends.
 func TestHostileWebSockets(t *testing.T) {
+	t.Parallel()
 	b := startChat(t)
 	g := startChatGateway(t, b, "defaults: {max_body: 100000}\n")
 	flood := func(one string, n int) string { return strings.Repeat(one, n) }

@@ -102,6 +102,7 @@ func (a *authority) pool() *x509.CertPool {
 }
 
 func TestTLSListener(t *testing.T) {
+	t.Parallel()
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	ca := newAuthority(t, "callers trust this")
 	cert, key := ca.issue("gateway", 10)
@@ -171,6 +172,7 @@ func TestTLSListenerAsksForCertificates(t *testing.T) {
 
 // Trusted authorities follow their files too.
 func TestChangedAuthoritiesArePutIntoForce(t *testing.T) {
+	t.Parallel()
 	ca, next := newAuthority(t, "services"), newAuthority(t, "services, next year")
 	cert, key := next.issue("service", 1)
 	pair, err := tls.LoadX509KeyPair(cert, key)
@@ -188,6 +190,7 @@ func TestChangedAuthoritiesArePutIntoForce(t *testing.T) {
 }
 
 func TestTLSUpstream(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t, "services")
 	serverCert, serverKey := ca.issue("service", 1)
 	clientCert, clientKey := ca.issue("gateway", 2)

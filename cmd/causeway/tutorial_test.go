@@ -21,6 +21,7 @@ const tutorialModule = "../../testdata/tutorial"
 // A stranger's plugin, in a module of its own, passes its tests, is built into a gateway by the steps of the tutorial, and
 // works there.
 func TestTutorialPlugin(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile("../../proxy/plugin/README.md")
 	if err != nil {
 		t.Fatal(err)

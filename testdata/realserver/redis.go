@@ -29,12 +29,10 @@ type Redis struct {
 func StartRedis(t testing.TB, args ...string) *Redis {
 	t.Helper()
 	r := &Redis{t: t, binary: Need(t, "redis-server", "redis-server"), dir: t.TempDir(), args: args}
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding does not wait
-	if err != nil {
+	var err error
+	if r.Address, err = FreeAddress(); err != nil {
 		t.Fatal(err)
 	}
-	r.Address = l.Addr().String()
-	_ = l.Close() // it was only to find a free port
 	if r.output, err = os.Create(filepath.Join(r.dir, "output")); err != nil {
 		t.Fatal(err)
 	}

@@ -79,12 +79,11 @@ func Leader(t testing.TB, all []*ZooKeeper) *ZooKeeper {
 // freeAddress is one that was free a moment ago.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	address, err := FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return address
 }
 
 // prepare writes the configuration.
