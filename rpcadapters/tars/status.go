@@ -179,8 +179,10 @@ func retOf(e *rpc.Error) (int32, string) {
 		return e.Native, text
 	}
 	switch e.Reason {
-	case malformedBody, "INVALID_REQUEST", "MALFORMED_MESSAGE":
+	case malformedBody, "INVALID_REQUEST", "MALFORMED_MESSAGE", "MESSAGE_TOO_LARGE":
 		return retServerDecode, text
+	case unwritten:
+		return retServerEncode, text
 	case "NO_INSTANCE":
 		return retNoEndpoint, text
 	case "UPSTREAM_UNREACHABLE":
@@ -201,5 +203,8 @@ func retOf(e *rpc.Error) (int32, string) {
 
 // malformedBody is the reason of a request whose body does not hold what the function takes.
 const malformedBody = "MALFORMED_BODY"
+
+// unwritten is the reason of an answer that has no form in TARS.
+const unwritten = "ANSWER_NOT_TARS"
 
 var errNoPlan = fmt.Errorf("the method was not bound to the %s adapter", protocolName)

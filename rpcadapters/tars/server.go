@@ -1,0 +1,380 @@
+package tars
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	tarsadapterv1 "github.com/causeway-gateway/causeway/protos/causeway/adapter/tars/v1"
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/framed"
+	"github.com/causeway-gateway/causeway/transcode/schema"
+)
+
+// Inlet serves clients that speak TARS. It is safe for concurrent use.
+type Inlet struct{}
+
+var (
+	_ rpcadapters.Inlet      = Inlet{}
+	_ rpcadapters.Configured = Inlet{}
+)
+
+// Name is "tars".
+func (Inlet) Name() string { return protocolName }
+
+// Config is a causeway.adapter.tars.v1.Listener.
+func (Inlet) Config() proto.Message { return &tarsadapterv1.Listener{} }
+
+// served is what is known at load of a method that clients call.
+type served struct{ codec }
+
+// Bind implements rpcadapters.Inlet. A method is called as "servant/function".
+func (Inlet) Bind(m *schema.Method, conf proto.Message) (rpcadapters.Bound, error) {
+	o, _ := conf.(*tarsadapterv1.Listener)
+	s := &served{}
+	if err := s.codec.compile(m, VersionTARS, o.GetCharset(), o.GetLenientRequire(), false); err != nil {
+		return rpcadapters.Bound{}, err
+	}
+	var bound []string
+	for _, one := range o.GetServants() {
+		if one.GetService() == m.Service.Name || one.GetService() == s.fn.Interface {
+			bound = append(bound, one.GetName()+"/"+s.fn.Name)
+		}
+	}
+	if bound == nil {
+		bound = []string{s.fn.Interface + "/" + s.fn.Name}
+	}
+	return rpcadapters.Bound{Names: bound, Plan: s}, nil
+}
+
+// New implements rpcadapters.Inlet.
+func (Inlet) New(e rpcadapters.Entry, conf proto.Message, limits rpcadapters.Limits) (wire.Protocol, error) {
+	o, _ := conf.(*tarsadapterv1.Listener)
+	for i, s := range o.GetServants() {
+		switch {
+		case s.GetName() == "":
+			return nil, fmt.Errorf(`servants[%d].name: want a name that clients call by, like "App.Server.Obj"`, i)
+		case strings.ContainsAny(s.GetName(), "/@ "):
+			return nil, fmt.Errorf(`servants[%d].name: want a name like "App.Server.Obj", found %q`, i, s.GetName())
+		case s.GetService() == "":
+			return nil, fmt.Errorf("servants[%d].service: want the full name of the proto service that %s leads to", i, s.GetName())
+		}
+	}
+	if c := o.GetCharset(); c != "" && c != "utf8" && c != "gbk" {
+		return nil, fmt.Errorf("charset: want utf8 or gbk, found %q%s", c, schema.DidYouMean(c, []string{"utf8", "gbk"}))
+	}
+	maxFrame := 0
+	if limits.MaxMessage > 0 {
+		maxFrame = limits.MaxMessage + packetRoom
+	}
+	return framed.NewServer(framed.ServerConfig{
+		Framing: requests{}, Service: &inlet{entry: e}, MaxFrame: maxFrame, Calls: limits.Calls, Idle: limits.Idle, Budget: limits.Budget,
+		Leave: &packet{&Response{Version: VersionTARS, Body: []byte{}, Desc: []byte(Reconnect)}},
+	}), nil
+}
+
+// packet is a Response as a frame.
+type packet struct{ *Response }
+
+// AppendFrame implements framed.Frame.
+func (p *packet) AppendFrame(dst []byte, id uint32) []byte {
+	at := len(dst)
+	r := *p.Response
+	r.ID = int32(id) //nolint:gosec // the same bits
+	return putLength(AppendResponse(append(dst, 0, 0, 0, 0), &r), at)
+}
+
+// inlet serves the calls of a listener.
+type inlet struct{ entry rpcadapters.Entry }
+
+// Begin implements framed.Service.
+func (n *inlet) Begin(*framed.Incoming) framed.Handler { return n }
+
+// serverCall is one call with all it needs; pooled, so that a call costs little of its own. It is its own body and frame.
+type serverCall struct {
+	rpc.Call
+	in     *framed.Incoming
+	req    Request
+	resp   Response
+	plan   *served
+	most   int         // bytes of the body
+	budget *rpc.Budget // of messages in translation
+	held   int
+	name   []byte
+	answer []byte // body of the answer
+	msg    rpc.Message
+	parsed bool
+	fault  error
+	sent   int  // bytes of the answer
+	torn   bool // something of the call has panicked: it may be held, and is not used again
+	header rpc.Metadata
+}
+
+var serverCalls = sync.Pool{New: func() any { return &serverCall{} }}
+
+// AppendFrame implements framed.Frame.
+func (c *serverCall) AppendFrame(dst []byte, id uint32) []byte {
+	at := len(dst)
+	c.resp.ID = int32(id) //nolint:gosec // the same bits
+	dst = AppendResponse(append(dst, 0, 0, 0, 0), &c.resp)
+	c.sent = len(dst) - at
+	return putLength(dst, at)
+}
+
+// Run implements framed.Handler.
+func (n *inlet) Run(in *framed.Incoming) {
+	c := serverCalls.Get().(*serverCall)
+	c.in = in
+	clean := false
+	defer func() {
+		if !clean || c.torn { // the call is not used again, but what it took of the budget is others'
+			c.budget.Give(c.held)
+			return
+		}
+		c.release()
+		serverCalls.Put(c)
+	}()
+	c.run(n.entry)
+	clean = true
+}
+
+// run answers a packet.
+func (c *serverCall) run(entry rpcadapters.Entry) {
+	if c.in.Refused != framed.Taken {
+		c.refuse()
+		return
+	}
+	if err := ParseRequest(&c.req, c.in.Frame[headSize:]); err != nil {
+		c.resp = Response{Version: VersionTARS, Ret: retServerDecode, Desc: []byte(err.Error())}
+		if v := version(c.in.Frame[headSize:]); v != 0 {
+			c.resp.Version = v
+		}
+		c.write()
+		return
+	}
+	c.resp.Version, c.resp.PacketType = c.req.Version, c.req.PacketType
+	if string(c.req.Function) == pingFunction {
+		c.write() // of every servant, as the SDKs do
+		return
+	}
+	switch c.req.Version {
+	case VersionTARS, VersionTUP, VersionJSON:
+	default:
+		c.resp.Ret, c.resp.Desc = retServerDecode, []byte("version "+strconv.Itoa(int(c.req.Version))+" is not served: want 1, 3 or 5")
+		c.write()
+		return
+	}
+	c.call(entry)
+}
+
+// refuse answers a packet that was not taken, of which there is the beginning.
+func (c *serverCall) refuse() {
+	c.resp = Response{Version: VersionTARS, Ret: retOverload, Desc: []byte("the gateway is out of memory")}
+	if v := version(c.in.Frame[headSize:]); v != 0 {
+		c.resp.Version = v
+	}
+	if c.in.Refused == framed.TooLarge {
+		c.resp.Ret, c.resp.Desc = retServerDecode, []byte("the request is larger than is taken")
+	}
+	c.write()
+}
+
+// write sends the answer, unless none is wanted.
+func (c *serverCall) write() (sent bool, err error) {
+	if c.req.PacketType == OneWay {
+		return false, nil
+	}
+	if c.resp.Body == nil {
+		c.resp.Body = []byte{}
+	}
+	return true, c.in.Send(c)
+}
+
+// call has the gateway handle the call.
+func (c *serverCall) call(entry rpcadapters.Entry) {
+	c.Protocol, c.Peer, c.Times.Start = protocolName, c.in.Peer, c.in.Start
+	c.Header = appendEntries(c.Header[:0], &c.req.Context, &c.req.Status, nil)
+	c.name = append(append(append(c.name[:0], c.req.Servant...), '/'), c.req.Function...)
+	found := entry.Find(string(c.name), &c.Call)
+	finished := false
+	defer func() {
+		if r := recover(); r != nil {
+			c.torn = true
+			e := found.Visit.Panicked(&c.Call, r)
+			if !finished {
+				found.Finish.Done(&c.Call, c.finish(e))
+			}
+		}
+		found.Leave()
+	}()
+	err := c.handle(found)
+	sent := c.finish(err)
+	finished = true
+	found.Finish.Done(&c.Call, sent)
+}
+
+// handle runs the chain.
+func (c *serverCall) handle(found *rpcadapters.Found) *rpc.Error {
+	if found.Refusal != nil {
+		return found.Refusal
+	}
+	c.plan = found.Plan.(*served)
+	c.Method = found.Method
+	scheme := "tars"
+	if c.in.TLS != nil {
+		scheme = "tars+tls"
+	}
+	found.Admit(&c.Call, scheme)
+	c.most, c.budget = found.Options.MaxBody, found.Options.Budget
+	c.Body = c
+	var allowed time.Duration
+	if c.req.Timeout > 0 {
+		allowed = time.Duration(c.req.Timeout) * time.Millisecond
+	}
+	ctx := c.in.Context()
+	if due := found.Deadline(c.Times.Start, allowed); !due.IsZero() {
+		ctx.SetDeadline(due)
+	}
+	return rpcadapters.RPCError(found.Handler.Handle(ctx, &c.Call))
+}
+
+// finish writes what the chain came back with and says what was sent.
+func (c *serverCall) finish(e *rpc.Error) rpc.Sent {
+	c.resp.Body = nil
+	if e == nil {
+		e = c.encode()
+	}
+	c.header = rpcadapters.AppendResponseMetadata(c.header[:0], c.Reply.Header, "")
+	c.header = rpcadapters.AppendResponseMetadata(c.header, c.Reply.Trailer, "")
+	c.resp.Ret, c.resp.Desc = retOK, nil
+	if e != nil {
+		ret, text := retOf(e)
+		c.resp.Ret, c.resp.Desc = ret, []byte(text)
+		c.header = append(c.header, e.Header...)
+	}
+	c.resp.Context.Reset()
+	c.resp.Status.Reset()
+	for _, p := range c.header {
+		if name, ok := strings.CutPrefix(p.Key, statusPrefix); !ok {
+			c.resp.Context.Add(p.Key, p.Value)
+		} else if !reservedStatus(name) && name != "" {
+			c.resp.Status.Add(name, p.Value)
+		}
+	}
+	if c.ID != "" {
+		c.resp.Context.Add("x-request-id", c.ID)
+	}
+	wanted, werr := c.write()
+	s := rpc.Sent{BytesIn: int64(len(c.in.Frame)), BytesOut: int64(c.sent), Err: werr, End: rpcadapters.Now(c.in.Start)}
+	if e != nil {
+		s.Code, s.Reason, s.Err = e.Code, e.Reason, e
+	} else if wanted && werr != nil {
+		s.Code, s.Reason = codes.Canceled, "CLIENT_GONE"
+	}
+	return s
+}
+
+// encode makes the body of the answer.
+func (c *serverCall) encode() *rpc.Error {
+	if c.req.PacketType == OneWay {
+		return nil
+	}
+	var err error
+	if c.answer, err = c.plan.appendBody(c.answer[:0], c.Reply.Message.Data, c.plan.out(), c.req.Version, false); err != nil {
+		return rpc.Refuse(codes.Internal, unwritten, "the service's answer cannot be written in TARS: %s", err)
+	}
+	if len(c.answer) > maxBody {
+		return rpc.Refuse(codes.Internal, "ANSWER_TOO_LARGE", "the service's answer is larger than a packet can be")
+	}
+	c.resp.Body = c.answer
+	return nil
+}
+
+// Raw implements rpc.Body: the body of the packet.
+func (c *serverCall) Raw(context.Context) ([]byte, error) {
+	if len(c.req.Body) > c.most && c.most > 0 {
+		return nil, c.large()
+	}
+	return c.req.Body, nil
+}
+
+// Bound implements rpc.Bounded.
+func (c *serverCall) Bound(most int) {
+	if c.most == 0 || most < c.most {
+		c.most = most
+	}
+}
+
+func (c *serverCall) large() *rpc.Error {
+	return rpc.Refuse(codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "the request has %d bytes: at most %d are taken", len(c.req.Body), c.most).WithStatus(413)
+}
+
+// Message implements rpc.Body.
+func (c *serverCall) Message(_ context.Context, m *schema.Message) (*rpc.Message, error) {
+	if m != c.plan.method.Input {
+		return nil, rpc.Refuse(codes.Internal, "INTERNAL", "internal error").WithCause(fmt.Errorf("the body is a %s, and was asked for as %s", c.plan.method.Input.Name, m.Name))
+	}
+	if !c.parsed {
+		c.parsed = true
+		if e := c.parse(); e != nil {
+			c.fault = e
+		}
+	}
+	if c.fault != nil {
+		return nil, c.fault
+	}
+	return &c.msg, nil
+}
+
+func (c *serverCall) parse() *rpc.Error {
+	c.Times.Body = c.in.Start
+	if len(c.req.Body) > c.most && c.most > 0 {
+		return c.large()
+	}
+	b := rpc.GetBuffer()
+	var err error
+	if b.B, err = c.plan.body(b.B, c.req.Body, c.plan.in(), c.req.Version, false); err != nil {
+		b.Free()
+		return rpc.Refuse(codes.InvalidArgument, malformedBody, "the request: %s", err)
+	}
+	if len(b.B) > c.most && c.most > 0 {
+		n := len(b.B)
+		b.Free()
+		return rpc.Refuse(codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "the request has %d bytes with its defaults: at most %d are taken", n, c.most).WithStatus(413)
+	}
+	if !c.budget.Take(len(b.B)) {
+		b.Free()
+		return rpc.Refuse(codes.ResourceExhausted, "OVERLOADED", "the gateway is out of memory").WithStatus(503)
+	}
+	c.held = len(b.B)
+	c.msg.Own(b)
+	return nil
+}
+
+// release gives back what the call holds and makes it ready for the next.
+func (c *serverCall) release() {
+	c.msg.Free()
+	c.budget.Give(c.held)
+	c.Reply.Reset()
+	header, reply, name, answer := c.Call.Header[:0], rpc.Reply{Header: c.Reply.Header[:0], Trailer: c.Reply.Trailer[:0]}, c.name, c.answer
+	clear(header[:cap(header)])
+	clear(c.header[:cap(c.header)])
+	answered := c.header[:0]
+	entries, status := c.resp.Context, c.resp.Status
+	entries.Reset()
+	status.Reset()
+	if cap(answer) > maxKept {
+		answer = nil
+	}
+	*c = serverCall{}
+	c.Call.Header, c.Reply, c.name, c.answer = header, reply, name, answer
+	c.resp.Context, c.resp.Status, c.header = entries, status, answered
+}
