@@ -80,7 +80,7 @@ func TestCapturedCalls(t *testing.T) {
 		{name: "echo_json", o: &trpcv1.Options{ContentType: "json"}, want: outcome{Data: "\n\x04json\x10\x05"}},
 		{name: "attachment", want: outcome{Data: "\n\x04with\x10\x0e", Attached: "ATTACHED BYTES"}},
 		{name: "fail_business", want: outcome{Code: codes.Unknown, Native: 10001, Class: rpc.Business, Message: "no gold"}},
-		{name: "fail_framework", want: outcome{Code: codes.Unavailable, Native: 22, Class: rpc.Framework, Message: "too busy"}},
+		{name: "fail_framework", want: outcome{Code: codes.Unavailable, Native: 22, Class: rpc.Transport, Message: "too busy"}},
 		{name: "fail_plain", want: outcome{Code: codes.Unknown, Native: 999, Class: rpc.Business, Message: "plain"}},
 		{name: "nofunc", want: outcome{
 			Code: codes.Unimplemented, Native: 12, Class: rpc.Framework,
@@ -248,7 +248,7 @@ func TestFrameworkCodes(t *testing.T) {
 		{1000, codes.Unknown, 500, true},
 	} {
 		e := p.failed(c.ret, 0, nil)
-		if e.Code != c.code || e.Status != c.status || e.Executed != c.executed || e.Class != rpc.Framework || e.Native != c.ret || e.Message != fmt.Sprintf("trpc error %d", c.ret) {
+		if e.Code != c.code || e.Status != c.status || e.Executed != c.executed || (e.Class == rpc.Transport) == c.executed || e.Class == rpc.Business || e.Native != c.ret || e.Message != fmt.Sprintf("trpc error %d", c.ret) {
 			t.Errorf("%d: %+v", c.ret, e)
 		}
 	}
@@ -372,7 +372,7 @@ func TestOptions(t *testing.T) {
 		{&trpcv1.Options{Errors: []*trpcv1.ErrorRule{{}, {Code: "NOT_FOND"}}}, `errors[1]: code "NOT_FOND" is none of gRPC that says of an error; did you mean "NOT_FOUND"?`},
 		{&trpcv1.Options{Errors: []*trpcv1.ErrorRule{{Status: 99}}}, `errors[0]: status 99: want 200 to 599`},
 		{&trpcv1.Options{Caller: strings.Repeat("x", 40_000)}, `caller, callee and name of the method have 40050 bytes, and a header has 65535`},
-		{&trpcv1.Options{ContentType: "jce"}, `content_type jce: message trpc.kit.echo.EchoRequest has no option causeway.tars.v1.struct: it was not compiled from TARS IDL`},
+		{&trpcv1.Options{ContentType: "jce"}, `content_type jce: /trpc.kit.echo.Echo/Echo: field nested of trpc.kit.echo.EchoRequest makes it contain itself without a list or map between, which structs of TARS cannot`},
 	} {
 		if _, err := (Adapter{}).Bind(echo, c.o); err == nil || err.Error() != c.want {
 			t.Errorf("%v, want %s", err, c.want)

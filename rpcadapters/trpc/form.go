@@ -49,8 +49,9 @@ func newForm(m *schema.Method, content string) (*form, error) {
 		return nil, fmt.Errorf("content_type %q is not known: want one of pb, json, jce%s", content, schema.DidYouMean(content, contentNames))
 	}
 	var c tarswire.Compiler
-	if f.jceIn, f.jceErr = c.Message(m.Input); f.jceErr == nil {
-		f.jceOut, f.jceErr = c.Message(m.Output)
+	fn, err := c.Natural(m)
+	if f.jceErr = err; err == nil {
+		f.jceIn, f.jceOut = fn.In, fn.Out
 	}
 	if f.content == contentJCE && f.jceErr != nil {
 		return nil, fmt.Errorf("content_type jce: %w", f.jceErr)
@@ -58,16 +59,11 @@ func newForm(m *schema.Method, content string) (*form, error) {
 	return f, nil
 }
 
-// known tells whether messages in a content type can be read.
-func (f *form) known(content uint32) bool {
-	return content == contentProto || content == contentJSON || content == contentJCE && f.jceErr == nil
-}
-
 // errContent says that a content type is not known.
 type errContent uint32
 
 func (e errContent) Error() string {
-	return fmt.Sprintf("content_type %d is not known here: want 0 (pb), 2 (json), or 1 (jce) for messages with tags of TARS", uint32(e))
+	return fmt.Sprintf("content_type %d is not known here: want 0 (pb), 2 (json), or 1 (jce) where the messages have such a form", uint32(e))
 }
 
 // appendWire appends the wire form of a message in a content type.

@@ -92,16 +92,20 @@ func verdictOf(ret int32) (verdict, bool) {
 	return verdict{codes.Internal, 502, true}, true
 }
 
-// failed makes the error of an answer that is one: ret is the framework's code, funcRet the application's, of which servers
-// of streams know the first alone.
+// failed makes the error of an answer that is one: ret is the framework's code, funcRet the application's. Servers of streams
+// in Go know the first alone; where a stream has the same in both it is the application's.
 func (p *plan) failed(ret, funcRet int32, message []byte) *rpc.Error {
 	text := string(message)
-	if ret != retOK {
+	if ret != retOK && ret != funcRet {
 		if v, ok := verdictOf(ret); ok {
 			if text == "" {
 				text = "trpc error " + strconv.Itoa(int(ret))
 			}
-			return &rpc.Error{Code: v.code, Status: v.status, Executed: v.executed, Class: rpc.Framework, Native: ret, Message: text}
+			e := &rpc.Error{Code: v.code, Status: v.status, Executed: v.executed, Class: rpc.Framework, Native: ret, Message: text}
+			if !v.executed {
+				e.Class = rpc.Transport // another instance may
+			}
+			return e
 		}
 		funcRet = ret
 	}
