@@ -331,7 +331,6 @@ func (b *Breaker) tell(p Pass, counted, failed bool) {
 		b.open(b.now())
 	default:
 		if b.proven++; b.proven >= b.cfg.Trials {
-			b.ok.Store(0)
 			b.window.start(b.now(), b.window.slot)
 			b.turn(Closed)
 		}
@@ -343,7 +342,6 @@ func (b *Breaker) open(now time.Time) {
 	b.turn(Open)
 	b.opened++
 	b.until = now.Add(b.cfg.Open)
-	b.trials = 0
 	for w := b.waiting.pop(); w != nil; w = b.waiting.pop() {
 		b.places.Add(^uint64(oneWaits - 1))
 		b.refused++

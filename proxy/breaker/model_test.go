@@ -58,7 +58,7 @@ func (m *model) enter(g *guest) {
 	}
 	full := m.cfg.MaxCalls > 0 && int64(len(m.inside)) >= m.cfg.MaxCalls
 	switch {
-	case m.phase != breaker.Closed && m.trials == 0:
+	case m.phase == breaker.Open || m.phase == breaker.HalfOpen && m.trials == 0:
 		g.err = breaker.ErrOpen
 	case m.phase != breaker.Closed && full:
 		g.err = breaker.ErrFull
@@ -144,7 +144,6 @@ func (m *model) open() {
 	m.era++
 	m.until = m.now + m.cfg.Open
 	m.opened++
-	m.trials = 0
 	for _, g := range m.waiting {
 		g.err = breaker.ErrOpen
 	}

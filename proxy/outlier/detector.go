@@ -194,9 +194,6 @@ func (d *Detector) compare() {
 		if took < d.rules.MinLatency || ratio <= d.rules.LatencyFactor || s.half <= ofOthers(d.tenth, s.tenth) {
 			continue
 		}
-		if slices.ContainsFunc(d.cases, func(c finding) bool { return c.Record == s.Record }) {
-			continue
-		}
 		d.cases = append(d.cases, finding{Record: s.Record, reason: ReasonLatency, rank: 3, weight: ratio, half: s.half, others: ofOthers(d.half, s.half)})
 	}
 }

@@ -199,7 +199,7 @@ func (m *model) judge() (changes []change) {
 			if half, tenth, ok := x.quantiles(least); ok {
 				halves[who], tenths[who] = half, tenth
 				if !rated {
-					speeds = append(speeds, accused{who: who})
+					speeds = append(speeds, accused{who: who}) // once accused is enough
 				}
 			}
 		}

@@ -154,7 +154,8 @@ func (c *rules) inRow(run uint64) string {
 	return ""
 }
 
-// Ejected returns the spell that the instance is out for; ok is false when it is in.
+// Ejected returns the spell that the instance is out for; ok is false when it is in. Past Until an instance stays out
+// until it is judged.
 func (r *Record) Ejected() (e Ejection, ok bool) {
 	if s := r.spell.Load(); s.lasts() {
 		return s.Ejection, true
