@@ -19,7 +19,10 @@ type hedge struct {
 
 // hedged calls an instance, and a second one when the first has not answered after a while; the answer that comes first is
 // taken, and the other attempt ended. It returns when both have, for they use the call.
-func (f *forward) hedged(ctx context.Context, c *rpc.Call, t *try, req *rpc.Message) error {
+func (f *forward) hedged(ctx context.Context, c *rpc.Call, one *try, req *rpc.Message) error {
+	copied := *one // so that calls which are not hedged cost no allocation
+	t := &copied
+	defer func() { one.info.Tried = copied.info.Tried }()
 	both, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan *hedge, 2)
