@@ -45,6 +45,8 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/grpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/grpcweb"
 	"github.com/causeway-gateway/causeway/rpcadapters/rest"
+	"github.com/causeway-gateway/causeway/rpcadapters/tars"
+	"github.com/causeway-gateway/causeway/rpcadapters/trpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/http1"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/http2"
@@ -71,6 +73,12 @@ func standard() (*proxy.Standard, error) {
 		},
 		Adapters: []rpcadapters.Adapter{
 			grpc.Adapter{},
+			tars.Adapter{},
+			trpc.Adapter{},
+		},
+		Inlets: []rpcadapters.Inlet{
+			tars.Inlet{},
+			trpc.Inlet{},
 		},
 		Plugins: []plugin.Kind{
 			accesslog.Kind,
