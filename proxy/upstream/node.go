@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -60,6 +61,7 @@ func (s *Service) reconcile(due *alarm) {
 	for address, i := range s.instances {
 		if offers[address] == nil {
 			s.remove(i, due.now)
+			s.others = true
 		}
 	}
 	for address, o := range offers {
@@ -70,6 +72,7 @@ func (s *Service) reconcile(due *alarm) {
 				i.initial = due.now
 			}
 			s.instances[address] = i
+			s.others = true
 		}
 		if i.node != nil && (i.offer.ep.Protocol != o.ep.Protocol || i.offer.ep.TLS != o.ep.TLS) {
 			i.unwatch()
@@ -81,6 +84,7 @@ func (s *Service) reconcile(due *alarm) {
 			if err != nil {
 				left = append(left, leftOut{address, o.ep.ID, o.listings[0].src, err.Error()})
 				s.remove(i, due.now)
+				s.others = true
 				continue
 			}
 			if s.detector != nil && i.record == nil {
@@ -99,11 +103,10 @@ func (s *Service) reconcile(due *alarm) {
 	for _, src := range s.sources {
 		src.first = false
 	}
-	s.order = s.order[:0:0]
-	for _, i := range s.instances {
-		s.order = append(s.order, i)
+	if s.others {
+		s.order = slices.SortedFunc(maps.Values(s.instances), func(a, b *instance) int { return strings.Compare(a.address, b.address) })
+		s.others = false
 	}
-	slices.SortFunc(s.order, func(a, b *instance) int { return strings.Compare(a.address, b.address) })
 	s.told(left)
 }
 

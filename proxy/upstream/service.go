@@ -87,7 +87,8 @@ type Service struct {
 	dirty     bool // sources have to be merged again
 	sources   []*source
 	instances map[string]*instance // by address
-	order     []*instance          // by address, too
+	order     []*instance          // sorted by address
+	others    bool                 // order has to be made again
 	left      []leftOut
 	members   []balancer.Member // of the picker in force
 	leaving   []*balancer.Node  // to be drained once no picker has them
@@ -112,7 +113,7 @@ func New(cfg Config, former *Service) *Service {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
 		cfg: cfg, now: cfg.Now, stop: cancel, wake: make(chan struct{}, 1), ready: make(chan struct{}),
-		instances: map[string]*instance{}, dirty: true, epoch: time.Now(),
+		instances: map[string]*instance{}, others: true, dirty: true, epoch: time.Now(),
 	}
 	if s.now == nil {
 		s.now = time.Now

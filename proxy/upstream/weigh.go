@@ -152,9 +152,11 @@ func (s *Service) heard(events []outlier.Event) {
 
 // weigh makes a picker when what it is made of has changed.
 func (s *Service) weigh(due *alarm) {
-	verdicts := make([]verdict, len(s.order))
+	members := make([]balancer.Member, len(s.order))
+	changed := s.members == nil || len(s.members) != len(s.order)
 	s.counts.out = 0
-	ask, asked := 0, 0
+	asked := 0
+	var unaskedAt []int
 	for at, i := range s.order {
 		v := s.assess(i, due.now)
 		if v.condition == ejected && i.heals(&v) && i.record.Clear() {
@@ -163,33 +165,25 @@ func (s *Service) weigh(due *alarm) {
 			due.in(0)
 		}
 		switch v.condition {
+		case unasked:
+			unaskedAt = append(unaskedAt, at)
+			continue
 		case ejected:
 			if s.counts.out++; i.watch != nil {
 				due.in(second) // a check that passes says nothing by itself
 			}
-		case unasked:
-			ask++
 		case serving:
 			asked++
 		case held, unverified, lost, failing, silent:
 		}
-		verdicts[at] = v
+		changed = s.note(at, &v, members, due) || changed
 	}
-	members := make([]balancer.Member, 0, len(s.order))
-	changed := s.members == nil || len(s.members) != len(s.order)
-	for at, i := range s.order {
-		v := &verdicts[at]
-		if v.condition == unasked && asked < ask { // most are new: to wait for their checks would leave the calls to few or none
+	for _, at := range unaskedAt {
+		v := s.assess(s.order[at], due.now)
+		if v.condition == unasked && asked < len(unaskedAt) { // to wait for the checks of most would leave the calls to few or none
 			v.condition, v.up = serving, true
 		}
-		s.note(i, v, due)
-		m := s.member(i, v)
-		if !changed {
-			p, load := &s.members[at], i.node.Load()
-			changed = i.fresh || p.Node != m.Node || p.Weight != m.Weight || p.Up != m.Up || p.Share != m.Share || p.Priority != m.Priority ||
-				load-i.load > loadStep || i.load-load > loadStep
-		}
-		members = append(members, m)
+		changed = s.note(at, &v, members, due) || changed
 	}
 	if !changed {
 		return
@@ -204,15 +198,9 @@ func (s *Service) weigh(due *alarm) {
 	s.counts.pickers++
 }
 
-// heals tells whether a check has passed that began after the ejection, and that says something of its reason: the implied one
-// only finds that somebody is there.
-func (i *instance) heals(v *verdict) bool {
-	st := &v.state
-	return st.Known && st.Up && st.Last.Add(-st.Took).After(v.ejection.Since) && (!i.implied || v.ejection.Reason == outlier.ReasonUnreached)
-}
-
-// note keeps of an instance what the next look has to know.
-func (s *Service) note(i *instance, v *verdict, due *alarm) {
+// note keeps of an instance what the next look has to know, and makes it a member; it reports whether the picker has to be told.
+func (s *Service) note(at int, v *verdict, members []balancer.Member, due *alarm) (changed bool) {
+	i := s.order[at]
 	if v.state.Known {
 		if i.early = false; v.state.Up {
 			i.passed = true
@@ -224,6 +212,21 @@ func (s *Service) note(i *instance, v *verdict, due *alarm) {
 	}
 	i.late, i.condition = late, v.condition
 	v.share = s.share(i, v, due)
+	m := &members[at]
+	*m = s.member(i, v)
+	if len(s.members) != len(members) {
+		return true
+	}
+	p, load := &s.members[at], i.node.Load()
+	return i.fresh || p.Node != m.Node || p.Weight != m.Weight || p.Up != m.Up || p.Share != m.Share || p.Priority != m.Priority ||
+		load-i.load > loadStep || i.load-load > loadStep
+}
+
+// heals tells whether a check has passed that began after the ejection, and that says something of its reason: the implied one
+// only finds that somebody is there.
+func (i *instance) heals(v *verdict) bool {
+	st := &v.state
+	return st.Known && st.Up && st.Last.Add(-st.Took).After(v.ejection.Since) && (!i.implied || v.ejection.Reason == outlier.ReasonUnreached)
 }
 
 // loadStep is by how much a reported load has to change for a new picker.
