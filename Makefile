@@ -20,9 +20,11 @@ build: ## build bin/causeway
 demo: build ## run the gateway in front of a small order service and show what it does
 	@bin/causeway demo
 
-test: ## run all tests; RACE=1 adds the race detector, CAUSEWAY_REAL=1 makes a missing program a failure
+# Tests that wait do so beside others (-parallel); a program with the race detector would sleep for a second at its end.
+test: ## run all tests; RACE=1 adds the race detector, POISON=1 overwrites released buffers, CAUSEWAY_REAL=1 makes a missing program a failure
 	@go build -o bin/testsum ./testdata/testsum
-	@go test -json -count=1 -shuffle=on -timeout 20m $(if $(filter-out 0,$(RACE)),-race) $(PACKAGES) | bin/testsum
+	@GORACE='atexit_sleep_ms=50' go test -json -count=1 -shuffle=on -timeout 20m -parallel 4 $(if $(filter-out 0,$(RACE)),-race) \
+		$(if $(filter-out 0,$(POISON)),-tags causeway_poison) $(PACKAGES) | bin/testsum
 
 proof: ## run the long proofs in full; each prints its figure
 	CAUSEWAY_PROOF=1 go test -count=1 -v -timeout 60m -run '^TestProof' $(PACKAGES)

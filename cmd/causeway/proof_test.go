@@ -243,7 +243,7 @@ var built struct {
 func buildBinary(t testing.TB) string {
 	t.Helper()
 	built.once.Do(func() {
-		if built.folder, built.err = os.MkdirTemp("", "causeway"); built.err == nil {
+		if built.folder, built.err = os.MkdirTemp("", "causeway"); built.err == nil { //nolint:usetesting // it outlives the test
 			built.out, built.err = exec.CommandContext(context.Background(), "go", "build", "-o", built.folder, ".").CombinedOutput() //nolint:gosec // the package under test
 		}
 	})
