@@ -3,8 +3,8 @@
 package health
 
 import (
-	"fmt"
 	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -68,7 +68,7 @@ func BenchmarkEndpoints(b *testing.B) {
 				used, routines := memory(), runtime.NumGoroutine()
 				p := NewPool(quiet())
 				for i := range endpoints {
-					p.Watch(fmt.Sprint(i), Timing{}, c.dial, nil)
+					p.Watch(strconv.Itoa(i), Timing{}, c.dial, nil)
 				}
 				time.Sleep(2 * time.Second)
 				before, probes := cpu(b), p.Stats().Probes

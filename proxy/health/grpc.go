@@ -186,7 +186,7 @@ func (g *grpcProber) serving(b []byte) error {
 
 // servingStatus is field 1 of the one message in b.
 func servingStatus(b []byte) (status uint64, err error) {
-	if len(b) < 5 || uint64(len(b)-5) != uint64(binary.BigEndian.Uint32(b[1:])) {
+	if len(b) < 5 || int64(len(b)-5) != int64(binary.BigEndian.Uint32(b[1:])) {
 		return 0, fmt.Errorf("want one message, found %d bytes that are none", len(b))
 	}
 	if b[0] != 0 {

@@ -165,13 +165,16 @@ func (h *httpProber) ask(ctx context.Context, conn net.Conn) (err error, stale b
 			}
 			return &failure{"what answered does not speak HTTP/1: " + bounded(err.Error()), err}, false
 		}
+		if answer.ProtoMajor != 1 {
+			return errors.New("what answered does not speak HTTP/1 but " + quoted(answer.Proto)), false
+		}
 		if answer.StatusCode >= 200 || answer.StatusCode == http.StatusSwitchingProtocols {
 			break
 		}
 	}
 	limited.N = 2 * maxBody // the body with what frames it
 	var body bytes.Buffer
-	var to io.Writer = io.Discard
+	to := io.Discard
 	if h.check.Contains != "" {
 		to = &body
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -42,6 +43,7 @@ func TestHTTPAnswers(t *testing.T) {
 		{"nothing", "", HTTPCheck{}, "the other side closed the connection during the answer"},
 		{"a long head", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", maxHead), HTTPCheck{}, "the head of the answer is longer than 16384 bytes"},
 		{"noise", "\x15\x03\x01\x00\x02\x02\x46\r\n", HTTPCheck{}, `what answered does not speak HTTP/1: malformed HTTP response "\x15\x03\x01\x00\x02\x02F"`},
+		{"another version", "HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n", HTTPCheck{}, `what answered does not speak HTTP/1 but "HTTP/2.0"`},
 		{"bad length", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", HTTPCheck{}, `what answered does not speak HTTP/1: bad Content-Length "x"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -206,8 +208,7 @@ func TestTLS(t *testing.T) {
 	expired, expiredPool, _ := certificate(t, "books.example", -time.Hour)
 	web := func(c *tls.Config) string {
 		l := listen(t)
-		s := &http.Server{ReadHeaderTimeout: time.Minute, TLSConfig: c, ErrorLog: nil, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
-		s.ErrorLog = discardLog()
+		s := &http.Server{ReadHeaderTimeout: time.Minute, TLSConfig: c, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
 		ended := make(chan struct{})
 		go func() { defer close(ended); _ = s.ServeTLS(l, "", "") }()
 		t.Cleanup(func() { s.Close(); <-ended })
@@ -269,6 +270,7 @@ func TestTCP(t *testing.T) {
 		{"no such name", "no-such-name.invalid:80", `the name "no-such-name.invalid" `},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			p, err := TCP(tc.address, nil)
 			if err != nil {
 				t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -43,8 +42,6 @@ const patience = 20 * time.Second
 
 // full tells whether proofs run at their full length.
 func full() bool { return os.Getenv("CAUSEWAY_PROOF") == "1" }
-
-func discardLog() *log.Logger { return log.New(io.Discard, "", 0) }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 

@@ -3,8 +3,8 @@ package health
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -121,7 +121,7 @@ func TestBorrowedProbers(t *testing.T) {
 		var gone [3]atomic.Bool
 		watch := func(i int) *Watch {
 			return p.Watch("a", Timing{}, func() (Prober, error) {
-				return Func(func(ctx context.Context) error {
+				return Func(func(context.Context) error {
 					if asks[i].Add(1) == 5 {
 						// Long enough for the watch to be closed meanwhile.
 						wait := time.NewTimer(700 * time.Millisecond)
@@ -182,7 +182,7 @@ func TestCallbacks(t *testing.T) {
 				var inside, calls atomic.Int64
 				var closed atomic.Bool
 				var w atomic.Pointer[Watch]
-				w.Store(p.Watch(fmt.Sprint(i%7), Timing{Interval: leastInterval, Unhealthy: 1}, func() (Prober, error) {
+				w.Store(p.Watch(strconv.Itoa(i%7), Timing{Interval: leastInterval, Unhealthy: 1}, func() (Prober, error) {
 					return funcs{func(context.Context) error {
 						if flip.Add(1)%2 == 0 {
 							return errors.New("broken")
@@ -251,7 +251,7 @@ func TestClose(t *testing.T) {
 		all := []*probed{{}, {takes: time.Hour}, {err: errors.New("broken")}}
 		var watches []*Watch
 		for i, a := range all {
-			watches = append(watches, p.Watch(fmt.Sprint(i), Timing{Interval: time.Hour, Timeout: time.Hour}, a.dial, func() { told++ }))
+			watches = append(watches, p.Watch(strconv.Itoa(i), Timing{Interval: time.Hour, Timeout: time.Hour}, a.dial, func() { told++ }))
 		}
 		pass(time.Minute)
 		begun := time.Now()
@@ -321,7 +321,7 @@ func TestRaces(t *testing.T) {
 				default:
 				}
 				a := &probed{takes: time.Duration(i%3) * 5 * time.Millisecond}
-				open = append(open, p.Watch(fmt.Sprint((i+g)%20), Timing{Interval: time.Duration(10+i%5) * time.Millisecond}, a.dial, func() { p.Stats() }))
+				open = append(open, p.Watch(strconv.Itoa((i+g)%20), Timing{Interval: time.Duration(10+i%5) * time.Millisecond}, a.dial, func() { p.Stats() }))
 				if len(open) > 10 {
 					open[0].Close()
 					open[0].State()

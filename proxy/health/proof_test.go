@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -102,7 +103,7 @@ func TestProofRate(t *testing.T) {
 	p := NewPool(quiet())
 	defer p.Close()
 	open := func(i int) *Watch {
-		return p.Watch(fmt.Sprint(i), Timing{Interval: interval, Timeout: interval}, func() (Prober, error) { return HTTP(s.Listener.Addr().String(), HTTPCheck{}, nil) }, nil)
+		return p.Watch(strconv.Itoa(i), Timing{Interval: interval, Timeout: patience}, func() (Prober, error) { return HTTP(s.Listener.Addr().String(), HTTPCheck{}, nil) }, nil)
 	}
 	var watches [endpoints]*Watch
 	for i := range watches {

@@ -113,7 +113,7 @@ func (e *endpoint) after(t time.Duration) time.Duration {
 	if t < offset {
 		return offset
 	}
-	return offset + ((t-offset)/interval+1)*interval
+	return t + interval - (t-offset)%interval
 }
 
 // plan puts an endpoint where it belongs in the schedule. Called under mu.
@@ -144,7 +144,7 @@ func (p *Pool) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		timer.Reset(p.round())
+		timer.Reset(max(tick, p.round())) // 0 where it panicked
 		select {
 		case <-timer.C:
 		case <-p.wake:
@@ -155,8 +155,7 @@ func (p *Pool) run() {
 }
 
 // round begins what is due and returns how long there is nothing to do.
-func (p *Pool) round() (rest time.Duration) {
-	rest = tick
+func (p *Pool) round() time.Duration {
 	defer p.recovered("the schedule of health checks", "")
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -185,7 +184,7 @@ func (p *Pool) round() (rest time.Duration) {
 	if len(p.due) == 0 {
 		return time.Hour
 	}
-	return max(tick, p.due[0].due-now)
+	return p.due[0].due - now
 }
 
 // slot deals with a slot that has come. Called under mu.
