@@ -72,7 +72,7 @@ func (p Policy) String() string {
 	}
 }
 
-// Subset is a part of the instances: those whose metadata have all of Match.
+// Subset is a part of the instances: those whose metadata have all of Match, where "region" and "zone" are the member's.
 type Subset struct {
 	Name   string
 	Match  map[string]string

@@ -56,7 +56,14 @@ func New(cfg Config, members []Member) Picker {
 // has tells whether a member belongs to the subset.
 func (s *Subset) has(m *Member) bool {
 	for k, v := range s.Match {
-		if found, ok := m.Meta[k]; !ok || found != v {
+		found, ok := m.Meta[k]
+		switch k {
+		case "region":
+			found, ok = m.Region, true
+		case "zone":
+			found, ok = m.Zone, true
+		}
+		if !ok || found != v {
 			return false
 		}
 	}

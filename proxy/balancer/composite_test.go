@@ -56,8 +56,11 @@ func TestZoneFirst(t *testing.T) {
 		{"two data centres, all well", "x", "a", []string{"x a 2 2", "x b 2 2", "y c 2 2", "y d 2 2"}, [3]float64{1, 0, 0}},
 		{"own zone dead", "x", "a", []string{"x a 0 4", "x b 4 4", "y c 4 4", "y d 4 4"}, [3]float64{0, 0.7, 0.3}},
 		{"own zone half", "x", "a", []string{"x a 2 4", "x b 4 4", "y c 4 4", "y d 4 4"}, [3]float64{0.7, 0.3, 0}},
-		{"worse here than there, and there than elsewhere", "x", "a", []string{"x a 1 4", "x b 2 4", "y c 4 4", "y d 4 4"},
-			[3]float64{0.525 / 0.9625 * 2 / 3, 0.525 / 0.9625 / 3, 1 - 0.525/0.9625}},
+		{
+			"worse here than there, and there than elsewhere", "x", "a",
+			[]string{"x a 1 4", "x b 2 4", "y c 4 4", "y d 4 4"},
+			[3]float64{0.525 / 0.9625 * 2 / 3, 0.525 / 0.9625 / 3, 1 - 0.525/0.9625},
+		},
 		{"own data centre dead", "x", "a", []string{"x a 0 4", "x b 0 4", "y c 4 4", "y d 4 4"}, [3]float64{0, 0, 1}},
 		{"other data centre dead", "x", "a", []string{"x a 4 4", "x b 4 4", "y c 0 4", "y d 0 4"}, [3]float64{1, 0, 0}},
 		{"region without zones", "x", "", []string{"x a 4 4", "x b 4 4", "y c 4 4"}, [3]float64{0, 1, 0}},
@@ -66,7 +69,7 @@ func TestZoneFirst(t *testing.T) {
 		{"panic: 2 of 8, all taken", "", "a", []string{"- a 0 4", "- b 2 4"}, [3]float64{1, 0, 0}},
 		{"instances without a place", "x", "a", []string{"- - 4 4", "x a 4 4"}, [3]float64{1, 0, 0}},
 	} {
-		for _, policy := range policies {
+		for _, policy := range checked() {
 			t.Run(tt.name+"/"+policy.String(), func(t *testing.T) {
 				members := places(t, tt.members...)
 				cfg := Config{Policy: policy, ZoneFirst: true, Region: tt.region, Zone: tt.zone}
@@ -120,7 +123,7 @@ func TestZonesOffByDefault(t *testing.T) {
 }
 
 func TestPriorities(t *testing.T) {
-	for _, policy := range policies {
+	for _, policy := range checked() {
 		for _, tt := range []struct {
 			name  string
 			up    []int // of 4 at each priority
@@ -244,7 +247,7 @@ func TestSubsets(t *testing.T) {
 			`no instance is available: none of 2 belongs to the subset "canary"`},
 		{"no such subset", subsets(90, 10), []string{"v1 2 2"}, 2, nil, "no instance is available: the service has no such subset"},
 	} {
-		for _, policy := range policies {
+		for _, policy := range checked() {
 			t.Run(tt.name+"/"+policy.String(), func(t *testing.T) {
 				members := versions(t, tt.members...)
 				p := New(Config{Policy: policy, Subsets: tt.subsets}, members)
@@ -264,6 +267,30 @@ func TestSubsets(t *testing.T) {
 					near(t, v, tt.want[v], share, 0.02)
 				}
 			})
+		}
+	}
+}
+
+// What a subset asks for, an instance must have, if only as an empty value.
+func TestWhoBelongsToASubset(t *testing.T) {
+	m := member("a", 1)
+	m.Region, m.Zone, m.Meta = "x", "b", map[string]string{"version": "v1", "empty": "", "zone": "other"}
+	for _, tt := range []struct {
+		match map[string]string
+		want  bool
+	}{
+		{nil, true},
+		{map[string]string{"version": "v1"}, true},
+		{map[string]string{"version": "v1", "zone": "b", "region": "x"}, true},
+		{map[string]string{"version": "v1", "zone": "a"}, false},
+		{map[string]string{"zone": "other"}, false},
+		{map[string]string{"region": "y"}, false},
+		{map[string]string{"empty": ""}, true},
+		{map[string]string{"missing": ""}, false},
+		{map[string]string{"version": "V1"}, false},
+	} {
+		if found := (&Subset{Match: tt.match}).has(&m); found != tt.want {
+			t.Errorf("%v: want %v, found %v", tt.match, tt.want, found)
 		}
 	}
 }

@@ -25,9 +25,6 @@ func (l *latency) observe(took time.Duration, now int64) {
 		cost := sample
 		if last := float64(math.Float32frombits(uint32(old >> 32))); last > sample {
 			cost = sample + (last-sample)*left(at-uint32(old)) //nolint:gosec // the lower half
-			if at == uint32(old) {                             //nolint:gosec // the lower half
-				return // no time has passed: nothing falls
-			}
 		}
 		word := uint64(math.Float32bits(float32(cost)))<<32 | uint64(at)
 		if word == old || l.word.CompareAndSwap(old, word) {

@@ -90,8 +90,12 @@ func TestLoadOfTheLastReport(t *testing.T) {
 		after time.Duration
 		want  float64
 	}{
-		{0.5, 0, 0.5}, {0.7, time.Second, 0.7}, {0.1, 500 * time.Millisecond, 0.7}, {3, 2 * time.Second, 1},
-		{math.NaN(), 3 * time.Second, 1}, {-1, 4 * time.Second, -1},
+		{0.5, 0, 0.5},
+		{0.7, time.Second, 0.7},
+		{0.1, 500 * time.Millisecond, 0.7},
+		{3, 2 * time.Second, 1},
+		{math.NaN(), 3 * time.Second, 1},
+		{-1, 4 * time.Second, -1},
 	} {
 		if n.SetLoad(tt.load, epoch.Add(tt.after)); n.Load() != tt.want {
 			t.Errorf("after %v at %v: want %v, found %v", tt.load, tt.after, tt.want, n.Load())

@@ -75,7 +75,7 @@ func (n *Node) SetLoad(load float64, at time.Time) {
 	stamp := at.UnixNano()
 	for {
 		last := n.loadAt.Load()
-		if stamp < last || load != load {
+		if stamp < last || math.IsNaN(load) {
 			return
 		}
 		if n.loadAt.CompareAndSwap(last, stamp) {

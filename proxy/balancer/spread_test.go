@@ -158,7 +158,7 @@ func TestRoundRobinOfTheLeastWeight(t *testing.T) {
 	least.Share = 0.1
 	r, ok := New(Config{}, []Member{least, member("b", 1<<32-1)}).(*picker).any.entries[0].group.policy.(*roundRobin)
 	if !ok || r.slots[0].stride != 1 || r.slots[1].stride != whole {
-		t.Errorf("want strides of 1 and %d, found %+v", whole, r)
+		t.Errorf("want strides of 1 and %d, found %+v", uint64(whole), r)
 	}
 }
 
