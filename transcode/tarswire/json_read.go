@@ -357,9 +357,9 @@ func (d *decoder) integer(low, high int64) (int64, bool) {
 		return 0, false
 	}
 	v, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || len(s) > 1 && (s[0] == '0' || s[0] == '+') {
+	if numeric := jsonNumeric(s); err != nil || !numeric {
 		f, ferr := strconv.ParseFloat(s, 64)
-		if ferr != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 || !jsonNumeric(s) {
+		if ferr != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 || !numeric {
 			return 0, d.failf("wanted a whole number at offset %d of the JSON text, found %.40q", at, s)
 		}
 		v = int64(f)
@@ -370,22 +370,39 @@ func (d *decoder) integer(low, high int64) (int64, bool) {
 	return v, true
 }
 
-// jsonNumeric tells whether s begins as a number of JSON does: what ParseFloat takes besides is not one.
+// jsonNumeric tells whether s is a number as JSON writes them.
 func jsonNumeric(s string) bool {
-	if s != "" && s[0] == '-' {
-		s = s[1:]
+	i := 0
+	digits := func() bool {
+		from := i
+		for i < len(s) && s[i] >= '0' && s[i] <= '9' {
+			i++
+		}
+		return i > from
 	}
-	if s == "" || s[0] < '0' || s[0] > '9' || len(s) > 1 && s[0] == '0' && s[1] >= '0' && s[1] <= '9' {
+	if i < len(s) && s[i] == '-' {
+		i++
+	}
+	whole := i
+	if !digits() || s[whole] == '0' && i > whole+1 {
 		return false
 	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c >= '0' && c <= '9', c == '.', c == 'e', c == 'E', c == '+', c == '-':
-		default:
+	if i < len(s) && s[i] == '.' {
+		i++
+		if !digits() {
 			return false
 		}
 	}
-	return s[len(s)-1] != '.'
+	if i < len(s) && (s[i] == 'e' || s[i] == 'E') {
+		i++
+		if i < len(s) && (s[i] == '+' || s[i] == '-') {
+			i++
+		}
+		if !digits() {
+			return false
+		}
+	}
+	return i == len(s)
 }
 
 // jsonNumber reads a number or bool and writes it without its tag.
