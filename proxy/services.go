@@ -106,14 +106,23 @@ func (b *builder) bind(path string, sv *service, adapter rpcadapters.Adapter, op
 		return
 	}
 	sv.plans = map[*schema.Method]any{}
+	told := map[string]bool{}
 	for _, m := range sv.methods("*") {
 		plan, err := binder.Bind(m, options)
-		if err != nil {
-			b.fault(path, "service %q: %s: %s", sv.name, m.Name[1:], err).
-				WithFix("mend it in the schema or under `options`, or list under `serves` what can be called")
+		if err == nil {
+			sv.plans[m] = plan
 			continue
 		}
-		sv.plans[m] = plan
+		// What is wrong with the options is wrong for every method.
+		if at, text, ok := strings.Cut(err.Error(), ": "); ok && strings.HasPrefix(at, "options.") {
+			if !told[err.Error()] {
+				b.fault(path+"."+at, "%s", text)
+			}
+			told[err.Error()] = true
+			continue
+		}
+		b.fault(path, "service %q: %s: %s", sv.name, m.Name[1:], err).
+			WithFix("mend it in the schema or under `options`, or list under `serves` what can be called")
 	}
 }
 
