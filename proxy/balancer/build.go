@@ -28,7 +28,7 @@ func New(cfg Config, members []Member) Picker {
 		cfg.Panic = panicBelow
 	}
 	p := &picker{keyed: cfg.Policy == RingHash || cfg.Policy == Maglev, turns: cfg.Policy == RoundRobin}
-	p.seq.Store(rand.Uint64()) //nolint:gosec // no secret: gateways shall not march in step
+	p.seq.Store(rand.Uint64())
 	all := make([]*Member, len(members))
 	for i := range members {
 		all[i] = &members[i]

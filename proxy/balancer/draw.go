@@ -48,9 +48,9 @@ func newDraw(all []weighted) draw {
 	for i := range all {
 		left[i] = all[i].weight * scale
 		if left[i] < 1 {
-			small = append(small, uint32(i)) //nolint:gosec // fewer than 2^32 nodes
+			small = append(small, uint32(i))
 		} else {
-			large = append(large, uint32(i)) //nolint:gosec // fewer than 2^32 nodes
+			large = append(large, uint32(i))
 		}
 	}
 	for len(small) > 0 && len(large) > 0 {
@@ -76,7 +76,7 @@ func (d *draw) index(random uint64) int {
 		hi, _ := bits.Mul64(random, d.n)
 		return int(hi) //nolint:gosec // below n
 	}
-	i := int((random >> 32) * d.n >> 32)           //nolint:gosec // below n
+	i := int((random >> 32) * d.n >> 32)
 	if c := &d.cells[i]; uint32(random) >= c.cut { //nolint:gosec // the lower half
 		return int(c.other)
 	}

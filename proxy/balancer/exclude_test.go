@@ -259,7 +259,7 @@ func TestPicksWhileInstancesComeAndGo(t *testing.T) {
 			fresh := func() Member {
 				m := member(address(serial), uint32(1+serial%7))
 				m.Region, m.Zone = "r0", fmt.Sprint("z", serial/2%2)
-				m.Meta = map[string]string{"v": fmt.Sprint(serial % 2)}
+				m.Meta = map[string]string{"v": strconv.Itoa(serial % 2)}
 				serial++
 				return m
 			}

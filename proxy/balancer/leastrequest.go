@@ -30,7 +30,7 @@ func newLeastRequest(all []weighted) *leastRequest {
 
 func (p *leastRequest) pick(c call) *Node {
 	for range draws {
-		i, j := p.draw.pair(rand.Uint64()) //nolint:gosec // no secret: spread is all that is asked
+		i, j := p.draw.pair(rand.Uint64())
 		a, b := &p.nodes[i], &p.nodes[j]
 		if !c.takes(b.node) {
 			b = a
@@ -61,7 +61,7 @@ func newPeakEWMA(all []weighted) *peakEWMA {
 
 func (p *peakEWMA) pick(c call) *Node {
 	for range draws {
-		i, j := p.draw.pair(rand.Uint64()) //nolint:gosec // no secret: spread is all that is asked
+		i, j := p.draw.pair(rand.Uint64())
 		a, b := &p.nodes[i], &p.nodes[j]
 		if !c.takes(b.node) {
 			b = a

@@ -56,7 +56,7 @@ func newMaglev(all []weighted, size int) *maglev {
 	for i := range all {
 		h := hashOf(all[i].node.Address)
 		turns[i] = turn{at: h % m, skip: mix(h+golden)%(m-1) + 1, every: most / all[i].weight}
-		wait(int32(i)) //nolint:gosec // fewer than 2^31 nodes; everybody has a turn in the first round
+		wait(int32(i)) // everybody has a turn in the first round
 	}
 	taken := 0
 	for round := range rounds {
@@ -67,7 +67,7 @@ func newMaglev(all []weighted, size int) *maglev {
 					t.at -= m
 				}
 			}
-			p.table[t.at] = uint32(i) + 1 //nolint:gosec // fewer than 2^32 nodes
+			p.table[t.at] = uint32(i) + 1
 			if taken++; taken == size {
 				break
 			}

@@ -99,7 +99,7 @@ func (p *picker) Pick(info Info) (*Node, error) {
 		if info.Hashed {
 			c.key = mix(info.Hash)
 		} else {
-			c.key = rand.Uint64() //nolint:gosec // no secret: spread is all that is asked
+			c.key = rand.Uint64()
 		}
 	}
 	i := 0
@@ -123,7 +123,7 @@ func (p *picker) draw(key uint64) uint64 {
 	case p.turns:
 		return p.seq.Add(1) * golden
 	default:
-		return rand.Uint64() //nolint:gosec // no secret: spread is all that is asked
+		return rand.Uint64()
 	}
 }
 
@@ -131,7 +131,7 @@ func (p *picker) draw(key uint64) uint64 {
 // nearest of the same subset first, and then at nodes that were tried already.
 func (p *picker) search(t *table, i int, c call) (*Node, error) {
 	if !p.keyed {
-		c.key = rand.Uint64() //nolint:gosec // no secret: spread is all that is asked
+		c.key = rand.Uint64()
 	}
 	for range 2 {
 		if n := t.entries[i].group.find(c); n != nil {

@@ -69,7 +69,7 @@ func newRandom(all []weighted) *random {
 
 func (p *random) pick(c call) *Node {
 	for range draws {
-		if n := p.nodes[p.draw.index(rand.Uint64())]; c.takes(n) { //nolint:gosec // no secret: spread is all that is asked
+		if n := p.nodes[p.draw.index(rand.Uint64())]; c.takes(n) {
 			return n
 		}
 	}

@@ -41,7 +41,7 @@ func newRing(all []weighted, size int) *ring {
 	for i := range all {
 		base := hashOf(all[i].node.Address)
 		for j := range max(1, int(all[i].weight*per+0.5)) {
-			points = append(points, point{uint32(mix(base+uint64(j)*golden) >> 32), uint32(i)}) //nolint:gosec // small and not negative
+			points = append(points, point{uint32(mix(base+uint64(j)*golden) >> 32), uint32(i)})
 		}
 	}
 	p.sort(points)
@@ -90,7 +90,7 @@ func (p *ring) sort(points []point) {
 }
 
 func (p *ring) pick(c call) *Node {
-	at := uint32(c.key >> 32) //nolint:gosec // fits
+	at := uint32(c.key >> 32)
 	i := int(p.first[at>>p.shift])
 	for i < len(p.points) && p.points[i].at < at {
 		i++

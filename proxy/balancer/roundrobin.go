@@ -8,7 +8,7 @@ import (
 
 // newRoundRobin starts anywhere, so that many gateways do not march in step.
 func newRoundRobin(all []weighted) policy {
-	start := rand.Uint64() >> 8 //nolint:gosec // no secret; far from wrapping
+	start := rand.Uint64() >> 8
 	if equal(all) {
 		p := &turns{nodes: nodesOf(all)}
 		p.seq.Store(start)
@@ -103,7 +103,7 @@ func split(all []weighted) []slot {
 		put(at, i)
 	}
 	for i := range slots {
-		slots[i].phase = uint64(i) * golden >> 32 //nolint:gosec // an index
+		slots[i].phase = uint64(i) * golden >> 32
 	}
 	return slots
 }
