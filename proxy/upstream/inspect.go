@@ -80,7 +80,7 @@ func (s *Service) Inspect() View {
 			v.Err = src.err.Error()
 		}
 		if src.shelved {
-			v.Shelved = now.Sub(src.savedAt)
+			v.Shelved = max(now.Sub(src.savedAt), 1) // whatever the clock says by now
 		}
 		out.Sources = append(out.Sources, v)
 	}

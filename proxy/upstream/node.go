@@ -49,9 +49,24 @@ type instance struct {
 
 // heir is what another Service begins with.
 func (i *instance) heir() *instance {
-	return &instance{
+	h := &instance{
 		address: i.address, early: i.early || i.condition != unasked, initial: i.initial, passed: i.passed, condition: i.condition,
-		usable: i.usable, since: i.since, load: -1,
+		usable: i.usable, since: i.since, load: i.load,
+	}
+	if i.node != nil {
+		h.load = i.node.Load()
+	}
+	return h
+}
+
+// forgive ends a run of failures of an instance that is new at its address, or back: they were its predecessor's. One that is
+// ejected stays so.
+func (i *instance) forgive() {
+	if i.record == nil {
+		return
+	}
+	if _, out := i.record.Ejected(); !out {
+		i.record.Observe(outlier.Success, 0)
 	}
 }
 
@@ -88,14 +103,23 @@ func (s *Service) reconcile(due *alarm) {
 				continue
 			}
 			if s.detector != nil && i.record == nil {
-				i.record = s.records.acquire(address)
+				var back bool
+				if i.record, back = s.records.acquire(address); back {
+					i.forgive()
+				}
 			}
 			i.node = balancer.NewNode(o.ep, t, i.record)
+			if i.load >= 0 {
+				i.node.SetLoad(i.load, due.now) // what it said to the former service
+			}
 			i.fresh = true
 			s.counts.dialled++
 		} else if !same(&i.offer.ep, &o.ep) {
 			i.node.SetEndpoint(o.ep)
 			i.fresh = true
+		}
+		if i.offer != nil && !willing(&i.offer.ep) && willing(&o.ep) {
+			i.forgive()
 		}
 		i.offer = o
 		s.watch(i)
@@ -233,8 +257,8 @@ func newLedger() *ledger {
 	return &ledger{tracked: map[string]*tracked{}, gone: map[string]time.Time{}}
 }
 
-// acquire returns the record of an address until it is released as often.
-func (l *ledger) acquire(address string) *outlier.Record {
+// acquire returns the record of an address until it is released as often, and whether it is that of an instance that was gone.
+func (l *ledger) acquire(address string) (r *outlier.Record, back bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.tracked[address]
@@ -242,9 +266,10 @@ func (l *ledger) acquire(address string) *outlier.Record {
 		t = &tracked{record: new(outlier.Record)}
 		l.tracked[address] = t
 	}
+	_, back = l.gone[address]
 	delete(l.gone, address)
 	t.holders++
-	return t.record
+	return t.record, back
 }
 
 func (l *ledger) release(address string, now time.Time) {

@@ -96,7 +96,7 @@ func (s *Service) Stats() Stats {
 			out.Stale = max(out.Stale, now.Sub(src.stale))
 		}
 		if src.shelved {
-			out.Shelved = max(out.Shelved, now.Sub(src.savedAt))
+			out.Shelved = max(out.Shelved, now.Sub(src.savedAt), 1) // whatever the clock says by now
 		}
 	}
 	if s.shelver != nil {

@@ -376,3 +376,26 @@ func TestPriorities(t *testing.T) {
 		}
 	})
 }
+
+func TestFailuresOfAPredecessorAreForgiven(t *testing.T) {
+	for name, away := range map[string]func(b *bench){
+		"draining": func(b *bench) { b.update("zk", said("i0", registry.Draining), up("i1"), up("i2")) },
+		"gone":     func(b *bench) { b.update("zk", up("i1"), up("i2")) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, Config{Outliers: &outlier.Config{}}, nil, "zk")
+			defer b.end()
+			b.update("zk", many("i", 3)...)
+			node := b.node("i0")
+			away(b)
+			for range 10 {
+				b.Report(node, unreachable(), time.Millisecond)
+			}
+			after(time.Minute)
+			b.update("zk", many("i", 3)...)
+			b.wantPicked(name, "i0", "i1", "i2")
+			after(3 * time.Second)
+			b.wantPicked(name, "i0", "i1", "i2")
+		})
+	}
+}
