@@ -108,7 +108,11 @@ func (s *Server) multiRead(k *call) code {
 			return marshallingError
 		}
 		one := call{c: k.c, r: k.r, now: k.now}
-		if err := s.look(&one, op); err != ok {
+		err := s.look(&one, op)
+		if err == badArguments || err == marshallingError { // where the next one begins is not known
+			return err
+		}
+		if err != ok {
 			k.out = appendResult(k.out, opError, int32(err))
 			k.out = appendInt32(k.out, int32(err))
 			continue

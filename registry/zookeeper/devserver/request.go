@@ -262,6 +262,12 @@ func (s *Server) look(k *call, op int32) code {
 	default:
 		return unimplemented
 	}
+	watch := false // read in any case: in a multi more follows
+	if op != opGetACL && op != opAllChildrenCount {
+		if watch = k.r.bool(); k.r.err != nil {
+			return marshallingError
+		}
+	}
 	if n == nil {
 		return noNode
 	}
@@ -270,12 +276,12 @@ func (s *Server) look(k *call, op int32) code {
 	}
 	switch op {
 	case opGetData:
-		if k.r.bool() && k.r.err == nil {
+		if watch {
 			s.dataWatches.add(path, k.c, once)
 		}
 		k.out = n.appendStat(appendBuffer(k.out, n.data))
 	case opGetChildren, opGetChildren2:
-		if k.r.bool() && k.r.err == nil {
+		if watch {
 			s.childWatches.add(path, k.c, once)
 		}
 		k.out = appendStrings(k.out, n.names())
