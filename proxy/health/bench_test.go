@@ -52,7 +52,7 @@ func BenchmarkProbe(b *testing.B) {
 
 // BenchmarkEndpoints keeps thousands of endpoints probed once a second for a while, and tells what that takes.
 func BenchmarkEndpoints(b *testing.B) {
-	const endpoints, seconds = 2000, 5
+	const endpoints, seconds = 5000, 5
 	at := startChild(b, "server").line(b)
 	for _, c := range []struct {
 		name string

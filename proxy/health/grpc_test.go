@@ -162,13 +162,13 @@ func TestGRPCKeepsItsConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	for i := range 2000 {
+	for i := range 800 {
 		if got := ask(t, p, patience); got != "" {
 			t.Fatalf("probe %d: %s", i, got)
 		}
 	}
 	if n := l.made(); n != 1 {
-		t.Errorf("want one connection for 2000 probes, found %d", n)
+		t.Errorf("want one connection for 800 probes, found %d", n)
 	}
 	for range 5 {
 		l.mu.Lock()

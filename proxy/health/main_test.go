@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,6 +36,8 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+	case "gateway":
+		probeMany()
 	}
 }
 
@@ -147,3 +151,41 @@ func serveAll() error {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return nil
 }
+
+// probeMany probes many endpoints, and at each line of its input says how many probes there were since the last, and how many
+// of them at most within 20 ms.
+func probeMany() {
+	var mu sync.Mutex
+	var begun []time.Duration
+	start := time.Now()
+	p := NewPool(quiet())
+	for i := range manyEndpoints {
+		p.Watch(strconv.Itoa(i), Timing{Interval: manyInterval}, func() (Prober, error) {
+			return Func(func(context.Context) error {
+				mu.Lock()
+				begun = append(begun, time.Since(start))
+				mu.Unlock()
+				return nil
+			}, nil), nil
+		}, nil)
+	}
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		mu.Lock()
+		most := 0
+		for i, j := 0, 0; i < len(begun); i++ {
+			for begun[i]-begun[j] > 20*time.Millisecond {
+				j++
+			}
+			most = max(most, i-j+1)
+		}
+		fmt.Fprintln(os.Stdout, len(begun), most)
+		begun = begun[:0]
+		mu.Unlock()
+	}
+	p.Close()
+}
+
+const (
+	manyEndpoints = 1000
+	manyInterval  = 500 * time.Millisecond
+)

@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -337,4 +338,41 @@ func TestRaces(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	p.Close()
+}
+
+// TestIdleEndpointsHaveNoGoroutines keeps connections to many endpoints by one goroutine, the schedule's.
+func TestIdleEndpointsHaveNoGoroutines(t *testing.T) { //nolint:paralleltest // it counts goroutines
+	at := startChild(t, "server").line(t)
+	before := runtime.NumGoroutine()
+	p := NewPool(quiet())
+	defer p.Close()
+	const endpoints = 300
+	for i := range endpoints {
+		p.Watch(strconv.Itoa(i), Timing{Interval: time.Hour, Timeout: patience}, func() (Prober, error) {
+			if i%2 == 0 {
+				return GRPC(at[0], GRPCCheck{}, nil)
+			}
+			return HTTP(at[1], HTTPCheck{}, nil)
+		}, nil)
+	}
+	eventually(t, "all up", func() bool { return p.Stats().Up == endpoints })
+	eventually(t, "one goroutine more", func() bool { return runtime.NumGoroutine() <= before+1 })
+	kept := 0
+	p.mu.Lock()
+	for _, e := range p.endpoints {
+		switch prober := e.prober.(type) {
+		case *grpcProber:
+			if prober.conn != nil {
+				kept++
+			}
+		case *httpProber:
+			if prober.conn != nil {
+				kept++
+			}
+		}
+	}
+	p.mu.Unlock()
+	if kept != endpoints {
+		t.Errorf("want a connection kept to each of %d endpoints, found %d", endpoints, kept)
+	}
 }

@@ -130,3 +130,37 @@ func TestProofRate(t *testing.T) {
 		t.Errorf("want all up all the time, found %+v", st)
 	}
 }
+
+// TestProofPause stops the process that probes: when it runs on, it does not make good what it missed.
+func TestProofPause(t *testing.T) {
+	t.Parallel()
+	c := startChild(t, "gateway")
+	report := func() (probes, most int) {
+		t.Helper()
+		if _, err := io.WriteString(c.in, "?\n"); err != nil {
+			t.Fatal(err)
+		}
+		at := c.line(t)
+		probes, _ = strconv.Atoi(at[0])
+		most, _ = strconv.Atoi(at[1])
+		return probes, most
+	}
+	time.Sleep(time.Second)
+	report()
+	time.Sleep(time.Second)
+	probes, most := report()
+	t.Logf("running: %d probes in about a second, %d at most in 20 ms", probes, most)
+	if err := c.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * time.Second)
+	if err := c.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second / 2)
+	probes, most = report()
+	t.Logf("after 2 s of standing still: %d probes in about half a second, %d at most in 20 ms", probes, most)
+	if probes == 0 || most > manyEndpoints*6/10 {
+		t.Errorf("want the probes of half a second and no burst, found %d, %d of them within 20 ms", probes, most)
+	}
+}

@@ -292,7 +292,7 @@ func TestNoBurstAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPool(quiet())
 		defer p.Close()
-		const endpoints = 500
+		const endpoints = 200
 		all := make([]probed, endpoints)
 		for i := range all {
 			p.Watch(strconv.Itoa(i), Timing{}, all[i].dial, nil)
