@@ -150,7 +150,6 @@ func TestJSONSamples(t *testing.T) {
 			if !finite(text) {
 				continue // not a number is null, which is nothing where it stands alone
 			}
-			// A struct that is not there is there in JSON, which is the same.
 			again, err := tarswire.AppendJSON(nil, got, m, o)
 			if err != nil || string(again) != string(text[6:]) {
 				t.Errorf("%s: %.300s\nwritten again %.300s, %v", m.Schema.Name, text[6:], again, err)

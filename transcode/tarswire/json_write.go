@@ -16,9 +16,9 @@ import (
 const ReturnName = "tars_ret"
 
 // AppendJSON appends to dst the JSON object by which the SDKs of TARS exchange the parameters m whose wire form is given
-// (packets of version 5): names of the IDL, every member written, 64-bit integers and enums as numbers, vector<byte> as an
-// array of numbers from -128 to 127, keys of maps as strings; a key that is no number or string is the text of its JSON. It
-// is else as AppendTARS.
+// (packets of version 5): names of the IDL, every member written but optional structs that are not given, 64-bit integers and
+// enums as numbers, vector<byte> as an array of numbers from -128 to 127, keys of maps as strings; a key that is no number or
+// string is the text of its JSON. It is else as AppendTARS.
 func AppendJSON(dst, wire []byte, m *Message, o *Options) ([]byte, error) {
 	e := newEncoder(dst, wire, o)
 	defer e.release()
@@ -36,12 +36,17 @@ func (e *encoder) object(m *Message, lo, hi int) bool {
 	}
 	i := base
 	e.out = append(e.out, '{')
-	for n, f := range m.fields {
+	first := true
+	for _, f := range m.fields {
 		j := e.run(i, f)
 		e.steps += 1 + j - i
-		if n > 0 {
+		if i == j && f.kind == tarsv1.Type_STRUCT && f.shape == single && !m.required.has(f.tag) {
+			continue // it may have members that are required
+		}
+		if !first {
 			e.out = append(e.out, ',')
 		}
+		first = false
 		name := f.name
 		if f == m.ret {
 			name = ReturnName
