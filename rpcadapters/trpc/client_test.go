@@ -452,7 +452,7 @@ func TestUnreachable(t *testing.T) {
 	if err := tr.Probe(deadline(t)); err == nil {
 		t.Error("nobody is there, and the probe says that it is well")
 	}
-	addr := scripted(t, func(c net.Conn) { trpckit.Read(c, true) })
+	addr := scripted(t, func(c net.Conn) { _, _ = trpckit.Read(c, true) })
 	tr = dial(t, addr, nil)
 	if err := tr.Probe(deadline(t)); err != nil {
 		t.Error(err)

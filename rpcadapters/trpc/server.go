@@ -217,21 +217,25 @@ func notTaken(why framed.Refused) *rpc.Error {
 	return e
 }
 
-// appendInfo appends what of a request's trans_info is metadata. Of the framework's that is what is passed on along a chain of
-// calls.
+// appendInfo appends what of a request's trans_info is metadata.
 func appendInfo(dst rpc.Metadata, info *transInfo) rpc.Metadata {
 	for e := info.entries(); e.next(); {
-		key := strings.ToLower(string(e.key))
-		if strings.HasPrefix(key, frameworkPrefix) && key != dyeingKey && key != envKey {
-			continue
-		}
-		value := string(e.value)
-		if strings.HasSuffix(key, "-bin") {
-			value = base64.RawStdEncoding.EncodeToString(e.value) // which AppendCarried wants
-		}
-		dst = rpcadapters.AppendCarried(dst, key, value)
+		dst = appendCarried(dst, string(e.key), e.value)
 	}
 	return dst
+}
+
+// appendCarried appends a pair of a request's trans_info if it is metadata. Of the framework's that is what is passed on along
+// a chain of calls.
+func appendCarried(dst rpc.Metadata, key string, value []byte) rpc.Metadata {
+	key = strings.ToLower(key)
+	if strings.HasPrefix(key, frameworkPrefix) && key != dyeingKey && key != envKey {
+		return dst
+	}
+	if strings.HasSuffix(key, "-bin") {
+		return rpcadapters.AppendCarried(dst, key, base64.RawStdEncoding.EncodeToString(value)) // which wants it so
+	}
+	return rpcadapters.AppendCarried(dst, key, string(value))
 }
 
 // admit makes the call one of the configuration that took it, and sets its deadline.

@@ -163,7 +163,7 @@ func TestStreams(t *testing.T) {
 				tr := dial(t, listen(t, srv.Serve), o)
 
 				st := open(t, tr, callOf(t, method(t, s, kitCount), o))
-				send(t, st, string(field(field(nil, 1, 200), 2, 5000)))
+				send(t, st, string(field(field(nil, 1, 60), 2, 5000)))
 				if err := st.CloseSend(); err != nil {
 					t.Fatal(err)
 				}
@@ -171,7 +171,7 @@ func TestStreams(t *testing.T) {
 					t.Errorf("%v %v", md, err)
 				}
 				messages, err := receive(st)
-				if len(messages) != 200 || !errors.Is(err, io.EOF) || len(messages[7]) < 5000 {
+				if len(messages) != 60 || !errors.Is(err, io.EOF) || len(messages[7]) < 5000 {
 					t.Fatalf("%d messages, %v", len(messages), err)
 				}
 				if got := st.Trailer(); len(got) != 1 || got[0] != (rpc.Pair{Key: "app-end", Value: "counted"}) {
@@ -183,22 +183,22 @@ func TestStreams(t *testing.T) {
 
 				st = open(t, tr, callOf(t, method(t, s, kitSum), o))
 				big := item(0, strings.Repeat("x", 100_000)) // more than a window
-				for range 10 {
+				for range 4 {
 					send(t, st, big)
 				}
 				if err := st.CloseSend(); err != nil {
 					t.Fatal(err)
 				}
 				messages, err = receive(st)
-				if want := string(field(field(nil, 1, 10), 2, 1_000_000)); len(messages) != 1 || messages[0] != want || !errors.Is(err, io.EOF) {
+				if want := string(field(field(nil, 1, 4), 2, 400_000)); len(messages) != 1 || messages[0] != want || !errors.Is(err, io.EOF) {
 					t.Fatalf("%q %v", messages, err)
 				}
 
 				st = open(t, tr, callOf(t, method(t, s, kitChat), o))
 				var wg sync.WaitGroup
 				wg.Go(func() {
-					for i := range 300 {
-						if err := st.Send(&rpc.Message{Data: []byte(item(i, strings.Repeat("abc", 300)))}); err != nil {
+					for i := range 100 {
+						if err := st.Send(&rpc.Message{Data: []byte(item(i, strings.Repeat("abc", 1000)))}); err != nil {
 							t.Error(err)
 						}
 					}
@@ -208,7 +208,7 @@ func TestStreams(t *testing.T) {
 				})
 				messages, err = receive(st)
 				wg.Wait()
-				if len(messages) != 300 || messages[299] != item(299, strings.Repeat("ABC", 300)) || !errors.Is(err, io.EOF) {
+				if len(messages) != 100 || messages[99] != item(99, strings.Repeat("ABC", 1000)) || !errors.Is(err, io.EOF) {
 					t.Fatalf("%d %v", len(messages), err)
 				}
 				if n := len(srv.Resets()); n != 0 {
