@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -18,7 +17,10 @@ const (
 	panicBelow    = 0.5
 )
 
-// New makes a Picker. It keeps neither members nor their maps.
+// New makes a Picker. It keeps neither members nor their maps. Members are narrowed down to those of a subset, by weights or as
+// the call says; of these to a priority, see priorityShares; of these to those nearby, see nearShare; and of these the policy
+// chooses. Only members that are up take calls, but in a panic: when all priorities of a subset together cannot carry the
+// calls, those with less than Config.Panic of their weight up take all members of a weight for being up.
 func New(cfg Config, members []Member) Picker {
 	if cfg.Overprovision <= 0 {
 		cfg.Overprovision = overprovision
@@ -28,7 +30,7 @@ func New(cfg Config, members []Member) Picker {
 		cfg.Panic = panicBelow
 	}
 	p := &picker{keyed: cfg.Policy == RingHash || cfg.Policy == Maglev, turns: cfg.Policy == RoundRobin}
-	p.seq.Store(rand.Uint64())
+	p.seq.Store(rand.Uint32())
 	all := make([]*Member, len(members))
 	for i := range members {
 		all[i] = &members[i]
@@ -40,8 +42,11 @@ func New(cfg Config, members []Member) Picker {
 		s := &cfg.Subsets[i]
 		of := slices.DeleteFunc(slices.Clone(all), func(m *Member) bool { return !s.has(m) })
 		p.subsets[i] = b.spread(s.Name, of)
-		if len(of) == 0 && len(all) > 0 {
-			p.subsets[i].err = fmt.Errorf("%w: none of %d belongs to the subset %q", ErrNoNode, len(all), s.Name)
+		if t := &p.subsets[i]; len(t.entries) == 0 {
+			if len(of) == 0 && len(all) > 0 {
+				t.why = fmt.Sprintf("none of %d known belongs to it", len(all))
+			}
+			t.fail(fmt.Sprintf("subset %q: %s", s.Name, t.why))
 		}
 		weight += uint64(s.Weight)
 	}
@@ -76,7 +81,7 @@ type builder struct{ cfg *Config }
 // has somebody.
 func (b *builder) join(subsets []table) table {
 	var joined table
-	var reasons []error
+	var reasons []string
 	somebody, sum := false, 0.0
 	for i := range subsets {
 		somebody = somebody || b.cfg.Subsets[i].Weight > 0 && subsets[i].up()
@@ -87,7 +92,7 @@ func (b *builder) join(subsets []table) table {
 			continue
 		}
 		if len(t.entries) == 0 {
-			reasons = append(reasons, t.err)
+			reasons = append(reasons, t.why)
 			continue
 		}
 		if somebody && !t.up() {
@@ -104,7 +109,7 @@ func (b *builder) join(subsets []table) table {
 	}
 	joined.seal()
 	if len(joined.entries) == 0 {
-		joined.err = errors.Join(reasons...)
+		joined.fail(strings.Join(reasons, "; "))
 	}
 	return joined
 }
@@ -166,13 +171,18 @@ func (b *builder) spread(subset string, members []*Member) table {
 	}
 	t.seal()
 	if len(t.entries) == 0 {
-		t.err = none(len(members), down)
+		t.fail(none(len(members), down))
 	}
 	return t
 }
 
+// fail says why a table is empty.
+func (t *table) fail(why string) {
+	t.why, t.err = why, fmt.Errorf("%w: %s", ErrNoNode, why)
+}
+
 // none says why there is nobody among so many.
-func none(members, down int) error {
+func none(members, down int) string {
 	zero := members - down
 	var why []string
 	if zero > 0 {
@@ -182,9 +192,9 @@ func none(members, down int) error {
 		why = append(why, strconv.Itoa(down)+" not well")
 	}
 	if len(why) == 0 {
-		return fmt.Errorf("%w: none is known", ErrNoNode)
+		return "none is known"
 	}
-	return fmt.Errorf("%w: of %d known, %s", ErrNoNode, members, strings.Join(why, ", "))
+	return fmt.Sprintf("of %d known, %s", members, strings.Join(why, ", "))
 }
 
 // weight is what a member takes among those of its group.

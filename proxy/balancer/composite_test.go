@@ -242,9 +242,9 @@ func TestSubsets(t *testing.T) {
 		{"all of the canary down", subsets(90, 10), []string{"v1 2 2", "v2 0 3"}, -1, map[string]float64{"v1": 1}, ""},
 		{"pinned to the canary, all down: panic", subsets(90, 10), []string{"v1 2 2", "v2 0 3"}, 1, map[string]float64{"v2": 1}, ""},
 		{"everybody down: panic", subsets(50, 50), []string{"v1 0 2", "v2 0 3"}, -1, map[string]float64{"v1": 0.5, "v2": 0.5}, ""},
-		{"pinned, nobody", subsets(90, 10), []string{"v1 2 2"}, 1, nil, `no instance is available: none of 2 belongs to the subset "canary"`},
-		{"nobody of any", subsets(90, 10), []string{"v3 2 2"}, -1, nil, "no instance is available: none of 2 belongs to the subset \"stable\"\n" +
-			`no instance is available: none of 2 belongs to the subset "canary"`},
+		{"pinned, nobody", subsets(90, 10), []string{"v1 2 2"}, 1, nil, `no instance is available: subset "canary": none of 2 known belongs to it`},
+		{"nobody of any", subsets(90, 10), []string{"v3 2 2"}, -1, nil, `no instance is available: subset "stable": none of 2 known belongs to it; subset "canary": none of 2 known belongs to it`},
+		{"of weight 0, or of no subset", subsets(90, 0), []string{"v3 2 2"}, -1, nil, `no instance is available: subset "stable": none of 2 known belongs to it`},
 		{"no such subset", subsets(90, 10), []string{"v1 2 2"}, 2, nil, "no instance is available: the service has no such subset"},
 	} {
 		for _, policy := range checked() {

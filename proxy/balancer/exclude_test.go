@@ -339,6 +339,36 @@ func TestPicksWhileInstancesComeAndGo(t *testing.T) {
 	}
 }
 
+// Turns stay even when many goroutines take them.
+func TestTurnsOfManyGoroutines(t *testing.T) {
+	members := crowd(7, true)
+	p := New(Config{}, members)
+	var counts [7]atomic.Int64
+	at := map[*Node]*atomic.Int64{}
+	for i, m := range members {
+		at[m.Node] = &counts[i]
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 3500 {
+				n, err := p.Pick(Info{Subset: -1})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				at[n].Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range counts {
+		if c := counts[i].Load(); c != 2000 {
+			t.Errorf("%s: want 2000 of 14000 calls, found %d", members[i].Address, c)
+		}
+	}
+}
+
 // What a pick may allocate: nothing, whatever the policy and the composite, also when it has to look further.
 func TestBudgets(t *testing.T) {
 	if raceEnabled {

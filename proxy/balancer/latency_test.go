@@ -91,8 +91,8 @@ func TestLoadOfTheLastReport(t *testing.T) {
 		want  float64
 	}{
 		{0.5, 0, 0.5},
-		{0.7, time.Second, 0.7},
-		{0.1, 500 * time.Millisecond, 0.7},
+		{0.75, time.Second, 0.75},
+		{0.125, 500 * time.Millisecond, 0.75},
 		{3, 2 * time.Second, 1},
 		{math.NaN(), 3 * time.Second, 1},
 		{-1, 4 * time.Second, -1},

@@ -22,14 +22,13 @@ type Node struct {
 	leaving  atomic.Bool
 	gate     rpc.Gate
 	latency  latency
-	load     atomic.Uint64 // bits of a float64; see SetLoad
-	loadAt   atomic.Int64  // Unix nanoseconds
+	load     atomic.Uint64 // above, the bits of a float32, below, the ticks at which it was reported
 }
 
 // NewNode makes the node of an instance. It takes the transport over: Drain closes it.
 func NewNode(ep registry.Endpoint, t rpcadapters.Transport, r *outlier.Record) *Node {
 	n := &Node{Address: ep.Address, Transport: t, Outcomes: r}
-	n.load.Store(math.Float64bits(-1))
+	n.load.Store(never)
 	n.SetEndpoint(ep)
 	return n
 }
@@ -72,18 +71,26 @@ func (n *Node) Latency(now int64) time.Duration { return time.Duration(n.latency
 // SetLoad takes a load that the instance reported: 0 idle, 1 full, negative: not known any more. One older than the last
 // is left alone. Nobody but the caller watches its age: a load holds until the next is set.
 func (n *Node) SetLoad(load float64, at time.Time) {
-	stamp := at.UnixNano()
+	if math.IsNaN(load) {
+		return
+	}
+	stamp := uint32(at.UnixNano() >> tick) //nolint:gosec // wraps on purpose: only differences are used
+	word := uint64(math.Float32bits(float32(min(load, 1))))<<32 | uint64(stamp)
 	for {
-		last := n.loadAt.Load()
-		if stamp < last || math.IsNaN(load) {
+		last := n.load.Load()
+		if last != never && int32(stamp-uint32(last)) < 0 { //nolint:gosec // wraps on purpose
 			return
 		}
-		if n.loadAt.CompareAndSwap(last, stamp) {
-			n.load.Store(math.Float64bits(min(load, 1)))
+		if n.load.CompareAndSwap(last, word) {
 			return
 		}
 	}
 }
 
 // Load is the load reported last; negative: none is known.
-func (n *Node) Load() float64 { return math.Float64frombits(n.load.Load()) }
+func (n *Node) Load() float64 {
+	return float64(math.Float32frombits(uint32(n.load.Load() >> 32)))
+}
+
+// never is the load of a node that has reported none: -1, at no time.
+const never = 0xbf800000 << 32

@@ -35,7 +35,8 @@ func (g *group) find(c call) *Node {
 // table is groups with their shares: those of one subset, or of all that have a weight.
 type table struct {
 	entries []entry
-	err     error // why there are none
+	why     string // there are none
+	err     error  // the same, as a pick says it
 }
 
 // entry is a group in a table. The entries of a subset follow each other, nearest first.
@@ -121,7 +122,7 @@ func (p *picker) draw(key uint64) uint64 {
 	case p.keyed:
 		return mix(key ^ golden)
 	case p.turns:
-		return p.seq.Add(1) * golden
+		return uint64(p.seq.Add(1)) * golden
 	default:
 		return rand.Uint64()
 	}

@@ -2,43 +2,64 @@ package balancer
 
 import (
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"sync/atomic"
 )
 
-// newRoundRobin starts anywhere, so that many gateways do not march in step.
 func newRoundRobin(all []weighted) policy {
-	start := rand.Uint64() >> 8
 	if equal(all) {
 		p := &turns{nodes: nodesOf(all)}
-		p.seq.Store(start)
+		p.round.start(len(p.nodes))
 		return p
 	}
 	p := &roundRobin{slots: split(all)}
-	p.seq.Store(start)
+	p.round.start(len(p.slots))
 	return p
 }
 
 // counter is alone in its cache line, for every pick writes it.
 type counter struct {
 	_ [64]byte
-	atomic.Uint64
+	atomic.Uint32
 	_ [64]byte
+}
+
+// round counts 0, 1, ..., size-1 again and again. It leaps once in 2^32, when the counter does.
+type round struct {
+	size  uint64
+	part  uint64 // 2^64/size, rounded up: division by size is multiplication by it
+	count counter
+}
+
+// start begins anywhere, so that many gateways do not march in step.
+func (r *round) start(size int) {
+	r.size = uint64(size) //nolint:gosec // not negative
+	r.part = math.MaxUint64/r.size + 1
+	r.count.Store(rand.Uint32())
+}
+
+// next is the next place, and how many rounds there were. Exact for 32 bits: Lemire, Kaser, Kurz, "Faster remainder by direct
+// computation".
+func (r *round) next() (rounds, at uint64) {
+	rounds, fraction := bits.Mul64(uint64(r.count.Add(1)), r.part)
+	at, _ = bits.Mul64(fraction, r.size)
+	return rounds, at
 }
 
 // turns takes nodes of equal weight in turn.
 type turns struct {
 	nodes []*Node
-	seq   counter
+	round round
 }
 
 func (p *turns) pick(c call) *Node {
-	if n := p.nodes[p.seq.Add(1)%uint64(len(p.nodes))]; c.takes(n) {
-		return n
+	if _, at := p.round.next(); c.takes(p.nodes[at]) {
+		return p.nodes[at]
 	}
 	for range draws * (1 + len(c.tried)) {
-		if n := p.nodes[p.seq.Add(1)%uint64(len(p.nodes))]; c.takes(n) {
-			return n
+		if _, at := p.round.next(); c.takes(p.nodes[at]) {
+			return p.nodes[at]
 		}
 	}
 	return nil
@@ -48,7 +69,7 @@ func (p *turns) pick(c call) *Node {
 // stride scheduling, gRFC A58. A pick is one addition to a shared number, and three in the mean at worst.
 type roundRobin struct {
 	slots []slot
-	seq   counter
+	round round
 }
 
 // slot is a node's place in the round, one of several when the node is much heavier than the others.
@@ -118,12 +139,10 @@ func (p *roundRobin) pick(c call) *Node {
 }
 
 func (p *roundRobin) next() *Node {
-	n := uint64(len(p.slots))
 	for {
-		seq := p.seq.Add(1)
-		round := seq / n
+		rounds, at := p.round.next()
 		// The phase moves on by the stride with every round; the slot is taken in those in which it passes the whole.
-		if s := &p.slots[seq-round*n]; (s.phase+round*s.stride)%whole+s.stride >= whole {
+		if s := &p.slots[at]; (s.phase+rounds*s.stride)%whole+s.stride >= whole {
 			return s.node
 		}
 	}

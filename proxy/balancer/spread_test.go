@@ -152,6 +152,23 @@ func TestRoundRobinIsSmooth(t *testing.T) {
 	}
 }
 
+// Places follow each other, also in rounds of odd sizes, wherever the count stands.
+func TestRound(t *testing.T) {
+	for _, size := range []uint64{2, 3, 7, 100, 5000, 65537, 1 << 31, 1<<32 - 1} {
+		for _, from := range []uint32{0, 1, 1 << 20, 1 << 31, 1<<32 - 300} {
+			var r round
+			r.size, r.part = size, math.MaxUint64/size+1
+			r.count.Store(from)
+			for i := range uint64(299) {
+				n := uint64(from) + 1 + i
+				if rounds, at := r.next(); rounds != n/size || at != n%size {
+					t.Fatalf("%d of %d: want round %d and place %d, found %d and %d", n, size, n/size, n%size, rounds, at)
+				}
+			}
+		}
+	}
+}
+
 // The least of weights beside the largest is too little for a stride and gets the smallest one there is.
 func TestRoundRobinOfTheLeastWeight(t *testing.T) {
 	least := member("a", 1)
@@ -177,9 +194,9 @@ func TestRoundRobinPassesOverFewSlots(t *testing.T) {
 				if !ok {
 					return // all the same: none is passed over
 				}
-				before := r.seq.Load()
+				before := r.round.count.Load()
 				picks(t, p, 10_000, Info{Subset: -1})
-				if per := float64(r.seq.Load()-before) / 10_000; per > 3.1 || len(r.slots) > n+n/2+1 {
+				if per := float64(r.round.count.Load()-before) / 10_000; per > 3.1 || len(r.slots) > n+n/2+1 {
 					t.Errorf("want at most 3.1 slots looked at for a call and %d slots, found %.2f and %d", n+n/2+1, per, len(r.slots))
 				}
 			})
