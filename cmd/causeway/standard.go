@@ -68,6 +68,7 @@ func standard() (*proxy.Standard, error) {
 		Faces: []rpcadapters.Face{
 			grpc.NewFace(),
 			grpcweb.NewFace(),
+			trpc.NewFace(), // before Connect, which takes application/proto as well
 			connectFace,
 			restFace, // takes what no other face does: last
 		},

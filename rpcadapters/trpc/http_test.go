@@ -27,8 +27,14 @@ type handler func(ctx context.Context, c *rpc.Call) error
 // Handle implements rpc.Handler.
 func (h handler) Handle(ctx context.Context, c *rpc.Call) error { return h(ctx, c) }
 
+// answer is what came back of a request.
+type answer struct {
+	StatusCode int
+	Header     http.Header
+}
+
 // post sends a request and returns the answer with its body.
-func post(t testing.TB, url, body string, header ...string) (*http.Response, string) {
+func post(t testing.TB, url, body string, header ...string) (answer, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(deadline(t), http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
@@ -49,7 +55,7 @@ func post(t testing.TB, url, body string, header ...string) (*http.Response, str
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res, string(b)
+	return answer{res.StatusCode, res.Header}, string(b)
 }
 
 // TestHTTP: a call by POST with the framework's headers, in both content types, with what goes beside it both ways.

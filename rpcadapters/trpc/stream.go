@@ -206,11 +206,13 @@ func (s *clientStream) end(why error, cut bool) bool {
 	over := s.over
 	s.over = true
 	s.mu.Unlock()
+	if !over {
+		s.out.close(why) // before who receives sees the end
+	}
 	s.in.close(why, cut)
 	if over {
 		return false
 	}
-	s.out.close(why)
 	s.tell()
 	s.Stream.Close()
 	return true
