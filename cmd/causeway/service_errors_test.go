@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,18 +60,20 @@ func TestServiceErrors(t *testing.T) {
 		{"service register --service a --address b:1 --check tcp --weight 0", exitUsage, "--weight 0: want 1 or more; to keep calls away use `causeway service drain`"},
 		{"service register --service a --address b:1 --check tcp --interval 1ms", exitUsage, "--interval 1ms: want 100ms or more"},
 		{"service register --service a --address b:1 --check tcp --beat 1ms", exitUsage, "--beat 1ms: want 1s or more, or 0 for none"},
+		{"service register --service a --address b:1 --check tcp --drain -1s", exitUsage, "--drain -1s, --grace 30s: want no less than 0"},
 		{"service register --service a --address b:1 --check tcp --session 1ms", exitUsage, "--session 1ms: want 1s or more"},
 		{"service register --service a --address b:1 --check tcp --check-failures 0", exitUsage, "--check-failures 0: want 1 or more"},
 		{"service register --service a --address b:1 --check tcp --check-address c", exitUsage, `--check-address "c": want HOST:PORT`},
 		{"service register --service a --address b:1 --check tcp --meta x", exitUsage, `--meta "x": want KEY=VALUE`},
 		{"service register --service a --address b:1 --check tcp --meta version=1", exitUsage, `--meta "version=1": version has a place of its own: give --version`},
 		{"service register --service a --address b:1 --check tcp server", exitUsage, `found "server": a program to run stands behind --; see causeway service register --help`},
+		{"service register --service a --address b:1 --check tcp -- no-such-program x", exitNotFound, `want a program behind --: exec: "no-such-program": executable file not found in $PATH`},
 		{"service register --service a --address b:1 --check http --check-path /a#b", exitUsage, "--check-path \"/a#b\": want a path that begins with / and has what is not printable ASCII percent-encoded, found \"/a#b\""},
 		{"service register --service a --address b:1 --check tcp --log-format x", exitUsage, `--log-format "x": want auto, text or json`},
 	} {
 		args := strings.Fields(tc.args)
 		if args[0] == "service" && len(args) > 2 && !strings.Contains(tc.args, "--zookeeper ") {
-			args = append(args, "--zookeeper", addr)
+			args = slices.Insert(args, 2, "--zookeeper", addr)
 		}
 		out, _, err := causeway(t, args...)
 		if err == nil || exitCode(err) != tc.code || err.Error() != tc.want || out != "" {

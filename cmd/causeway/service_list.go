@@ -255,7 +255,7 @@ func (z *centre) watch(ctx context.Context, layout zookeeper.Layout, names []str
 	defer watching.Wait()
 	defer end(nil)
 	known := map[string]bool{}
-	again := time.NewTicker(2 * time.Second)
+	again := time.NewTicker(500 * time.Millisecond)
 	defer again.Stop()
 	for {
 		for _, name := range names {

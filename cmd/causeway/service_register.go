@@ -88,7 +88,7 @@ whole entry point: causeway service register ... -- /app/server`,
 	cmd.Flags().BoolVar(&f.endpoint.TLS, "tls", false, "it speaks it over TLS; checks then do, too")
 	cmd.Flags().DurationVar(&f.beat, "beat", 0, "how often to write a beat; 0 is never: the session is the heartbeat")
 	cmd.Flags().DurationVar(&f.session, "session", 6*time.Second, "how long the instance stays in ZooKeeper when this command is killed")
-	cmd.Flags().DurationVar(&f.drain, "drain", 5*time.Second, "the drain window: how long gateways have to hear that it is draining")
+	cmd.Flags().DurationVar(&f.drain, "drain", 5*time.Second, "the drain window: how long gateways have to hear that it is draining; 0 is none")
 	cmd.Flags().DurationVar(&f.grace, "grace", 30*time.Second, "with -- COMMAND: how long the program may take to end after SIGTERM")
 	cmd.Flags().StringVar(&f.log, "log-format", "auto", "auto, text or json: of the log on standard error")
 	return cmd
@@ -115,6 +115,8 @@ func (f *registerFlags) complete() error {
 		return usage("--check-failures %d: want 1 or more", f.check.failures)
 	case f.beat != 0 && f.beat < time.Second:
 		return usage("--beat %v: want 1s or more, or 0 for none", f.beat)
+	case f.drain < 0 || f.grace < 0:
+		return usage("--drain %v, --grace %v: want no less than 0", f.drain, f.grace)
 	case f.session < time.Second:
 		return usage("--session %v: want 1s or more", f.session)
 	}
@@ -268,8 +270,8 @@ func (s *sidecar) over() <-chan struct{} {
 // stop drains, takes the instance out, and ends the program, in this order.
 func (s *sidecar) stop(lease registry.Lease, sig os.Signal) error {
 	var fault error
-	if own, is := lease.(*zookeeper.Lease); is && own.Status() == registry.Starting {
-		_ = s.withdraw(lease) // nobody has sent it calls; a failure is logged
+	if own, is := lease.(*zookeeper.Lease); is && (s.f.drain == 0 || own.Status() == registry.Starting) {
+		fault = s.withdraw(lease) // without a wait: none is wanted, or nobody has sent it calls
 	} else if lease != nil {
 		s.log.Info("draining; a second signal ends the wait", "signal", sig.String(), "window", s.f.drain.String())
 		ctx, hurry := context.WithCancel(context.Background())

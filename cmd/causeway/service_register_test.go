@@ -208,7 +208,7 @@ func TestRegisterAroundProgram(t *testing.T) {
 			start("cat; echo out; echo err >&2").says("out\nerr\n")
 		},
 		"does not end": func(_ *testing.T, _ string, start func(string, ...string) *sidecarProcess) {
-			p := start(`trap '' TERM; echo serves; while :; do sleep 0.05; done`, "--drain", "1ms", "--grace", "100ms")
+			p := start(`trap '' TERM; echo serves; while :; do sleep 0.05; done`, "--drain", "0", "--grace", "100ms")
 			p.says("serves")
 			p.stop(137)
 			p.says("killed")
