@@ -24,6 +24,7 @@ type scenario struct {
 	many     bool // with extraRoutes methods loaded beside the called one
 	latency  bool // latency is taken too
 	blocking bool // the load has a goroutine per connection, as TLS needs it, for all entrants alike
+	alike    bool // whatever the backend: the short form takes the first one only
 	backends []string
 	entrants []entrant
 }
@@ -238,7 +239,7 @@ func scenarios() ([]scenario, error) {
 		},
 		{
 			name: "list", about: fmt.Sprintf("unary POST with a large answer, %d bytes out", len(c.list.answer)),
-			backends: both, entrants: restEntrants(c.list),
+			alike: true, backends: both, entrants: restEntrants(c.list),
 		},
 		{
 			name: "error", about: fmt.Sprintf("NOT_FOUND with two details, %d bytes out", len(c.fault.answer)),
@@ -246,7 +247,7 @@ func scenarios() ([]scenario, error) {
 		},
 		{
 			name: "routes", about: fmt.Sprintf("post with %d more methods loaded, the called one in the middle", extraRoutes),
-			many: true, backends: both, entrants: restEntrants(c.post),
+			many: true, alike: true, backends: both, entrants: restEntrants(c.post),
 		},
 		{
 			name: "post8", about: "post at 8 connections, the floor too", backends: canned, entrants: eight,
@@ -260,7 +261,7 @@ func scenarios() ([]scenario, error) {
 		},
 		{
 			name: "tls", about: "post with and without TLS 1.3, from a load with a goroutine per connection", latency: true, blocking: true,
-			backends: both, entrants: []entrant{
+			alike: true, backends: both, entrants: []entrant{
 				{candidate: floorName, call: c.post},
 				{candidate: floorName, name: floorTLSName, call: c.post, tls: true},
 				{candidate: peerName, name: peerTLSName, call: c.post, tls: true},
@@ -275,7 +276,7 @@ func scenarios() ([]scenario, error) {
 		},
 		{
 			name: "grpc8x16", about: "the same, 8 connections x 16 streams; the floor with post and as many connections as elsewhere",
-			backends: both, entrants: grpcEntrants(c.grpc, c.post, 8, 16),
+			alike: true, backends: both, entrants: grpcEntrants(c.grpc, c.post, 8, 16),
 		},
 		{
 			name: "streams", about: fmt.Sprintf("server streams of %d messages to 16 callers, the cost of one message; the floor with post", streamed),
