@@ -86,6 +86,9 @@ func TestChangedConfigurationOfSources(t *testing.T) {
 			t.Errorf("want it stale still, found %+v", v)
 		}
 		old.end()
+		if err := shelf.Save("orders@zk/orders", registry.Set{Endpoints: many("older", 2)}); err != nil {
+			t.Fatal(err)
+		}
 		after(5 * time.Second)
 		next.wantPicked("silence is no reason", "i0", "i1", "i2", "i3", "s")
 		next.update("new", up("n"))
@@ -199,5 +202,24 @@ func TestManyConfigurations(t *testing.T) {
 			t.Errorf("want three records, found %d", n)
 		}
 		b.end()
+	})
+}
+
+func TestChangedCheckFindsNobodyUnverifiedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoctor()
+		pool := health.NewPool((&journal{}).logger())
+		defer pool.Close()
+		old := start(t, Config{Pool: pool, Health: d.check("grpc")}, nil, "zk")
+		unverified := func(ep *registry.Endpoint) { ep.Unverified = true }
+		d.set(d.ill, true, "y")
+		old.update("zk", with(up("x"), unverified), with(up("y"), unverified))
+		after(time.Second)
+		old.wantPicked("before", "x")
+		d.set(d.mute, true, "x", "y")
+		next := start(t, Config{Pool: pool, Health: d.check("http")}, old.Service, "zk")
+		defer next.end()
+		old.end()
+		next.wantPicked("another check, which has not answered so far", "x")
 	})
 }

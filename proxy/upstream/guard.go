@@ -23,10 +23,8 @@ type vanished struct {
 
 // suspect is an instance that its registry does not have any more, but that is used while its check passes.
 type suspect struct {
-	ep       registry.Endpoint
-	since    time.Time
-	until    time.Time
-	recalled bool // its node had been let go before: it is used only once its check has passed
+	ep           registry.Endpoint
+	since, until time.Time
 }
 
 // guard compares the set in force with the one before. When more instances that were up have vanished within the window than are
@@ -70,7 +68,7 @@ func (src *source) guard(former []registry.Endpoint, leaving map[string]struct{}
 		if _, already := src.suspects[address]; already {
 			continue
 		}
-		src.suspects[address] = suspect{ep: v.ep, since: v.at, until: now.Add(suspectTime), recalled: v.at.Before(now)}
+		src.suspects[address] = suspect{ep: v.ep, since: v.at, until: now.Add(suspectTime)}
 		fresh++
 	}
 	if fresh > 0 {

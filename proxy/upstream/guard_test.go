@@ -145,8 +145,8 @@ func TestMassRemovalBitByBit(t *testing.T) {
 		d.set(d.mute, true, "i0")
 		d.set(d.ill, true, "i1")
 		b.update("zk", all...)
-		for n := 1; n <= 4; n++ { // one a second: the fourth is one too many
-			after(time.Second)
+		for n := 1; n <= 4; n++ { // one every other second: the fourth is one too many
+			after(2 * time.Second)
 			b.update("zk", all[n:]...)
 		}
 		if n := b.Stats().Guarded; n != 1 {
@@ -258,6 +258,22 @@ func TestDelistingOfTheDeadIsBelieved(t *testing.T) {
 		b.update("zk", many("i", 6)[4:]...)
 		if n, g := len(b.Nodes()), b.Stats().Guarded; n != 2 || g != 0 {
 			t.Errorf("want two left and no alarm, found %d and %d", n, g)
+		}
+	})
+}
+
+func TestSuspectThatComesBackMayLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _, end := guarded(t)
+		defer end()
+		b.update("zk", up("x"), up("y"))
+		b.update("zk")
+		b.update("zk", up("x"), up("y"))
+		b.update("zk", said("x", registry.Draining), up("y"))
+		b.update("zk", up("y"))
+		b.wantPicked("x has said goodbye", "y")
+		if n := len(b.Nodes()); n != 1 {
+			t.Errorf("want one node, found %d", n)
 		}
 	})
 }

@@ -36,7 +36,6 @@ type instance struct {
 	watch   *health.Watch   // nil: it is not checked
 	implied bool            // watch is that of Config.Implied
 
-	early     bool      // not checked so far, it counts as up: nothing speaks against it, and nobody else may be there
 	initial   time.Time // when it came, if that was in the first set; else zero
 	passed    bool      // a check has passed once: it is verified
 	condition condition // when it was looked at last
@@ -50,8 +49,7 @@ type instance struct {
 // heir is what another Service begins with.
 func (i *instance) heir() *instance {
 	h := &instance{
-		address: i.address, early: i.early || i.condition != unasked, initial: i.initial, passed: i.passed, condition: i.condition,
-		usable: i.usable, since: i.since, load: i.load,
+		address: i.address, initial: i.initial, passed: i.passed, condition: i.condition, usable: i.usable, since: i.since, load: i.load,
 	}
 	if i.node != nil {
 		h.load = i.node.Load()
@@ -82,7 +80,7 @@ func (s *Service) reconcile(due *alarm) {
 	for address, o := range offers {
 		i := s.instances[address]
 		if i == nil {
-			i = &instance{address: address, early: o.first, load: -1}
+			i = &instance{address: address, load: -1}
 			if o.first {
 				i.initial = due.now
 			}

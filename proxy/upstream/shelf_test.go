@@ -406,6 +406,19 @@ func TestSavesAreJoined(t *testing.T) {
 	})
 }
 
+func TestTheLastChangeIsSaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shelf := newMemory()
+		b := start(t, Config{Shelf: shelf}, nil, "zk")
+		b.update("zk", many("i", 2)...)
+		b.update("zk", many("i", 3)...)
+		b.end()
+		if n, saves := shelf.has("orders@zk/orders"); n != 3 || saves != 2 {
+			t.Errorf("want three instances saved with the second write, found %d after %d", n, saves)
+		}
+	})
+}
+
 func TestSuspectsAreSaved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shelf := newMemory()

@@ -18,7 +18,7 @@ const (
 	lost                 // a suspect whose check does not pass
 	ejected
 	failing // its check does not pass
-	unasked // it has come later, and its check has not answered so far
+	unasked // its check has not answered so far
 	silent  // its beats are overdue
 )
 
@@ -54,7 +54,7 @@ func (s *Service) assess(i *instance, now time.Time) verdict {
 		v.condition, v.weight = held, 0
 	case ep.Unverified && !i.passed && !passes:
 		v.condition, v.weight = unverified, 0
-	case suspect != nil && (v.state.Known && !v.state.Up || suspect.recalled && !passes):
+	case suspect != nil && v.state.Known && !v.state.Up:
 		v.condition, v.weight = lost, 0
 	case out:
 		v.condition = ejected
@@ -63,7 +63,7 @@ func (s *Service) assess(i *instance, now time.Time) verdict {
 		}
 	case v.state.Known && !v.state.Up:
 		v.condition = failing
-	case i.watch != nil && !v.state.Known && !i.early:
+	case i.watch != nil && !v.state.Known:
 		v.condition = unasked
 	case v.overdue >= outAfter:
 		v.condition = silent
@@ -201,11 +201,7 @@ func (s *Service) weigh(due *alarm) {
 // note keeps of an instance what the next look has to know, and makes it a member; it reports whether the picker has to be told.
 func (s *Service) note(at int, v *verdict, members []balancer.Member, due *alarm) (changed bool) {
 	i := s.order[at]
-	if v.state.Known {
-		if i.early = false; v.state.Up {
-			i.passed = true
-		}
-	}
+	i.passed = i.passed || v.state.Known && v.state.Up
 	late := v.overdue >= halfAfter
 	if late && !i.late {
 		i.node.SetLoad(-1, due.now) // what it said is old

@@ -347,6 +347,12 @@ func TestRecordsAreForgotten(t *testing.T) {
 		if n := held(); n != 3 {
 			t.Errorf("want three records after a while, found %d", n)
 		}
+		b.update("zk", many("i", 2)...)
+		b.update("zk", many("i", 3)...)
+		after(2 * recordsKept)
+		if n := held(); n != 3 {
+			t.Errorf("want the records of those that are there kept, found %d", n)
+		}
 	})
 }
 
@@ -394,8 +400,23 @@ func TestFailuresOfAPredecessorAreForgiven(t *testing.T) {
 			after(time.Minute)
 			b.update("zk", many("i", 3)...)
 			b.wantPicked(name, "i0", "i1", "i2")
+			b.Report(b.node("i1"), nil, time.Millisecond)
 			after(3 * time.Second)
 			b.wantPicked(name, "i0", "i1", "i2")
 		})
 	}
+}
+
+func TestUnreachableInstancesAreNotCalledInAPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, Config{Outliers: &outlier.Config{Most: 1}, Balancer: balancer.Config{Panic: 1}}, nil, "zk")
+		defer b.end()
+		b.update("zk", many("i", 4)...)
+		b.Report(b.node("i0"), unreachable(), time.Millisecond)
+		for range 5 {
+			b.Report(b.node("i1"), brokenOff(), time.Millisecond)
+		}
+		settled()
+		b.wantPicked("those that can be reached", "i1", "i2", "i3")
+	})
 }
