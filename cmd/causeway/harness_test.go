@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(leakChecked{m}, map[string]func(){
 		"causeway":         func() { os.Exit(run(os.Args[1:])) },
 		conformanceCommand: conformanceServer,
+		instanceCommand:    serveInstance,
 	})
 }
 

@@ -58,9 +58,9 @@ func (r *replicas) set(address string, live bool) {
 	r.live[address] = live
 }
 
-// load is a client of several keep-alive connections that honours closing. It never tries a call again: every call that
+// keepAlive is a client of several keep-alive connections that honours closing. It never tries a call again: every call that
 // does not come back whole is lost.
-type load struct {
+type keepAlive struct {
 	replicas *replicas
 	calls    atomic.Int64
 	lost     atomic.Int64
@@ -69,13 +69,13 @@ type load struct {
 	wg       sync.WaitGroup
 }
 
-func (l *load) start(ctx context.Context, connections int) {
+func (l *keepAlive) start(ctx context.Context, connections int) {
 	for i := range connections {
 		l.wg.Go(func() { l.worker(ctx, i) })
 	}
 }
 
-func (l *load) worker(ctx context.Context, id int) {
+func (l *keepAlive) worker(ctx context.Context, id int) {
 	var conn net.Conn
 	var r *bufio.Reader
 	address := ""
@@ -112,7 +112,7 @@ func (l *load) worker(ctx context.Context, id int) {
 	}
 }
 
-func (l *load) lose(format string, args ...any) {
+func (l *keepAlive) lose(format string, args ...any) {
 	l.lost.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -146,7 +146,7 @@ func exchange(conn net.Conn, r *bufio.Reader, text string) (closing bool, err er
 }
 
 // report prints the figure and fails the test if a call was lost.
-func (l *load) report(t *testing.T, what string, events int) {
+func (l *keepAlive) report(t *testing.T, what string, events int) {
 	t.Helper()
 	t.Logf("PROOF %s: %d lost of %d calls over %d", what, l.lost.Load(), l.calls.Load(), events)
 	if l.lost.Load() > 0 {
@@ -169,7 +169,7 @@ func TestProofSwapsLoseNothing(t *testing.T) {
 	}
 	g := startGateway(t, texts[0])
 	g.stopWatch() // the test itself says when to reload
-	l := &load{replicas: newReplicas(strings.TrimPrefix(g.url, "http://"))}
+	l := &keepAlive{replicas: newReplicas(strings.TrimPrefix(g.url, "http://"))}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.start(ctx, 8)
 	for i := range swaps {
@@ -212,7 +212,7 @@ func TestProofRestartsLoseNothing(t *testing.T) {
 		gateways[i] = &process{t: t, args: []string{binary, "run", "-c", file, "--drain-delay", "100ms", "--grace", "10s"}, address: address}
 		gateways[i].start()
 	}
-	l := &load{replicas: newReplicas(addresses...)}
+	l := &keepAlive{replicas: newReplicas(addresses...)}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.start(ctx, 8)
 	for i := range restarts {
