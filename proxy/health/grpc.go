@@ -181,11 +181,11 @@ func (g *grpcProber) serving(b []byte) error {
 	case 3:
 		return errors.New("the server's health service does not know " + g.subject())
 	}
-	return errors.New(g.subject() + " says that its health is " + strconv.FormatUint(s, 10) + ", which has no meaning")
+	return errors.New(g.subject() + " says that its health is " + strconv.Itoa(int(s)) + ", which has no meaning")
 }
 
 // servingStatus is field 1 of the one message in b.
-func servingStatus(b []byte) (status uint64, err error) {
+func servingStatus(b []byte) (status int32, err error) {
 	if len(b) < 5 || int64(len(b)-5) != int64(binary.BigEndian.Uint32(b[1:])) {
 		return 0, fmt.Errorf("want one message, found %d bytes that are none", len(b))
 	}
@@ -199,7 +199,9 @@ func servingStatus(b []byte) (status uint64, err error) {
 		}
 		b = b[n:]
 		if number == 1 && kind == protowire.VarintType {
-			status, n = protowire.ConsumeVarint(b)
+			var v uint64
+			v, n = protowire.ConsumeVarint(b)
+			status = int32(v) //nolint:gosec // as protobuf reads an enum
 		} else {
 			n = protowire.ConsumeFieldValue(number, kind, b)
 		}

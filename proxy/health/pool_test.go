@@ -217,6 +217,33 @@ func TestCallbacks(t *testing.T) {
 	}
 }
 
+// TestCloseWaitsForChanged that is under way, and no other call follows.
+func TestCloseWaitsForChanged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPool(quiet())
+		defer p.Close()
+		a := &probed{}
+		var calls, over atomic.Int64
+		w := p.Watch("a", Timing{Unhealthy: 1}, a.dial, func() {
+			calls.Add(1)
+			time.Sleep(10 * time.Second)
+			over.Add(1)
+		})
+		pass(time.Second / 2)
+		a.fail(errors.New("broken"))
+		begun := time.Now()
+		w.Close()
+		if took := time.Since(begun); calls.Load() != 1 || over.Load() != 1 || took < 9*time.Second {
+			t.Errorf("want Close to wait for the call under way, found %d begun, %d over, after %v", calls.Load(), over.Load(), took)
+		}
+		pass(20 * time.Second)
+		if calls.Load() != 1 {
+			t.Errorf("want no call after Close, found %d", calls.Load())
+		}
+	})
+}
+
 // TestPanics are failures, and end nothing.
 func TestPanics(t *testing.T) {
 	t.Parallel()
