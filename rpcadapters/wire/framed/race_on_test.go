@@ -1,0 +1,5 @@
+//go:build race
+
+package framed
+
+const raceEnabled = true
