@@ -55,7 +55,8 @@ instance out; a second signal ends the window at once. A ZooKeeper that is down 
 With -- COMMAND the program runs as a child. SIGTERM and SIGINT come to it as SIGTERM after the instance is out, and
 SIGKILL after the grace period; other signals are handed on. When the program ends, the instance is taken out, and this
 command ends with the program's exit code, or 128 and the number of the signal that ended it. In a container that is the
-whole entry point: causeway service register ... -- /app/server`,
+whole entry point: causeway service register ... -- /app/server (with an init, such as docker run --init, when the
+program leaves processes of its own behind).`,
 		Example: `  causeway service register --service shop.v1.OrderService --address 10.0.3.7:9000 --check grpc
   causeway service register --service shop.v1.OrderService --address $POD_IP:9000 --check grpc --check-address 127.0.0.1:9000 -- /app/server
   causeway service register --service shop.web --address 10.0.3.7:8080 --protocol http --check http --check-path /healthz --hold`,

@@ -17,7 +17,7 @@ import (
 func testHold(t *testing.T, x registered) {
 	var healthy atomic.Bool
 	lease, ok := x.register(t, &Registrar{
-		Hold: true, Beat: 5 * time.Millisecond, HealthEvery: 5 * time.Millisecond, Window: time.Millisecond,
+		Hold: true, Beat: 5 * time.Millisecond, HealthEvery: 5 * time.Millisecond,
 		Health: func(context.Context) error {
 			if !healthy.Load() {
 				return errors.New("not serving")
@@ -50,7 +50,7 @@ func testHold(t *testing.T, x registered) {
 	x.eventually(t, "draining", "a-1", func(in Instance, _ *zk.Stat) bool { return in.Status == "draining" })
 	healthy.Store(false)
 	eventually(t, "no node", func() bool { return !there(x.dir + "/a-1") })
-	if err := errors.Join(lease.Drain(short(t)), lease.Close(short(t))); err != nil {
+	if err := lease.Close(short(t)); err != nil {
 		t.Error(err)
 	}
 }
