@@ -223,7 +223,7 @@ func TestReadsAnyForm(t *testing.T) {
 
 // TestAllocs: packets are read and written without allocations.
 func TestAllocs(t *testing.T) {
-	if raceEnabled {
+	if tars.RaceEnabled {
 		t.Skip("the race detector allocates")
 	}
 	request, response := frames(t, '>')["go/meta"][0], frames(t, '<')["go/meta"][0]

@@ -1,6 +1,6 @@
 //go:build race
 
-package tars_test
+package tars
 
-// raceEnabled says that the race detector runs, which allocates on its own.
-const raceEnabled = true
+// RaceEnabled says that the race detector runs, which allocates on its own.
+const RaceEnabled = true
