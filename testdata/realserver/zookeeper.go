@@ -53,7 +53,7 @@ func StartEnsemble(t testing.TB) []*ZooKeeper {
 		all = append(all, prepare(t, freeAddress(t), strconv.Itoa(id+1), "initLimit=10\nsyncLimit=4\n"+peers.String()))
 	}
 	for _, z := range all {
-		z.launch()
+		z.Launch()
 	}
 	for _, z := range all {
 		z.await()
@@ -112,11 +112,12 @@ func prepare(t testing.TB, address, id, more string) *ZooKeeper {
 // Start starts it again, with the data it had, and waits until it serves.
 func (z *ZooKeeper) Start() {
 	z.t.Helper()
-	z.launch()
+	z.Launch()
 	z.await()
 }
 
-func (z *ZooKeeper) launch() {
+// Launch is Start without the wait: members of an ensemble do not serve alone.
+func (z *ZooKeeper) Launch() {
 	z.t.Helper()
 	if z.id != "" {
 		data := filepath.Join(z.dir, "data")
