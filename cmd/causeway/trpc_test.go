@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -156,7 +157,7 @@ func TestTRPCBackend(t *testing.T) {
 			t.Fatal(err)
 		}
 		in := dynamicpb.NewMessage(item.Desc)
-		if err := stream.RecvMsg(in); err != nil || textOf(in, "text") != "ABC" || textOf(in, "index") != fmt.Sprint(i) {
+		if err := stream.RecvMsg(in); err != nil || textOf(in, "text") != "ABC" || textOf(in, "index") != strconv.Itoa(i) {
 			t.Fatalf("%v %v", in, err)
 		}
 	}
