@@ -117,3 +117,50 @@ func TestNearShareHoldsItsBounds(t *testing.T) {
 		}
 	}
 }
+
+// In any scene, groups take what is planned, all together the whole, and within a group nodes take what their weights say.
+func TestScenesAsPlanned(t *testing.T) {
+	const calls = 4000
+	for seed := range uint64(150) {
+		cfg, members := scene(seed, RoundRobin)
+		p := New(cfg, members)
+		for subset := -1; subset < len(cfg.Subsets); subset++ {
+			tb := &p.(*picker).any
+			if subset >= 0 {
+				tb = &p.(*picker).subsets[subset]
+			}
+			if len(tb.entries) == 0 {
+				continue
+			}
+			counts := picks(t, p, calls, Info{Subset: subset})
+			sum := 0.0
+			for _, e := range tb.entries {
+				of, weights := 0, 0.0
+				for _, n := range e.group.nodes {
+					of += counts[n]
+					weights += weightOf(members, n)
+				}
+				sum += e.share
+				near(t, fmt.Sprintf("seed %d, subset %d: share of %+v", seed, subset, e.group.Group), e.share, float64(of)/calls, 0.005)
+				for _, n := range e.group.nodes {
+					near(t, fmt.Sprintf("seed %d, subset %d: %s of %d calls", seed, subset, n.Address, of), float64(of)*weightOf(members, n)/weights, float64(counts[n]), 4)
+				}
+			}
+			near(t, fmt.Sprintf("seed %d, subset %d: sum of shares", seed, subset), 1, sum, 1e-9)
+		}
+	}
+}
+
+// weightOf is what a node is to take among those of its group.
+func weightOf(members []Member, n *Node) float64 {
+	for _, m := range members {
+		if m.Node == n {
+			w := float64(m.Weight)
+			if m.Share > 0 && m.Share < 1 {
+				w *= m.Share
+			}
+			return w
+		}
+	}
+	return 0
+}
