@@ -80,15 +80,15 @@ func TestChangedConfigurationOfSources(t *testing.T) {
 		old.fail("zk")
 		after(time.Minute)
 
+		if err := shelf.Save("orders@zk/orders", registry.Set{Endpoints: many("older", 2)}); err != nil {
+			t.Fatal(err)
+		}
 		next := start(t, Config{Shelf: shelf, Sources: []Source{{Name: "endpoints", Resolver: fixed{up("s")}, Static: true}}}, old.Service, "zk", "new")
 		next.wantPicked("sources that stayed, and the static one", "i0", "i1", "i2", "i3", "s")
 		if v := next.Inspect().Sources[1]; v.Stale < time.Minute || v.Err == "" || !v.Known {
 			t.Errorf("want it stale still, found %+v", v)
 		}
 		old.end()
-		if err := shelf.Save("orders@zk/orders", registry.Set{Endpoints: many("older", 2)}); err != nil {
-			t.Fatal(err)
-		}
 		after(5 * time.Second)
 		next.wantPicked("silence is no reason", "i0", "i1", "i2", "i3", "s")
 		next.update("new", up("n"))

@@ -149,8 +149,8 @@ func TestMassRemovalBitByBit(t *testing.T) {
 			after(2 * time.Second)
 			b.update("zk", all[n:]...)
 		}
-		if n := b.Stats().Guarded; n != 1 {
-			t.Fatalf("want an alarm, found %d", n)
+		if n, suspects := b.Stats().Guarded, b.Inspect().Sources[0].Suspects; n != 1 || suspects != 4 {
+			t.Fatalf("want an alarm and four suspects, found %d and %d", n, suspects)
 		}
 		// Those whose nodes were let go already come back only with a check that passes.
 		b.wantPicked("the dead are not called", "i2", "i3", "i4", "i5")

@@ -401,7 +401,7 @@ func TestFailuresOfAPredecessorAreForgiven(t *testing.T) {
 			b.update("zk", many("i", 3)...)
 			b.wantPicked(name, "i0", "i1", "i2")
 			b.Report(b.node("i1"), nil, time.Millisecond)
-			after(3 * time.Second)
+			after(3 * time.Second / 2) // the next look, and not yet the end of what it might find
 			b.wantPicked(name, "i0", "i1", "i2")
 		})
 	}
