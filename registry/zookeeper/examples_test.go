@@ -50,7 +50,7 @@ func testExamples(t *testing.T, addr string, session time.Duration, javaToo bool
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			service := "from." + name
-			args := append(program(t), addr, service, "10.0.3.7", "9000", "0.3")
+			args := append(program(t), addr, service, "10.0.3.7", "9000", "1.5")
 			start := func() *exec.Cmd {
 				cmd := exec.Command(args[0], args[1:]...)
 				cmd.Stderr = os.Stderr
