@@ -257,7 +257,7 @@ services: [{name: conformance, schema: conformance, endpoints: [{address: "%s"}]
 func awaitAddress(address string, ended <-chan int) error {
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
-	for range 200 {
+	for range 600 {
 		c, err := net.DialTimeout("tcp", address, time.Second) //nolint:noctx // on loopback
 		if err == nil {
 			return c.Close()

@@ -228,10 +228,10 @@ func trySend(client *http.Client, method, url, body string, header ...string) (a
 // waitFor waits until a condition holds; what says what was waited for.
 func waitFor(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for !holds() {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 10 s in vain: %s", what)
+			t.Fatalf("waited 30 s in vain: %s", what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

@@ -59,7 +59,7 @@ func serving(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: serving ADDR")
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(30 * time.Second); ; {
 		c, err := net.DialTimeout("tcp", args[0], time.Second)
 		if err == nil {
 			ts.Check(c.Close())
@@ -125,14 +125,14 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	token := strings.TrimSpace(ts.ReadFile(filepath.Join(".causeway", tokenFile)))
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(30 * time.Second); ; {
 		a, err := trySend(client, http.MethodGet, "http://"+args[0]+"/readyz?verbose", "", "Authorization", "Bearer "+token)
 		ts.Check(err)
 		if strings.Contains(a.body, args[1]) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("waited 10 s in vain for %q, found %s", args[1], a.body)
+			ts.Fatalf("waited 30 s in vain for %q, found %s", args[1], a.body)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

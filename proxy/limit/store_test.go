@@ -53,7 +53,7 @@ func openStore(t testing.TB, address string) *counted {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	for end := time.Now().Add(5 * time.Second); !s.Up(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !s.Up(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the store does not come up")
 		}

@@ -215,14 +215,18 @@ func TestBlackhole(t *testing.T) {
 		defer reply.Reset()
 		return tr.Unary(ctx, call(method), &rpc.Message{Data: make([]byte, 100)}, &reply)
 	}
+	limit := 10 * time.Second // for machines that have other things to do
+	if full() {
+		limit = 3200 * time.Millisecond
+	}
 	outWithin := func(what string, begin time.Time, err error) {
 		var e *rpc.Error
 		if !errors.As(err, &e) || e.Code != codes.Unavailable || e.Reason != "UPSTREAM_RESET" || !e.Executed {
 			t.Errorf("%s: found %v", what, err)
 		}
 		took := time.Since(begin)
-		if took > 3200*time.Millisecond {
-			t.Errorf("%s: want it out within 3s, took %v", what, took)
+		if took > limit {
+			t.Errorf("%s: want it out within %v, took %v", what, limit, took)
 		}
 		t.Logf("%s: out after %v", what, took.Round(time.Millisecond))
 	}
@@ -247,7 +251,7 @@ func TestBlackhole(t *testing.T) {
 		// Nothing answers there: quick to say.
 		begin = time.Now()
 		var e *rpc.Error
-		if err := one("/a.B/Answer"); !errors.As(err, &e) || e.Reason != "UPSTREAM_UNREACHABLE" || e.Executed || time.Since(begin) > time.Second {
+		if err := one("/a.B/Answer"); !errors.As(err, &e) || e.Reason != "UPSTREAM_UNREACHABLE" || e.Executed || time.Since(begin) > limit/3 {
 			t.Errorf("found %v after %v", err, time.Since(begin))
 		}
 		if err := run("-n", name, "route", "del", "blackhole", near+"/32"); err != nil {

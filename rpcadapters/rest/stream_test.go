@@ -155,7 +155,7 @@ func TestSignsOfLife(t *testing.T) {
 			t.Error("want nothing said so early")
 		}
 		f.quiet.look(time.Now().Add(lifeSign))
-		for deadline := time.Now().Add(5 * time.Second); said() == 0 && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(20 * time.Second); said() == 0 && time.Now().Before(deadline); {
 			time.Sleep(time.Millisecond)
 		}
 		if said() != 1 {

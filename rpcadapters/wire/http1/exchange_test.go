@@ -110,7 +110,7 @@ func TestFramingOfAnswers(t *testing.T) {
 			t.Errorf("%v: found %d %v %q", want, resp.StatusCode, resp.Header, body)
 		}
 	}
-	if d := time.Since(date(t, c)); d < -2*time.Second || d > 2*time.Second {
+	if d := time.Since(date(t, c)); d < -2*time.Second || d > 20*time.Second { // the machine may be busy
 		t.Errorf("want the present date, found %s ago", d)
 	}
 }

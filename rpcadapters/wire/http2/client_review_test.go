@@ -84,7 +84,7 @@ func TestClientTurnPassedOn(t *testing.T) {
 	cl.mu.Lock()
 	cl.extraAt = time.Now().Add(time.Hour) // one connection
 	cl.mu.Unlock()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	results := make([]chan error, 3)
 	for i := range results {

@@ -110,7 +110,7 @@ func TestServerDeadline(t *testing.T) {
 		if d := <-late; d < 0 || d > 20*time.Millisecond {
 			// A machine that is busy makes it later, never the engine: what is held for sure is that it is not early.
 			t.Logf("%s: noticed %v after the deadline", path, d)
-			if d < 0 || d > 2*time.Second {
+			if d < 0 || d > 20*time.Second {
 				t.Errorf("%s: found %v", path, d)
 			}
 		}
