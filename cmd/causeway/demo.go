@@ -21,9 +21,12 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/causeway-gateway/causeway/cmd/causeway/chat"
+	"github.com/causeway-gateway/causeway/cmd/causeway/inventory"
 	"github.com/causeway-gateway/causeway/cmd/causeway/orders"
+	"github.com/causeway-gateway/causeway/cmd/causeway/pricing"
 	ordersv1 "github.com/causeway-gateway/causeway/protos/demo/orders/v1"
 	"github.com/causeway-gateway/causeway/proxy"
 	"github.com/causeway-gateway/causeway/proxy/config"
@@ -100,6 +103,7 @@ type demo struct {
 	chat     *chat.Server
 	dir      string // of configuration, token and pushed schemas
 	gateway  string // http://host:port
+	tars     string // host:port of the gateway's TARS listener
 	admin    string
 	service  string // host:port of the first instance
 	client   http.Client
@@ -129,8 +133,11 @@ func startDemo(ctx context.Context, service string, errOut io.Writer) (*demo, er
 	if err := d.registerAll(ctx); err != nil {
 		return nil, err
 	}
+	if err := d.startOthers(ctx); err != nil {
+		return nil, err
+	}
 	file := filepath.Join(dir, "causeway.yaml")
-	text := fmt.Sprintf(demoConfig, freeAddress("127.0.0.1:8080"), freeAddress("127.0.0.1:8081"), d.backends.zkAddress, filepath.Join(dir, "access.log"))
+	text := fmt.Sprintf(demoConfig, freeAddress("127.0.0.1:8080"), freeAddress("127.0.0.1:18080"), freeAddress("127.0.0.1:8081"), d.backends.zkAddress, filepath.Join(dir, "access.log"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -142,7 +149,7 @@ func startDemo(ctx context.Context, service string, errOut io.Writer) (*demo, er
 	if err != nil {
 		return nil, err
 	}
-	d.gateway, d.admin = "http://"+d.app.gateway.Addresses()[0], "http://"+d.app.adminAddr
+	d.gateway, d.admin, d.tars = "http://"+d.app.gateway.Addresses()[0], "http://"+d.app.adminAddr, d.app.gateway.Addresses()[1]
 	started = true
 	return d, nil
 }
@@ -150,6 +157,9 @@ func startDemo(ctx context.Context, service string, errOut io.Writer) (*demo, er
 // demoConfig is what the demo runs with: the schema comes by a push, as in life.
 const demoConfig = `listen:
   - address: %s
+  - address: %s
+    protocol: tars
+    options: {servants: [{name: Demo.Gateway.OrdersObj, service: demo.orders.v1.Orders}]}
 admin:
   address: %s
 registries:
@@ -158,6 +168,10 @@ registries:
 schemas:
   - name: orders
     pushed: {}
+  - name: inventory
+    tars: {paths: [inventory.tars]}
+  - name: pricing
+    descriptor_set: pricing.binpb
 services:
   - name: orders
     schema: orders
@@ -167,7 +181,21 @@ services:
     schema: orders
     serves: [demo.chat.v1.Chat]
     discovery: [{registry: zk, service: demo.chat.v1.Chat}]
+  - name: inventory
+    adapter: tars
+    schema: inventory
+    options: {servant: ` + inventory.Name + `}
+    discovery: [{registry: zk, service: ` + inventory.Name + `}]
+    health_check: {adapter: {}}
+  - name: pricing
+    adapter: trpc
+    schema: pricing
+    options: {callee: ` + pricing.Name + `}
+    discovery: [{registry: zk, service: ` + pricing.Name + `}]
 routes:
+  - name: stock
+    service: inventory
+    http: {method: Demo.Inventory/check, get: "/v1/stock/{sku}", response_body: level}
   - name: removal
     service: orders
     methods: [demo.orders.v1.Orders/DeleteOrder]
@@ -216,6 +244,34 @@ func (d *demo) registerAll(ctx context.Context) error {
 	return nil
 }
 
+// startOthers serves what is in stock over TARS, and what it costs over tRPC, and has each instance announce itself.
+func (d *demo) startOthers(ctx context.Context) error {
+	raw, err := proto.Marshal(pricing.Files())
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(d.dir, "pricing.binpb"), raw, 0o600); err != nil {
+		return err
+	}
+	stock := inventory.NewStock()
+	for range 2 {
+		s, err := stock.Server(ctx, d.dir, d.backends.log)
+		if err != nil {
+			return err
+		}
+		if err := d.backends.startServant(ctx, s, "tars", inventory.Name); err != nil {
+			return err
+		}
+		if s, err = pricing.New(d.backends.log); err != nil {
+			return err
+		}
+		if err := d.backends.startServant(ctx, s, "trpc", pricing.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (d *demo) stop() {
 	if d.app != nil {
 		d.client.CloseIdleConnections()
@@ -254,7 +310,9 @@ type step struct {
 	// say are the messages of a WebSocket call; it is shown with causeway's own client, since not every curl has one.
 	say []string
 	// rpc is the method of a gRPC call for the order that body names; it is shown as grpcurl would make it.
-	rpc    string
+	rpc string
+	// tars is the method of a call by a TARS client with body.
+	tars   string
 	status int
 	// want is JSON that the answer must hold: every key of an object in it with an equal value.
 	want string
@@ -265,8 +323,8 @@ type step struct {
 func (d *demo) show(ctx context.Context, out io.Writer) error {
 	p := printer{w: out}
 	p.printf("Causeway in front of services that register themselves in ZooKeeper\n\n")
-	p.printf("  gateway   %s\n  admin     %s   token %s\n  zookeeper %s\n  services  grpc://%s   demo.orders.v1.Orders and demo.chat.v1.Chat, with reflection\n\n",
-		d.gateway, d.admin, d.app.token, d.backends.zkAddress, d.backends.addresses())
+	p.printf("  gateway   %s\n  admin     %s   token %s\n  zookeeper %s\n  services  grpc  %s   demo.orders.v1.Orders and demo.chat.v1.Chat, with reflection\n            tars  %s   %s\n            trpc  %s   %s\n\n",
+		d.gateway, d.admin, d.app.token, d.backends.zkAddress, d.backends.addresses("grpc"), d.backends.addresses("tars"), inventory.Name, d.backends.addresses("trpc"), pricing.Name)
 	if err := d.try(ctx, &p, step{
 		title: "nothing is registered so far", path: "/v1/orders/1", status: 404,
 		want: `{"code":12,"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"ROUTE_NOT_FOUND","domain":"causeway"}]}`,
@@ -310,6 +368,9 @@ func (d *demo) try(ctx context.Context, p *printer, s step) error {
 	}
 	if s.rpc != "" {
 		return d.call(ctx, p, s)
+	}
+	if s.tars != "" {
+		return d.callTARS(ctx, p, s)
 	}
 	base := d.gateway
 	if s.admin {

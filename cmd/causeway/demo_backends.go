@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/causeway-gateway/causeway/cmd/causeway/servant"
 	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/registry/zookeeper"
 	"github.com/causeway-gateway/causeway/registry/zookeeper/devserver"
@@ -35,11 +36,12 @@ type backends struct {
 
 // instance is one process of a service, as far as the demo can show it: a server with a connection to ZooKeeper.
 type instance struct {
-	address string
-	stop    func() // at once
-	zk      *zookeeper.Conn
-	line    *line
-	once    sync.Once
+	address  string
+	protocol string
+	stop     func() // at once
+	zk       *zookeeper.Conn
+	line     *line
+	once     sync.Once
 }
 
 // startZooKeeper serves ZooKeeper's protocol at the address wanted or at a free port.
@@ -89,9 +91,21 @@ func (b *backends) startGRPC(address string, services ...interface{ Register(*gr
 	return in, nil
 }
 
-// register announces an instance under names, as every service does by itself; zone is where it says that it is.
+// startServant starts an instance that speaks TARS or tRPC at a free port, and announces it.
+func (b *backends) startServant(ctx context.Context, s *servant.Server, protocol, name string) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding does not wait
+	if err != nil {
+		return err
+	}
+	b.run("a service", func() error { return s.Serve(ln) })
+	in := &instance{address: ln.Addr().String(), stop: s.Stop}
+	b.instances = append(b.instances, in)
+	return b.register(ctx, in, protocol, name)
+}
+
+// register announces an instance under names, as every service does by itself.
 func (b *backends) register(ctx context.Context, in *instance, protocol string, names ...string) error {
-	in.line = &line{}
+	in.protocol, in.line = protocol, &line{}
 	var err error
 	if in.zk, err = zookeeper.Connect(zookeeper.Config{Servers: []string{b.zkAddress}, Session: demoSession, Dial: in.line.dial}); err != nil {
 		return err
@@ -267,11 +281,13 @@ func (d *demo) knows(address string) (used, known bool) {
 	return false, false
 }
 
-// addresses lists the instances.
-func (b *backends) addresses() string {
-	out := make([]string, len(b.instances))
-	for i, in := range b.instances {
-		out[i] = in.address
+// addresses lists the instances that speak a protocol.
+func (b *backends) addresses(protocol string) string {
+	var out []string
+	for _, in := range b.instances {
+		if in.protocol == protocol {
+			out = append(out, in.address)
+		}
 	}
 	return strings.Join(out, ", ")
 }

@@ -90,6 +90,31 @@ var demoSteps = []step{
 		text: `"text":"anybody?"`,
 	},
 	{
+		title: "what is in stock: a service that speaks TARS, described by its .tars file; a clean URL, and the out parameter alone",
+		path:  "/v1/stock/mug", status: 200,
+		want: `{"sku":"mug","onHand":42,"byWarehouse":{"north":30,"south":12}}`,
+	},
+	{
+		title: "set some aside: without a rule, by the names of interface and function",
+		path:  "/Demo.Inventory/reserve", body: `{"sku":"mug","quantity":2}`, status: 200,
+		want: `{"ret":40}`,
+	},
+	{
+		title: "what it costs: a service that speaks tRPC",
+		path:  "/v1/prices/teahouse", status: 200,
+		want: `{"sku":"teahouse","cents":"9007199254740993","currency":"EUR"}`,
+	},
+	{
+		title: "and its stream, as server-sent events",
+		path:  "/v1/prices/mug:watch?count=2", header: "Accept: text/event-stream", stream: true, status: 200,
+		text: "data: {\"sku\":\"mug\",\"cents\":\"1251\",\"currency\":\"EUR\"}",
+	},
+	{
+		title: "the orders, which speak gRPC, for a client that speaks TARS",
+		tars:  "/demo.orders.v1.Orders/Quote", body: `{"items":[{"sku":"mug","quantity":2}]}`,
+		text: `{"totalCents":"2500","prices":{"mug":"1250"}}`,
+	},
+	{
 		title: "what the gateway counted",
 		admin: true, path: "/metrics", status: 200,
 		text: `causeway_requests_total{`,
