@@ -91,6 +91,7 @@ type Service struct {
 	others    bool                 // order has to be made again
 	left      []leftOut
 	members   []balancer.Member // of the picker in force
+	spare     []balancer.Member // room for those of the next
 	leaving   []*balancer.Node  // to be drained once no picker has them
 	judged    time.Time
 	all       []*outlier.Record // room for those that are judged

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"slices"
 	"time"
 
 	"github.com/causeway-gateway/causeway/proxy/balancer"
@@ -152,7 +153,8 @@ func (s *Service) heard(events []outlier.Event) {
 
 // weigh makes a picker when what it is made of has changed.
 func (s *Service) weigh(due *alarm) {
-	members := make([]balancer.Member, len(s.order))
+	members := slices.Grow(s.spare[:0], len(s.order))[:len(s.order)]
+	s.spare = members
 	changed := s.members == nil || len(s.members) != len(s.order)
 	s.counts.out = 0
 	asked := 0
@@ -194,7 +196,7 @@ func (s *Service) weigh(due *alarm) {
 		nodes = append(nodes, i.node)
 	}
 	s.view.Store(&view{picker: balancer.New(s.cfg.Balancer, members), nodes: nodes})
-	s.members = members
+	s.members, s.spare = members, s.members
 	s.counts.pickers++
 }
 
