@@ -345,13 +345,11 @@ func (f *form) read(body, attached []byte, content, encoding uint32, m *schema.M
 
 // appendMetadata appends what of an answer's trans_info becomes metadata: names in lower case, values that metadata can carry.
 func (p *plan) appendMetadata(dst rpc.Metadata, c *rpc.Call, info *transInfo) rpc.Metadata {
+	text := info.text()
 	for e := info.entries(); e.next(); {
-		key := strings.ToLower(string(e.key))
-		if !metadataKey(key) || !p.takes(c, key, e.value) {
-			continue
-		}
-		value := string(e.value)
-		if !strings.HasSuffix(key, "-bin") && !rpc.Printable(value) {
+		key, value := e.pair(text)
+		key = strings.ToLower(key)
+		if !metadataKey(key) || !p.takes(c, key, value) || !strings.HasSuffix(key, "-bin") && !rpc.Printable(value) {
 			continue
 		}
 		dst = append(dst, rpc.Pair{Key: key, Value: value})

@@ -112,6 +112,11 @@ func (d *door) open(o *trpcv1.Listener, limits rpcadapters.Limits, so server.Opt
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	return d.serve(p, so)
+}
+
+func (d *door) serve(p wire.Protocol, so server.Options) string {
+	d.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		d.t.Fatal(err)

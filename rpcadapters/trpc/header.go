@@ -239,8 +239,11 @@ func (t *transInfo) put(data []byte, start, end int, field protowire.Number) {
 
 // entries begins to go over the entries.
 func (t *transInfo) entries() entryReader {
-	return entryReader{rest: t.data[t.from:t.to], field: t.field}
+	return entryReader{all: t.data[t.from:t.to], field: t.field}
 }
+
+// text is all entries as one string, of which pair gives parts: they cost one allocation.
+func (t *transInfo) text() string { return string(t.data[t.from:t.to]) }
 
 func (t *transInfo) append(dst []byte, n protowire.Number) []byte {
 	for e := t.entries(); e.next(); {
@@ -268,51 +271,69 @@ func (t *transInfo) get(key string) (value []byte, ok bool) {
 
 // entryReader goes over entries that were looked at when they were parsed, in the order of the wire.
 type entryReader struct {
-	rest       []byte
-	field      protowire.Number
-	key, value []byte // parts of the data
+	all            []byte
+	pos            int
+	field          protowire.Number
+	key, value     []byte // parts of the data
+	keyAt, valueAt int    // where they begin in all
 }
 
 func (e *entryReader) next() bool {
-	for len(e.rest) > 0 {
-		n, t, m := protowire.ConsumeTag(e.rest)
+	for e.pos < len(e.all) {
+		n, t, m := protowire.ConsumeTag(e.all[e.pos:])
 		if m < 0 {
 			return false
 		}
-		e.rest = e.rest[m:]
+		e.pos += m
 		if n == e.field && t == protowire.BytesType {
-			entry, m := protowire.ConsumeBytes(e.rest)
+			entry, m := protowire.ConsumeBytes(e.all[e.pos:])
 			if m < 0 {
 				return false
 			}
-			e.rest = e.rest[m:]
-			e.key, e.value, _ = cutEntry(entry)
+			e.pos += m
+			e.cut(entry)
 			return true
 		}
-		if m = protowire.ConsumeFieldValue(n, t, e.rest); m < 0 {
+		if m = protowire.ConsumeFieldValue(n, t, e.all[e.pos:]); m < 0 {
 			return false
 		}
-		e.rest = e.rest[m:]
+		e.pos += m
 	}
 	return false
 }
 
-// cutEntry takes an entry of a map apart.
-func cutEntry(b []byte) (key, value []byte, err error) {
-	f := fields{data: b}
+// cut takes an entry apart that ends at pos.
+func (e *entryReader) cut(entry []byte) {
+	e.key, e.value = nil, nil
+	f := fields{data: entry}
 	for f.next() {
-		if f.typ == protowire.BytesType {
-			switch f.num {
-			case 1:
-				if key = f.bytes; !utf8.Valid(key) {
-					return nil, nil, errors.New("a key of trans_info is not UTF-8")
-				}
-			case 2:
-				value = f.bytes
-			}
+		if f.typ != protowire.BytesType {
+			continue
+		}
+		at := e.pos - len(entry) + f.pos - len(f.bytes)
+		switch f.num {
+		case 1:
+			e.key, e.keyAt = f.bytes, at
+		case 2:
+			e.value, e.valueAt = f.bytes, at
 		}
 	}
-	return key, value, f.err
+}
+
+// pair is the entry as parts of text, see transInfo.text.
+func (e *entryReader) pair(text string) (key, value string) {
+	return text[e.keyAt : e.keyAt+len(e.key)], text[e.valueAt : e.valueAt+len(e.value)]
+}
+
+// checkEntry looks at an entry of a map.
+func checkEntry(b []byte) error {
+	f := fields{data: b}
+	for f.next() {
+		if f.typ == protowire.BytesType && f.num == 1 && !utf8.Valid(f.bytes) {
+			return errors.New("a key of trans_info is not UTF-8")
+		}
+	}
+	return f.err
 }
 
 // fields goes over the fields of a message.
@@ -362,7 +383,7 @@ func (f *fields) int32() int32   { return int32(f.varint) }  //nolint:gosec // a
 
 // entry checks an entry of trans_info and notes where it stands.
 func (f *fields) entry(t *transInfo) {
-	if _, _, err := cutEntry(f.bytes); err != nil {
+	if err := checkEntry(f.bytes); err != nil {
 		f.err = fmt.Errorf("field %d at offset %d: %w", f.num, f.start, err)
 		f.pos = len(f.data)
 		return

@@ -178,7 +178,7 @@ func (c *httpCall) admit(ctx context.Context, m *rpcadapters.Matched) (call cont
 			return call, cancel, rpc.Refuse(codes.InvalidArgument, "INVALID_METADATA", "header %q: want a JSON object of values in base64", httpInfo)
 		}
 		for key, value := range info {
-			c.Header = appendCarried(c.Header, key, value)
+			c.Header = appendCarried(c.Header, key, string(value))
 		}
 	}
 	if text := headers.Get(httpTimeout); text != "" {

@@ -226,7 +226,7 @@ func (p *plan) sends(c *rpc.Call, key string) bool {
 
 // takes tells whether a pair of an answer's trans_info becomes metadata of the answer to c: not what was sent with the
 // request, which servers send back.
-func (p *plan) takes(c *rpc.Call, key string, value []byte) bool {
+func (p *plan) takes(c *rpc.Call, key, value string) bool {
 	if p.response != nil {
 		if !p.response.has(key) {
 			return false
@@ -235,7 +235,7 @@ func (p *plan) takes(c *rpc.Call, key string, value []byte) bool {
 		return false
 	}
 	for i := range c.Header {
-		if c.Header[i].Key == key && c.Header[i].Value == string(value) && p.sends(c, key) {
+		if c.Header[i].Key == key && c.Header[i].Value == value && p.sends(c, key) {
 			return false
 		}
 	}

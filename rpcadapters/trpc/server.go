@@ -219,23 +219,25 @@ func notTaken(why framed.Refused) *rpc.Error {
 
 // appendInfo appends what of a request's trans_info is metadata.
 func appendInfo(dst rpc.Metadata, info *transInfo) rpc.Metadata {
+	text := info.text()
 	for e := info.entries(); e.next(); {
-		dst = appendCarried(dst, string(e.key), e.value)
+		key, value := e.pair(text)
+		dst = appendCarried(dst, key, value)
 	}
 	return dst
 }
 
 // appendCarried appends a pair of a request's trans_info if it is metadata. Of the framework's that is what is passed on along
 // a chain of calls.
-func appendCarried(dst rpc.Metadata, key string, value []byte) rpc.Metadata {
+func appendCarried(dst rpc.Metadata, key, value string) rpc.Metadata {
 	key = strings.ToLower(key)
 	if strings.HasPrefix(key, frameworkPrefix) && key != dyeingKey && key != envKey {
 		return dst
 	}
 	if strings.HasSuffix(key, "-bin") {
-		return rpcadapters.AppendCarried(dst, key, base64.RawStdEncoding.EncodeToString(value)) // which wants it so
+		return rpcadapters.AppendCarried(dst, key, base64.RawStdEncoding.EncodeToString([]byte(value))) // which wants it so
 	}
-	return rpcadapters.AppendCarried(dst, key, string(value))
+	return rpcadapters.AppendCarried(dst, key, value)
 }
 
 // admit makes the call one of the configuration that took it, and sets its deadline.
