@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/causeway-gateway/causeway/proxy/balancer"
 	"github.com/causeway-gateway/causeway/proxy/breaker"
 	"github.com/causeway-gateway/causeway/proxy/health"
 	"github.com/causeway-gateway/causeway/proxy/outlier"
@@ -221,5 +222,29 @@ func TestChangedCheckFindsNobodyUnverifiedAgain(t *testing.T) {
 		defer next.end()
 		old.end()
 		next.wantPicked("another check, which has not answered so far", "x")
+	})
+}
+
+func TestLateCallsPickFromTheSuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := start(t, Config{Outliers: &outlier.Config{}}, nil, "zk")
+		old.update("zk", many("i", 3)...)
+		next := start(t, Config{Outliers: &outlier.Config{}}, old.Service, "zk")
+		next.update("zk", many("i", 4)...)
+		last := start(t, Config{}, next.Service, "zk")
+		old.end()
+		next.end()
+		old.wantPicked("two configurations later", "i0", "i1", "i2", "i3")
+		subset := []balancer.Subset{{Name: "v2", Match: map[string]string{"version": "2"}, Weight: 1}}
+		other := start(t, Config{Balancer: balancer.Config{Subsets: subset}}, last.Service, "zk")
+		last.end()
+		n, err := last.Pick(anyNode)
+		if err == nil && n.Start() {
+			t.Errorf("want no call to go to what may be another subset, found %s taken", n.Address)
+		}
+		other.end()
+		if n, err := other.Pick(anyNode); err == nil && n.Start() {
+			t.Errorf("want no call taken once all is closed, found %s", n.Address)
+		}
 	})
 }

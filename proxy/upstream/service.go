@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -331,7 +332,8 @@ func (s *Service) Breaker() *breaker.Breaker { return s.breaker }
 // Budget is what retries are taken from.
 func (s *Service) Budget() *breaker.Budget { return s.budget }
 
-// Close stops watching and drains every node. Calls in flight end as they would. It may be called twice.
+// Close stops watching and drains every node. Calls in flight end as they would; those that have not picked so far pick from the
+// service that has taken this one over, if one has. It may be called twice.
 func (s *Service) Close() {
 	s.closing.Do(func() {
 		s.stop()
@@ -341,6 +343,9 @@ func (s *Service) Close() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.closed = true
+		if next := s.successor.Load(); next != nil && reflect.DeepEqual(next.cfg.Balancer.Subsets, s.cfg.Balancer.Subsets) {
+			s.view.Store(&view{picker: late{next}, nodes: s.view.Load().nodes})
+		}
 		now := s.now()
 		for _, i := range s.instances {
 			s.remove(i, now)
@@ -348,6 +353,12 @@ func (s *Service) Close() {
 		s.drainAll()
 	})
 }
+
+// late picks for calls that began under a former configuration and have not picked before it was closed. Report may be told of
+// such nodes as of the service's own.
+type late struct{ successor *Service }
+
+func (l late) Pick(info balancer.Info) (*balancer.Node, error) { return l.successor.Pick(info) }
 
 // waited waits for the service's goroutines and reports whether they have ended.
 func (s *Service) waited() bool {
