@@ -90,6 +90,7 @@ func TestDeadline(t *testing.T) {
 
 // A sweeper that has had nothing to do for long is awake for the next call at once.
 func TestDeadlineAfterIdleTime(t *testing.T) {
+	t.Parallel()
 	_, address := setup{}.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
 		x.SetDeadline(x.Start.Add(30 * time.Millisecond))
 		<-ctx.Done()
@@ -233,6 +234,7 @@ func TestDepartureWithoutDescriptor(t *testing.T) {
 }
 
 func TestSlowClients(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, u setup) {
 		var ref refusals
 		u.refused = &ref
@@ -428,6 +430,7 @@ func TestContextIsUsedAgain(t *testing.T) {
 
 // 5,000 clients (in short 200) that send a byte every 5 s are gone after 11 s, and others are served meanwhile.
 func TestProofSlowloris(t *testing.T) {
+	t.Parallel()
 	clients := 200
 	if os.Getenv("CAUSEWAY_PROOF") != "" {
 		clients = 5000
