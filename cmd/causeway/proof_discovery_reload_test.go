@@ -67,6 +67,7 @@ type probedInstance struct {
 	instanceEcho
 
 	address string
+	stop    func() // at once
 	probes  atomic.Int64
 	calls   atomic.Int64
 	down    atomic.Bool
@@ -94,9 +95,10 @@ func (p *probedInstance) Call(ctx context.Context, r *echov1.CallRequest) (*echo
 	return p.instanceEcho.Call(ctx, r)
 }
 
-func startProbed(t testing.TB, name string) *probedInstance {
+// startProbed starts one on a host; at 0.0.0.0 every address of 127.0.0.0/8 reaches it.
+func startProbed(t testing.TB, host, name string) *probedInstance {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", host+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +108,7 @@ func startProbed(t testing.TB, name string) *probedInstance {
 	healthpb.RegisterHealthServer(s, &probedHealth{of: p})
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ln) }()
+	p.stop = s.Stop
 	t.Cleanup(func() {
 		s.Stop()
 		if err := <-done; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
@@ -137,7 +140,7 @@ func TestProofReloads(t *testing.T) {
 	}
 	_, zk := startZK(t)
 	side := zkAt(t, zk)
-	instances := []*probedInstance{startProbed(t, "a"), startProbed(t, "b"), startProbed(t, "down")}
+	instances := []*probedInstance{startProbed(t, "127.0.0.1", "a"), startProbed(t, "127.0.0.1", "b"), startProbed(t, "127.0.0.1", "down")}
 	for _, p := range instances {
 		register(t, side, registry.Endpoint{Address: p.address, ID: p.name})
 	}
