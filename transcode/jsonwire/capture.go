@@ -32,7 +32,7 @@ func captureOf(f *schema.Field) capture {
 	case f.Cardinality == schema.Map && f.MapValue.Kind == protoreflect.StringKind:
 		return captureMap
 	case f.Cardinality == schema.Map && f.MapValue.Kind == protoreflect.MessageKind:
-		if m := f.MapValue.Message; m.WellKnown == schema.NotWellKnown && len(m.Fields) == 1 &&
+		if m := f.MapValue.Message; (m.WellKnown == schema.NotWellKnown || m.WellKnown == schema.TarsItems) && len(m.Fields) == 1 &&
 			m.Fields[0].Cardinality == schema.Repeated && m.Fields[0].Kind == protoreflect.StringKind {
 			return captureLists
 		}

@@ -269,7 +269,10 @@ func (p *parser) single(f *schema.Field) verdict {
 }
 
 func (p *parser) list(f *schema.Field) verdict {
-	if p.peek() != '[' {
+	if c := p.peek(); c != '[' {
+		if c == '{' && f.Kind == protoreflect.MessageKind && f.Message.WellKnown == schema.TarsEntry {
+			return p.keyed(f)
+		}
 		p.wrongList(f)
 		return bad
 	}
@@ -387,11 +390,12 @@ func (p *parser) mapKey(f *schema.Field) bool {
 		return true
 	}
 	if f.Kind == protoreflect.BoolKind {
-		if s := string(raw); s == "true" || s == "false" {
-			p.out = append(p.out, oneIf(s == "true"))
-			return true
+		v, ok := boolKey(raw, f.Tars)
+		if !ok {
+			return p.wrong(at, f)
 		}
-		return p.wrong(at, f)
+		p.out = append(p.out, oneIf(v))
+		return true
 	}
 	width := bitSize(f.Kind)
 	if isUnsigned(f.Kind) {

@@ -33,8 +33,7 @@ func (p *parser) scalar(f *schema.Field) verdict {
 		return p.boolean(f)
 	case protoreflect.BytesKind:
 		if c != '"' {
-			p.wrong(p.pos, f)
-			return bad
+			return p.byteArray(f, c)
 		}
 		return p.base64(f)
 	case protoreflect.EnumKind:
@@ -330,6 +329,9 @@ func wanted(f *schema.Field) string {
 	case protoreflect.StringKind:
 		return "a string"
 	case protoreflect.BytesKind:
+		if f.Tars {
+			return "bytes, as a string in base64 or an array of numbers"
+		}
 		return "a string in base64"
 	case protoreflect.EnumKind:
 		return "a value of enum " + f.Enum.Name
@@ -338,7 +340,7 @@ func wanted(f *schema.Field) string {
 	case protoreflect.DoubleKind:
 		return "a number (double)"
 	case protoreflect.MessageKind, protoreflect.GroupKind:
-		return f.Message.Name
+		return wantedMessage(f.Message)
 	}
 	switch w := bitSize(f.Kind); {
 	case isUnsigned(f.Kind) && w == 32:

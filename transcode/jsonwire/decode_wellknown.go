@@ -49,8 +49,10 @@ func (p *parser) wellKnown(m *schema.Message) bool {
 		return p.list(m.Fields[0]) != bad
 	case schema.Value:
 		return p.jsonValue(m)
-	case schema.Empty:
+	case schema.Empty, schema.TarsEntry:
 		return p.object(m, false)
+	case schema.TarsItems:
+		return p.items(m.Fields[0])
 	default: // a wrapper
 		start := len(p.out)
 		f := m.Fields[0]

@@ -4,6 +4,13 @@
 //
 // The rule is https://protobuf.dev/programming-guides/json/; protojson with dynamicpb is the oracle in the tests, which
 // list where this package decides otherwise, each with its reason.
+//
+// Messages that were compiled from TARS IDL are written as its users know them. A vector or map inside another one, which is
+// a message in protobuf, is an array or object; so it is in a parameter, as JSON text. A map whose keys protobuf does not
+// allow is an array of {"key": ..., "value": ...}; both members are always written. What the SDKs of TARS write is read as
+// well: such a map as an object whose names are the keys, or the text of their JSON; bytes as an array of numbers, signed or
+// not; 1 and 0 as keys of a map of bools; null for a vector inside another one; an enum's value by the name it has in the
+// IDL. Keys of such maps are not compared: of several with one key the servant takes the last.
 package jsonwire
 
 import (
@@ -18,6 +25,8 @@ type Options struct {
 	ProtoNames      bool // write declared names instead of lowerCamelCase
 	EnumNumbers     bool // write enums as numbers
 	Int64Numbers    bool // write 64-bit integers as numbers, which JavaScript rounds
+	BytesAsArray    bool // write bytes as arrays of numbers from -128 to 127, and read such arrays
+	TarsReturn      bool // write the return value of a function of TARS as tars_ret
 	IgnoreUnknown   bool // ignore unknown JSON fields instead of refusing them; for names in a query see QueryOptions
 	MaxDepth        int  // nesting; 0: 100
 	MaxElements     int  // fields and elements of one message, keys and values of maps apart; 0: 100,000

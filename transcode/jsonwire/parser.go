@@ -47,6 +47,9 @@ type parser struct {
 	tmp   []byte
 	anys  anyIndex
 
+	keyBuf []byte // the key being read from its JSON
+	inKey  bool
+
 	failed  bool
 	failAt  int
 	failMsg string
@@ -84,14 +87,16 @@ func (p *parser) release() {
 	p.names.reset()
 	p.anys.reset()
 	p.failed, p.failMsg, p.cause = false, "", nil
-	if p.scratch()+cap(p.tmp) > keepScratch {
+	if p.scratch()+cap(p.tmp)+cap(p.keyBuf) > keepScratch {
+		p.keyBuf = nil
 		p.tmp, p.gaps, p.names, p.anys, p.seen = nil, nil, nameSet{}, anyIndex{}, nil
 	}
 	parsers.Put(p)
 }
 
 // scratch is the memory in bytes that p holds for a body besides input and output: at most 16 bytes for each element that
-// it counts, and what depth and schema account for. An escaped string that is looked at, such as a key, has p.tmp besides.
+// it counts, and what depth and schema account for. An escaped string that is looked at, such as a key, has p.tmp besides, and
+// a key that is JSON text has p.keyBuf.
 func (p *parser) scratch() int {
 	return cap(p.gaps)*12 + p.names.scratch() + cap(p.anys.objects)*8 + cap(p.seen)*8
 }

@@ -133,8 +133,10 @@ func (p *printer) zero(f *schema.Field) {
 		p.raw("{}")
 	case f.Cardinality == schema.Repeated:
 		p.raw("[]")
-	case f.Kind == protoreflect.StringKind || f.Kind == protoreflect.BytesKind:
+	case f.Kind == protoreflect.StringKind:
 		p.raw(`""`)
+	case f.Kind == protoreflect.BytesKind:
+		p.bytes(nil)
 	default:
 		p.number(f, 0)
 	}
@@ -264,7 +266,7 @@ func (p *printer) scalar(f *schema.Field, o occurrence) bool {
 // text writes a string, or bytes.
 func (p *printer) text(f *schema.Field, s []byte) bool {
 	if f.Kind != protoreflect.StringKind {
-		p.out = appendBytes(p.out, s)
+		p.bytes(s)
 		return true
 	}
 	var ok bool

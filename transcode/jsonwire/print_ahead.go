@@ -90,7 +90,8 @@ func (p *printer) textMember(f *schema.Field, s []byte) bool {
 	b := room(p.out, len(name)+len(s)+2)
 	n := len(p.out) + copy(b[len(p.out):], name)
 	if f.Kind != protoreflect.StringKind {
-		p.out = appendBytes(b[:n], s)
+		p.out = b[:n]
+		p.bytes(s)
 		return true
 	}
 	if end := putString(b, n, s); end >= 0 {
@@ -121,8 +122,8 @@ func (p *printer) numberMember(f *schema.Field, v uint64) {
 
 // name is the name of a member, behind a comma.
 func (p *printer) name(f *schema.Field) string {
-	if p.opts.ProtoNames {
-		return f.ProtoNext
+	if p.named {
+		return p.otherName(f)
 	}
 	return f.JSONNext
 }

@@ -1,7 +1,6 @@
 package jsonwire
 
 import (
-	"encoding/base64"
 	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -56,9 +55,7 @@ func (p *printer) unset(f *schema.Field) {
 	case f.Kind == protoreflect.StringKind:
 		p.out, _ = appendString(p.out, []byte(f.Desc.Default().String()))
 	case f.Kind == protoreflect.BytesKind:
-		p.out = append(p.out, '"')
-		p.out = base64.StdEncoding.AppendEncode(p.out, f.Desc.Default().Bytes())
-		p.out = append(p.out, '"')
+		p.bytes(f.Desc.Default().Bytes())
 	default:
 		p.number(f, wireBits(f))
 	}

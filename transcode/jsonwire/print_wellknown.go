@@ -34,6 +34,10 @@ func (p *printer) wellKnown(m *schema.Message, lo, hi int) bool {
 		ok = p.list(m.Fields[0], base, top)
 	case schema.Value:
 		ok = p.jsonValue(m, base, top)
+	case schema.TarsItems:
+		ok = p.items(m.Fields[0], base, top)
+	case schema.TarsEntry:
+		ok = p.pair(m, base, top)
 	default: // a wrapper
 		f := m.Fields[0]
 		if base == top {

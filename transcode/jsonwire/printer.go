@@ -35,6 +35,7 @@ type printer struct {
 	maxDepth    int
 	maxElements int
 	partial     int  // above 0: required fields are not checked
+	named       bool // names are not all the JSON names
 	demand      bool // check asks for required fields too
 
 	err *Error
@@ -62,6 +63,7 @@ func newPrinter(dst, wire []byte, o *Options) *printer {
 		p.opts = Options{}
 	}
 	p.maxDepth, p.maxElements = p.opts.limits()
+	p.named = p.opts.ProtoNames || p.opts.TarsReturn
 	p.in, p.out, p.end = wire, dst, len(wire)
 	return p
 }

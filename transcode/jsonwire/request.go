@@ -65,7 +65,8 @@ func (s Source) String() string { return [...]string{"path", "query", "form", "b
 //   - Timestamp, Duration, FieldMask and the wrappers are in their JSON form without quotes. A Duration may also be Go's,
 //     1h30m. The paths of a FieldMask may be declared names or JSON names; a path without underscore is taken as JSON names,
 //     and the message gets declared ones. (grpc-gateway passes the text on as it is.)
-//   - Struct, Value and ListValue are JSON text, Empty is nothing or {}. (grpc-gateway has no ListValue.)
+//   - Struct, Value and ListValue are JSON text, Empty is nothing or {}. (grpc-gateway has no ListValue.) So are vectors and
+//     maps of TARS inside others, and the entries of a map whose keys protobuf does not allow.
 //   - A repeated field is given by repetition, a map entry by entry. (In a path grpc-gateway splits at commas: AppendPath.)
 //
 // Refused are: a parameter for an Any or a message that is not listed; two for one singular field, for one map key, for a

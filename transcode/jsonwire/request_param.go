@@ -104,7 +104,7 @@ func (p *parser) paramValue(f *schema.Field, text string, path schema.Path) bool
 		if text != "" && text != "{}" {
 			return p.failf(0, "wanted nothing or {} for google.protobuf.Empty, found %s", quoteText(text))
 		}
-	case kind == schema.Struct || kind == schema.Value || kind == schema.ListValue:
+	case kind == schema.Struct || kind == schema.Value || kind == schema.ListValue || kind == schema.TarsItems || kind == schema.TarsEntry:
 		if !p.jsonText(f.Message, text, len(path)) {
 			return false
 		}

@@ -74,6 +74,9 @@ func (c *compiler) message(md protoreflect.MessageDescriptor) *Message {
 	}
 	m := &Message{Name: string(md.FullName()), WellKnown: wellKnown[md.FullName()], Schema: c.s, Desc: md}
 	c.s.messages[md.FullName()] = m
+	if m.WellKnown == NotWellKnown {
+		tarsMessage(m, md)
+	}
 	if o, ok := md.Options().(*descriptorpb.MessageOptions); ok && o.GetMessageSetWireFormat() {
 		c.fail("message %s uses message_set_wire_format, which protobuf itself has retired: declare a plain message with extensions instead", md.FullName())
 		return m
@@ -111,6 +114,10 @@ func (c *compiler) message(md protoreflect.MessageDescriptor) *Message {
 		}
 	}
 	if m.WellKnown != NotWellKnown && !wellFormed(m) {
+		if m.Tars {
+			c.fail("message %s does not have the fields that its option (%s) promises: a WRAPPER has one repeated or map field, an ENTRY the fields key and value", md.FullName(), tarsStruct)
+			return m
+		}
 		c.fail("message %s is not declared as in protobuf's own file: leave it out of the upload, the standard one is bundled", md.FullName())
 		return m
 	}
@@ -126,6 +133,7 @@ func (c *compiler) message(md protoreflect.MessageDescriptor) *Message {
 		}
 		m.sparse[f.Number] = f
 	}
+	m.tarsResult()
 	return m
 }
 
@@ -166,6 +174,7 @@ func (c *compiler) field(parent *Message, fd protoreflect.FieldDescriptor) *Fiel
 		Oneof:    -1,
 		Parent:   parent,
 		Desc:     fd,
+		Tars:     parent != nil && parent.Tars,
 	}
 	f.JSONNext, f.ProtoNext = ","+quote(f.JSONName)+":", ","+quote(f.Name)+":"
 	f.JSONKey, f.ProtoKey = f.JSONNext[1:], f.ProtoNext[1:]
@@ -177,6 +186,7 @@ func (c *compiler) field(parent *Message, fd protoreflect.FieldDescriptor) *Fiel
 		f.MapKey = c.field(nil, fd.MapKey())
 		f.MapValue = c.field(nil, fd.MapValue())
 		f.Message, f.Enum = f.MapValue.Message, f.MapValue.Enum
+		f.MapKey.Tars, f.MapValue.Tars = f.Tars, f.Tars
 		return f
 	case fd.IsList():
 		f.Cardinality = Repeated
@@ -265,6 +275,7 @@ func (c *compiler) enum(ed protoreflect.EnumDescriptor) *Enum {
 			e.names[int32(v.Number())] = string(v.Name())
 		}
 	}
+	e.tarsValues()
 	for n := int32(0); ; n++ {
 		name, ok := e.names[n]
 		if !ok {

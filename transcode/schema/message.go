@@ -19,12 +19,14 @@ type Message struct {
 	Required []*Field
 	// HasRequired says that this message or one below it has required fields, so presence must be checked.
 	HasRequired bool
+	Tars        bool    // it was compiled from TARS IDL
 	Schema      *Schema // the schema the message belongs to: where an Any inside it finds its types
 	Desc        protoreflect.MessageDescriptor
 
 	dense  []*Field // by number, for small numbers
 	sparse map[protowire.Number]*Field
 	names  map[string]*Field
+	answer bool // return value and out parameters of a function of TARS
 }
 
 // Oneof is a real oneof; the synthetic ones of proto3 optional fields are not listed.
@@ -63,6 +65,8 @@ type Field struct {
 	Required            bool
 	Plain               bool // singular, of a scalar kind, in no oneof
 	UTF8                bool // a string that must be valid UTF-8 on the wire
+	Tars                bool // of a message that was compiled from TARS IDL, or part of a map there
+	Return              bool // the return value of a function of TARS: also known as tars_ret
 	Index               int  // position in Message.Fields
 	Oneof               int  // index in Message.Oneofs, or -1
 	Self                Path // the path of this field alone, from its message
@@ -196,10 +200,11 @@ func (f *Field) Shape() string {
 	}
 }
 
-// WellKnown tells the messages of google.protobuf with a JSON form of their own.
+// WellKnown tells the messages with a JSON form of their own: those of google.protobuf, and those by which descriptors that
+// were compiled from TARS IDL say what protobuf has no type for.
 type WellKnown uint8
 
-// The well-known types with a JSON form of their own; NotWellKnown is every other message.
+// The messages with a JSON form of their own; NotWellKnown is every other message.
 const (
 	NotWellKnown WellKnown = iota
 	Any
@@ -210,6 +215,12 @@ const (
 	Value
 	ListValue
 	Empty
+	// TarsItems is a vector or map inside another one, marked as WRAPPER (causeway.tars.v1.struct): its one field, which is
+	// repeated or a map, stands for the whole.
+	TarsItems
+	// TarsEntry is an entry of a map whose keys protobuf does not allow, marked as ENTRY: the fields key and value, which are
+	// always written.
+	TarsEntry
 	DoubleValue
 	FloatValue
 	Int64Value
@@ -278,9 +289,12 @@ var wellKnownFields = map[WellKnown][]struct {
 	},
 }
 
-// wellFormed says whether a message with the name of a well-known type also has its fields, in their order, so that
-// codecs may treat it as one.
+// wellFormed says whether a message with the name of a well-known type, or marked as one of TARS, also has its fields, in
+// their order, so that codecs may treat it as one.
 func wellFormed(m *Message) bool {
+	if m.WellKnown == TarsItems || m.WellKnown == TarsEntry {
+		return tarsFormed(m)
+	}
 	want := wellKnownFields[m.WellKnown]
 	if len(want) != len(m.Fields) || (m.WellKnown == Value) != (len(m.Oneofs) == 1) {
 		return false
