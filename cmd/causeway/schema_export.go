@@ -12,18 +12,23 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/causeway-gateway/causeway/transcode/schema"
 	"github.com/causeway-gateway/causeway/transcode/source"
+	"github.com/causeway-gateway/causeway/transcode/tarswire"
 )
 
 func schemaExport() *cobra.Command {
-	var pkg, out string
+	var pkg, out, format string
 	var roots []string
 	var options source.ExportOptions
 	cmd := &cobra.Command{
 		Use:   "export (FILE | DIR)...",
-		Short: "Write a schema as .proto files, from which stubs are generated",
+		Short: "Write a schema as .proto files, or as .tars, from which stubs are generated",
 		Long: `Write a schema as .proto files, from which gRPC clients and servers generate their stubs: .tars files above all, but also
 .proto files and descriptor sets. Comments are kept; for TARS they say what is required, bounds and defaults.
+
+With --format tars it is the IDL by which TARS clients call services that are not of TARS, over a listener with the protocol
+tars: services.tars.
 
 FILE is a .tars or .proto file or a FileDescriptorSet, DIR a folder of .tars or of .proto files. Without --out the files are
 printed.`,
@@ -33,7 +38,7 @@ printed.`,
 			if err != nil {
 				return err
 			}
-			files, err := source.Export(set, options)
+			files, err := exported(set, format, options)
 			if err != nil {
 				return err
 			}
@@ -56,10 +61,31 @@ printed.`,
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "`DIR` to write the files below, as imports name them")
+	cmd.Flags().StringVar(&format, "format", "proto", "proto or tars")
 	cmd.Flags().StringVar(&pkg, "package", "", "what stands before the names of TARS modules, such as acme.games")
 	cmd.Flags().StringSliceVar(&roots, "import-root", nil, "folder that imports and includes start from; may be repeated")
 	cmd.Flags().BoolVar(&options.TarsOptions, "tars-options", false, "keep the options that make the files a schema of TARS services")
 	return cmd
+}
+
+// exported are the files of a schema in a format.
+func exported(set *source.Set, format string, o source.ExportOptions) ([]source.TextFile, error) {
+	switch format {
+	case "proto":
+		return source.Export(set, o)
+	case "tars":
+	default:
+		return nil, usage("--format: want proto or tars, found %q%s", format, schema.DidYouMean(format, []string{"proto", "tars"}))
+	}
+	s, err := set.Schema()
+	if err != nil {
+		return nil, &exitError{exitConfig, err}
+	}
+	text := tarswire.IDL(s.Services())
+	if len(text) == 0 {
+		return nil, usage("there is no service that is not of TARS already")
+	}
+	return []source.TextFile{{Name: "services.tars", Text: text}}, nil
 }
 
 func printFiles(w io.Writer, files []source.TextFile) error {

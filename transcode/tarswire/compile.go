@@ -65,6 +65,7 @@ type field struct {
 	packed    bool
 	presence  bool
 	zigzag    bool // sint32 and sint64 of protobuf
+	lean      bool // zero, or empty, is as if it were not there
 
 	message *Message // STRUCT, and WRAPPED: then with the one field items
 	entry   *Message // maps: key with tag 0, value with tag 1
@@ -289,7 +290,7 @@ func (c *Compiler) field(fd *schema.Field, o *tarsv1.Member) (*field, error) {
 	if fd.Number < 1 || fd.Number > maxTag+1 || o.GetTag() != int32(fd.Number)-1 {
 		return nil, fmt.Errorf("has number %d and tag %d: the tag is the number - 1, and at most %d", fd.Number, o.GetTag(), maxTag)
 	}
-	if fd.Oneof >= 0 {
+	if fd.Oneof >= 0 && !c.natural {
 		return nil, errors.New("is in a oneof, which TARS does not have")
 	}
 	f := &field{

@@ -283,7 +283,25 @@ func (d *decoder) value(f *field, t Type) bool {
 	case mapping, pairs:
 		return d.mapping(f, t)
 	}
-	return d.single(f, t)
+	at := len(d.out)
+	if !d.single(f, t) {
+		return false
+	}
+	d.dropZero(f, at)
+	return true
+}
+
+// dropZero takes back what was written of a field from at on, if that is zero and as good as nothing.
+func (d *decoder) dropZero(f *field, at int) {
+	if !f.lean {
+		return
+	}
+	for i := at + varintLen(f.wireTag); i < len(d.out); i++ {
+		if d.out[i] != 0 {
+			return
+		}
+	}
+	d.out = d.out[:at]
 }
 
 // single reads one value and writes it with its tag.

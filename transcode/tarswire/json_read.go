@@ -172,7 +172,12 @@ func (d *decoder) jsonValue(f *field) bool {
 	case mapping, pairs:
 		return d.jsonMap(f)
 	}
-	return d.jsonSingle(f)
+	at := len(d.out)
+	if !d.jsonSingle(f) {
+		return false
+	}
+	d.dropZero(f, at)
+	return true
 }
 
 // jsonSingle reads one value and writes it with its tag.

@@ -16,8 +16,9 @@ const NaturalParameter = "req"
 
 // Natural compiles a method whether it was compiled from TARS IDL or not. One that was not is a function of its own name, in
 // an interface with the full name of its service, with one parameter and a return value that are structs. A message is a
-// struct whose tags are the numbers of its fields less one, all of them optional with zero as default. The error says what has
-// no such form.
+// struct whose tags are the numbers of its fields less one, all of them optional with zero as default: since clients write what
+// they have not set, a zero, an empty struct too, is as if it were not there, and of a oneof the last that is not zero counts.
+// The error says what has no such form.
 func (c *Compiler) Natural(m *schema.Method) (*Function, error) {
 	if _, ok := extension[*tarsv1.Function](m.Desc.Options(), tarsv1.E_Function); ok {
 		return c.Function(m)
@@ -88,6 +89,7 @@ func (c *Compiler) naturalField(fd *schema.Field) (*field, error) {
 		return nil, errors.New("is a map without entries")
 	}
 	f.name, f.fill, f.zigzag = fd.Name, nil, zigzag(fd)
+	f.lean = f.shape == single && !fd.Required && (!fd.Presence || fd.Message != nil || fd.Oneof >= 0)
 	return f, nil
 }
 

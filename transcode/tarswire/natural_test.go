@@ -5,10 +5,12 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/causeway-gateway/causeway/transcode/schema"
 	"github.com/causeway-gateway/causeway/transcode/tarswire"
 )
 
@@ -137,18 +139,78 @@ func TestNatural(t *testing.T) {
 	}
 }
 
+// TestNaturalZeros: what clients write though they have not set it is as good as nothing; of a oneof the last that is not zero
+// counts.
+func TestNaturalZeros(t *testing.T) {
+	file := plainFile()
+	file.MessageType[0].OneofDecl = []*descriptorpb.OneofDescriptorProto{{Name: proto.String("either")}}
+	var one, others []*descriptorpb.FieldDescriptorProto
+	for _, f := range file.GetMessageType()[0].GetField() {
+		switch f.GetName() {
+		case "string", "message", "sint32", "enum":
+			f.OneofIndex = proto.Int32(0)
+			one = append(one, f)
+		default:
+			others = append(others, f)
+		}
+	}
+	file.MessageType[0].Field = append(one, others...)
+	s := link(t, file)
+	m, _ := s.Method("/p.S/F")
+	var c tarswire.Compiler
+	f, err := c.Natural(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeros := func(with string) []byte {
+		var b []byte
+		for n := range uint8(100) {
+			fd := m.Input.ByNumber(protowire.Number(n) + 1)
+			if fd == nil || fd.Cardinality != schema.Singular {
+				continue
+			}
+			switch fd.Name {
+			case "string":
+				if with == "string" {
+					b = tarswire.AppendString(b, n, "set")
+				} else {
+					b = tarswire.AppendString(b, n, "")
+				}
+			case "bytes":
+				b = tarswire.AppendBytes(b, n, nil)
+			case "message":
+				b = tarswire.AppendHead(b, n, tarswire.StructBegin)
+				if with == "message" {
+					b = tarswire.AppendInt(b, 255, 7)
+				} else {
+					b = tarswire.AppendInt(b, 255, 0)
+				}
+				b = append(b, byte(tarswire.StructEnd))
+			default:
+				b = tarswire.AppendInt(b, n, 0)
+			}
+		}
+		return b
+	}
+	for with, want := range map[string]string{"": "{}", "string": `{"string":"set"}`, "message": `{"message":{"x":"7"}}`} {
+		wire, err := tarswire.AppendWire(nil, zeros(with), f.In, nil)
+		if err != nil || inJSON(t, wire, f.In) != want {
+			t.Errorf("want %s, found %s, %v", want, inJSON(t, wire, f.In), err)
+		}
+	}
+}
+
 // TestNaturalErrors: what has no form in TARS is refused by name.
 func TestNaturalErrors(t *testing.T) {
 	file := plainFile()
-	file.MessageType[0].OneofDecl = []*descriptorpb.OneofDescriptorProto{{Name: proto.String("either")}}
 	for _, f := range file.GetMessageType()[0].GetField() {
 		if f.GetName() == "string" {
-			f.OneofIndex = proto.Int32(0)
+			f.Number = proto.Int32(300)
 		}
 	}
 	m, _ := link(t, file).Method("/p.S/F")
 	var c tarswire.Compiler
-	const want = "/p.S/F: field string of p.All is in a oneof, which TARS does not have"
+	const want = "/p.S/F: field string of p.All has number 300 and tag 299: the tag is the number - 1, and at most 255"
 	if _, err := c.Natural(m); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
