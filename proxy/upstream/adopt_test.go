@@ -58,6 +58,8 @@ func TestChangedConfigurationServesAtOnce(t *testing.T) {
 			t.Errorf("want one probe a second still, found %d in 10 s", n)
 		}
 		// What happens next is the new one's.
+		next.update("zk", append(many("i", 5), with(up("u"), func(ep *registry.Endpoint) { ep.Unverified = true }))...)
+		after(guardWindow + time.Second)
 		next.update("zk", many("i", 3)...)
 		if n := len(next.Nodes()); n != 3 {
 			t.Errorf("want three nodes, found %d", n)
@@ -93,6 +95,8 @@ func TestChangedConfigurationOfSources(t *testing.T) {
 		after(5 * time.Second)
 		next.wantPicked("silence is no reason", "i0", "i1", "i2", "i3", "s")
 		next.update("new", up("n"))
+		next.update("zk", many("i", 4)...)
+		after(guardWindow + time.Second)
 		next.update("zk", many("i", 4)[:2]...)
 		next.wantPicked("they have answered", "i0", "i1", "n", "s")
 		if n := next.Stats().Guarded; n != 0 {

@@ -25,10 +25,12 @@ type vanished struct {
 type suspect struct {
 	ep           registry.Endpoint
 	since, until time.Time
+	why          string // "zk lost it with most of the others"
 }
 
 // guard compares the set in force with the one before. When more instances that were up have vanished within the window than are
-// left, a registry that lost them is as likely as instances that died, and their checks decide. An instance that has announced
+// left, a registry that lost them is as likely as instances that died, and their checks decide; so they do for everybody who
+// vanishes right after an outage, for instances may have to register again. An instance that has announced
 // its leave, that is at another address by the same ID, or that another source has, has not vanished; nor has one that did not answer the gateway either.
 func (src *source) guard(former []registry.Endpoint, leaving map[string]struct{}, now time.Time) {
 	up := 0
@@ -60,18 +62,27 @@ func (src *source) guard(former []registry.Endpoint, leaving map[string]struct{}
 		}
 		src.gone[address] = vanished{*ep, now}
 	}
-	if len(src.gone) <= up {
+	most, back := len(src.gone) > up, !src.back.IsZero() && now.Sub(src.back) <= guardWindow
+	if !most && !back {
 		return
 	}
-	fresh := 0
+	fresh, why := 0, src.Name+" lost it with most of the others"
+	if !most {
+		why = src.Name + " has come back from an outage without it"
+	}
 	for address, v := range src.gone {
 		if _, already := src.suspects[address]; already {
 			continue
 		}
-		src.suspects[address] = suspect{ep: v.ep, since: v.at, until: now.Add(suspectTime)}
+		src.suspects[address] = suspect{ep: v.ep, since: v.at, until: now.Add(suspectTime), why: why}
 		fresh++
 	}
-	if fresh > 0 {
+	switch {
+	case fresh == 0:
+	case !most:
+		src.s.cfg.Log.Warn("instances are not listed any more after an outage of their registry; they are used as long as checks find them alive",
+			"service", src.s.cfg.Name, "source", src.Name, "vanished", fresh, "left", up, "for", suspectTime)
+	default:
 		src.s.counts.guarded++
 		src.s.cfg.Log.Error("most instances of a service have vanished at once from a registry; they are used as long as checks find them alive",
 			"service", src.s.cfg.Name, "source", src.Name, "vanished", fresh, "left", up, "for", suspectTime)

@@ -154,7 +154,7 @@ func (s *Service) why(i *instance, v *verdict, share float64, sources []string, 
 		}
 		return fmt.Sprintf("not used: no heartbeat stands behind its entry in %s, and its check has not passed so far: %s", sources[0], result(&v.state, now))
 	case lost:
-		return fmt.Sprintf("not used: %s lost it with most of the others %s ago, and its check does not pass: %s", sources[0], ago(now.Sub(i.offer.suspect.since)), result(&v.state, now))
+		return fmt.Sprintf("not used: %s %s ago, and its check does not pass: %s", i.offer.suspect.why, ago(now.Sub(i.offer.suspect.since)), result(&v.state, now))
 	case ejected:
 		e := &v.ejection
 		return fmt.Sprintf("not used for another %s: ejected %s ago for %s (%s), time %d", ago(e.Until.Sub(now)), ago(now.Sub(e.Since)), strings.ReplaceAll(e.Reason, "_", " "), e.Detail, e.Times)
@@ -167,7 +167,7 @@ func (s *Service) why(i *instance, v *verdict, share float64, sources []string, 
 	}
 	var parts []string
 	if suspect := i.offer.suspect; suspect != nil {
-		parts = append(parts, fmt.Sprintf("as a suspect: %s lost it with most of the others %s ago; %s; it is let go in %s", sources[0], ago(now.Sub(suspect.since)), result(&v.state, now), ago(suspect.until.Sub(now))))
+		parts = append(parts, fmt.Sprintf("as a suspect: %s %s ago; %s; it is let go in %s", suspect.why, ago(now.Sub(suspect.since)), result(&v.state, now), ago(suspect.until.Sub(now))))
 	}
 	if i.offer.shelved && i.offer.suspect == nil {
 		parts = append(parts, fmt.Sprintf("from the snapshot: %s has not answered; %s", sources[0], result(&v.state, now)))

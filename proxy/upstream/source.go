@@ -57,6 +57,7 @@ type source struct {
 	first    bool           // the set is the first that is known, and has not been merged so far
 	asked    bool           // the shelf has been asked
 	stale    time.Time      // since when; zero: it is not
+	back     time.Time      // it could be asked again after an outage; zero: there was none
 	err      error
 	beats    map[string]registry.Beat // by ID
 	gone     map[string]vanished
@@ -101,7 +102,7 @@ func (src *source) adopt(old *source) {
 	src.known, src.set, src.at = old.known, old.set, src.index(old.set.Endpoints) // it may speak other protocols
 	src.shelved, src.savedAt, src.stale, src.err = old.shelved, old.savedAt, old.stale, old.err
 	src.beats, src.gone, src.suspects = maps.Clone(old.beats), maps.Clone(old.gone), maps.Clone(old.suspects)
-	src.beating = old.beating
+	src.beating, src.back = old.beating, old.back
 }
 
 // run has the resolver watch, again and again when it gives up, until ctx ends.
@@ -274,6 +275,9 @@ func (src *source) take(set registry.Set, leaving map[string]struct{}, now time.
 	}
 	src.set, src.at = set, src.index(set.Endpoints)
 	src.first = src.first || !src.heard && (!wasKnown || src.shelved)
+	if !src.stale.IsZero() && wasKnown && !src.shelved {
+		src.back = now
+	}
 	if src.Guard && !src.Static && wasKnown {
 		src.guard(former.Endpoints, leaving, now)
 	}

@@ -316,6 +316,7 @@ func TestEjectionsOutlastTheRegistry(t *testing.T) {
 		after(30 * time.Second)
 		b.update("zk", many("i", 4)...)
 		b.wantPicked("listed again after it", "i1", "i2", "i3")
+		after(guardWindow + time.Second)
 		b.update("zk", many("i", 4)[1:]...)
 		after(30 * time.Second)
 		b.update("zk", many("i", 4)...)
