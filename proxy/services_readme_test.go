@@ -11,7 +11,7 @@ import (
 
 // The examples of the page on services are configurations: what they leave out is put beside them, and then they are checked.
 func TestServicesReadme(t *testing.T) {
-	raw, err := os.ReadFile("upstream/README.md")
+	raw, err := os.ReadFile("services.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func TestReadme(t *testing.T) {
 	go func() { _ = g.Serve(ln) }() // ends with Stop
 	t.Cleanup(func() { service.Close(); g.Stop() })
 	r.public, r.admin = reserve(t), reserve(t)
-	r.replace = strings.NewReplacer("127.0.0.1:50051", ln.Addr().String(), "127.0.0.1:8080", r.public, "127.0.0.1:8081", r.admin, "bin/causeway", r.binary)
+	r.replace = strings.NewReplacer("127.0.0.1:50051", ln.Addr().String(), "127.0.0.1:8080", r.public, "127.0.0.1:8081", r.admin, "127.0.0.1:2181", reserve(t), "bin/causeway", r.binary)
 	ran := 0
 	for _, b := range blocks(t, "../../README.md") {
 		switch b.kind {
@@ -159,6 +159,10 @@ func (r *readmeRun) sh(text string) {
 			r.startGateway(line)
 			continue
 		}
+		if background, ok := strings.CutSuffix(line, " &"); ok {
+			r.startBeside(background)
+			continue
+		}
 		ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
 		cmd := exec.CommandContext(ctx, "bash", "-e", "-o", "pipefail", "-c", line) //nolint:gosec // the README
 		cmd.Dir = r.dir
@@ -170,6 +174,23 @@ func (r *readmeRun) sh(text string) {
 			r.t.Fatalf("%s: %v: %s", line, err, out)
 		}
 	}
+}
+
+// startBeside starts a program that runs until the test ends, and waits for its first line.
+func (r *readmeRun) startBeside(line string) {
+	r.t.Helper()
+	args := strings.Fields(line)
+	out := &syncBuffer{}
+	cmd := exec.CommandContext(context.Background(), args[0], args[1:]...) //nolint:gosec // the README
+	cmd.Dir, cmd.Stdout, cmd.Stderr = r.dir, out, out
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()         // killed
+	})
+	waitFor(r.t, line+" to say something", func() bool { return strings.Count(out.String(), "\n") > 0 })
 }
 
 func (r *readmeRun) startGateway(line string) {
