@@ -339,6 +339,7 @@ func (b *builder) reading(rt *route, json *configv1.JSONOptions, rest *configv1.
 		EnumNumbers:     json.GetEnumNumbers(),
 		Int64Numbers:    json.GetInt64Numbers(),
 		IgnoreUnknown:   json.GetIgnoreUnknown(),
+		BytesAsArray:    json.GetBytesAsArray(),
 	}
 	rt.REST = rpcadapters.REST{
 		Override:    rest.GetPathConflict() == configv1.PathConflict_PATH_CONFLICT_OVERRIDE,
@@ -352,6 +353,10 @@ func (b *builder) reading(rt *route, json *configv1.JSONOptions, rest *configv1.
 	case configv1.UnknownQuery_UNKNOWN_QUERY_CAPTURE:
 		rt.REST.Unknown = jsonwire.CaptureUnknown
 	case configv1.UnknownQuery_UNKNOWN_QUERY_REFUSE, configv1.UnknownQuery_UNKNOWN_QUERY_UNSPECIFIED:
+	}
+	if rest.GetCompatibility() == configv1.Compatibility_COMPATIBILITY_TARS {
+		o := rt.JSON
+		o.EmitUnpopulated, o.EnumNumbers, o.Int64Numbers, o.BytesAsArray, o.TarsReturn, o.IgnoreUnknown = true, true, true, true, true, true
 	}
 	if rt.REST.GRPCGateway {
 		rt.JSON.EmitUnpopulated, rt.JSON.EmitNull, rt.JSON.IgnoreUnknown = true, true, true

@@ -145,6 +145,10 @@ const (
 	// among them as null; a wrong verb is 501; errors have no details but the service's; trailers are HTTP trailers for
 	// those who ask with TE. Requests without a route go by `defaults`.
 	Compatibility_COMPATIBILITY_GRPC_GATEWAY Compatibility = 1
+	// TarsGateway's and that of the SDKs of TARS, for clients that know the JSON of servants. Requests: unknown fields are
+	// ignored. Answers: every member is written, enums and 64-bit integers as numbers, bytes as arrays of numbers from -128 to
+	// 127, and the return value is called `tars_ret` instead of `ret`. Paths and errors are the gateway's own.
+	Compatibility_COMPATIBILITY_TARS Compatibility = 2
 )
 
 // Enum value maps for Compatibility.
@@ -152,10 +156,12 @@ var (
 	Compatibility_name = map[int32]string{
 		0: "COMPATIBILITY_UNSPECIFIED",
 		1: "COMPATIBILITY_GRPC_GATEWAY",
+		2: "COMPATIBILITY_TARS",
 	}
 	Compatibility_value = map[string]int32{
 		"COMPATIBILITY_UNSPECIFIED":  0,
 		"COMPATIBILITY_GRPC_GATEWAY": 1,
+		"COMPATIBILITY_TARS":         2,
 	}
 )
 
@@ -2444,6 +2450,9 @@ type JSONOptions struct {
 	Int64Numbers bool `protobuf:"varint,4,opt,name=int64_numbers,json=int64Numbers,proto3" json:"int64_numbers,omitempty"`
 	// Ignore unknown fields in request bodies instead of refusing them.
 	IgnoreUnknown bool `protobuf:"varint,5,opt,name=ignore_unknown,json=ignoreUnknown,proto3" json:"ignore_unknown,omitempty"`
+	// Write bytes as arrays of numbers from -128 to 127 instead of base64, as the SDKs of TARS do, and read such arrays. Bytes of
+	// schemas from TARS IDL may always be given so.
+	BytesAsArray  bool `protobuf:"varint,6,opt,name=bytes_as_array,json=bytesAsArray,proto3" json:"bytes_as_array,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2509,6 +2518,13 @@ func (x *JSONOptions) GetInt64Numbers() bool {
 func (x *JSONOptions) GetIgnoreUnknown() bool {
 	if x != nil {
 		return x.IgnoreUnknown
+	}
+	return false
+}
+
+func (x *JSONOptions) GetBytesAsArray() bool {
+	if x != nil {
+		return x.BytesAsArray
 	}
 	return false
 }
@@ -2695,14 +2711,15 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\x06prefix\x18\x03 \x01(\tH\x00R\x06prefix\x12\x16\n" +
 	"\x05regex\x18\x04 \x01(\tH\x00R\x05regex\x12\x1a\n" +
 	"\apresent\x18\x05 \x01(\bH\x00R\apresentB\v\n" +
-	"\tcondition\"\xc8\x01\n" +
+	"\tcondition\"\xee\x01\n" +
 	"\vJSONOptions\x12)\n" +
 	"\x10emit_unpopulated\x18\x01 \x01(\bR\x0femitUnpopulated\x12\x1f\n" +
 	"\vproto_names\x18\x02 \x01(\bR\n" +
 	"protoNames\x12!\n" +
 	"\fenum_numbers\x18\x03 \x01(\bR\venumNumbers\x12#\n" +
 	"\rint64_numbers\x18\x04 \x01(\bR\fint64Numbers\x12%\n" +
-	"\x0eignore_unknown\x18\x05 \x01(\bR\rignoreUnknown*c\n" +
+	"\x0eignore_unknown\x18\x05 \x01(\bR\rignoreUnknown\x12$\n" +
+	"\x0ebytes_as_array\x18\x06 \x01(\bR\fbytesAsArray*c\n" +
 	"\fPathConflict\x12\x1d\n" +
 	"\x19PATH_CONFLICT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PATH_CONFLICT_REFUSE\x10\x01\x12\x1a\n" +
@@ -2711,10 +2728,11 @@ const file_causeway_config_v1_config_proto_rawDesc = "" +
 	"\x19UNKNOWN_QUERY_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14UNKNOWN_QUERY_REFUSE\x10\x01\x12\x18\n" +
 	"\x14UNKNOWN_QUERY_IGNORE\x10\x02\x12\x19\n" +
-	"\x15UNKNOWN_QUERY_CAPTURE\x10\x03*N\n" +
+	"\x15UNKNOWN_QUERY_CAPTURE\x10\x03*f\n" +
 	"\rCompatibility\x12\x1d\n" +
 	"\x19COMPATIBILITY_UNSPECIFIED\x10\x00\x12\x1e\n" +
-	"\x1aCOMPATIBILITY_GRPC_GATEWAY\x10\x01BIZGgithub.com/causeway-gateway/causeway/protos/causeway/config/v1;configv1b\x06proto3"
+	"\x1aCOMPATIBILITY_GRPC_GATEWAY\x10\x01\x12\x16\n" +
+	"\x12COMPATIBILITY_TARS\x10\x02BIZGgithub.com/causeway-gateway/causeway/protos/causeway/config/v1;configv1b\x06proto3"
 
 var (
 	file_causeway_config_v1_config_proto_rawDescOnce sync.Once
