@@ -71,7 +71,12 @@ func TestCaptures(t *testing.T) {
 			text := inJSON(t, wire, side.m)
 			fmt.Fprintf(&got, "%s %s %s\n", c.name, side.name, text)
 			// The way from JSON, as a REST call takes it.
-			given, err := jsonwire.AppendWire(nil, []byte(text), side.m.Schema, nil)
+			rest, err := jsonwire.AppendJSON(nil, wire, side.m.Schema, nil)
+			if err != nil {
+				t.Errorf("%s %s to JSON: %v", c.name, side.name, err)
+				continue
+			}
+			given, err := jsonwire.AppendWire(nil, rest, side.m.Schema, nil)
 			if err != nil {
 				t.Errorf("%s %s from JSON: %v", c.name, side.name, err)
 			} else if again := inJSON(t, given, side.m); again != text {

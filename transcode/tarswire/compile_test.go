@@ -62,8 +62,6 @@ func TestCompileErrors(t *testing.T) {
 		{"default of a string", 0, field("a", 1, str, &tarsv1.Member{Type: tarsv1.Type_STRING, Default: integer(2)}), "field a of m.M has a whole number as default, and is STRING"},
 		{"default of a list", 0, repeated(field("a", 1, i32, &tarsv1.Member{Type: tarsv1.Type_INT, Default: integer(2)})), "field a of m.M has a default, which only a single number or string can have"},
 		{"key without entries", 0, repeated(field("a", 1, i32, &tarsv1.Member{Type: tarsv1.Type_INT, Key: tarsv1.Type_INT})), "field a of m.M has the type of a key, and is no map and no list of entries"},
-		{"wrapper of one number", tarsv1.Struct_WRAPPER, field("a", 1, i32, &tarsv1.Member{Type: tarsv1.Type_INT}), "message m.M is marked as a wrapper, and does not have one repeated or map field with tag 0"},
-		{"entry of one field", tarsv1.Struct_ENTRY, field("a", 1, i32, &tarsv1.Member{Type: tarsv1.Type_INT}), "message m.M is marked as an entry, and does not have two fields with tags 0 and 1"},
 	} {
 		m := &descriptorpb.DescriptorProto{Name: proto.String("M"), Field: []*descriptorpb.FieldDescriptorProto{c.field}, Options: &descriptorpb.MessageOptions{}}
 		proto.SetExtension(m.Options, tarsv1.E_Struct, &tarsv1.Struct{Kind: c.kind})
