@@ -85,7 +85,6 @@ const (
 
 // Every form, every end, both versions of HTTP: what is sent, and that nothing but a good end looks like one.
 func TestStreamForms(t *testing.T) {
-	t.Parallel()
 	forms := map[string]map[string]string{
 		"application/json": {
 			"2": "[" + m0 + ",\n" + m1 + "]", "0": "[]", "head.0": "[]",
