@@ -154,7 +154,7 @@ func TestCallsOfAFormerConfigurationCount(t *testing.T) {
 		}
 		next := start(t, cfg, old.Service, "zk")
 		old.Close()
-		old.Report(node, unreachable(), time.Millisecond)
+		old.Report(node, refused(), time.Millisecond)
 		node.Done()
 		settled()
 		next.wantPicked("a call that began before", "i1", "i2", "i3")

@@ -344,8 +344,10 @@ func addresses(eps []registry.Endpoint) []string {
 	return out
 }
 
-// unreachable is the error of a call that found no connection, brokenOff of one that was cut off.
-func unreachable() error { return &rpc.Error{Code: codes.Unavailable, Class: rpc.Transport} }
+// refused is the error of a call that found no connection, brokenOff of one that was cut off.
+func refused() error {
+	return &rpc.Error{Code: codes.Unavailable, Class: rpc.Transport, Reason: "UPSTREAM_UNREACHABLE"}
+}
 
 func brokenOff() error {
 	return &rpc.Error{Code: codes.Unavailable, Class: rpc.Transport, Executed: true}

@@ -68,12 +68,16 @@ func Blames(err error) bool {
 	return outcome == outlier.Failed || outcome == outlier.Unreached
 }
 
+// unreachable is the reason of the errors of transports that found no connection.
+const unreachable = "UPSTREAM_UNREACHABLE"
+
 // Classify tells what the end of an attempt that took so long says of its instance.
 //
 // An answer of the method, an error too, is a success. What the framework or the gateway refused says nothing, nor does a caller
-// that leaves. What the transport could not do counts: as not reached when nothing was executed, else as failed; a timeout
-// of the attempt's own is to be reported as such a failure. The end of the whole call's time counts only when the instance
-// had at least a second, for callers may have none to give.
+// that leaves. What the transport could not do counts: as not reached when there was no connection, else as failed, also when an
+// instance that is there has turned the call away; a timeout of the attempt's own is to be reported as such a failure. The
+// end of the whole call's time counts only when the instance had at least a second, for callers may have none to give; that
+// the call was not sent by then says that the instance is busy as well as that it is gone.
 func Classify(err error, took time.Duration) outlier.Outcome {
 	var e *rpc.Error
 	if !errors.As(err, &e) {
@@ -84,13 +88,10 @@ func Classify(err error, took time.Duration) outlier.Outcome {
 		return outlier.Success
 	case e.Code == codes.Canceled:
 		return outlier.Neutral
-	case e.Class == rpc.Transport:
-	case e.Code == codes.DeadlineExceeded && took >= hung:
-	default:
-		return outlier.Neutral
-	}
-	if e.Executed {
+	case e.Class == rpc.Transport && e.Reason == unreachable && !e.Executed:
+		return outlier.Unreached
+	case e.Class == rpc.Transport, e.Code == codes.DeadlineExceeded && took >= hung:
 		return outlier.Failed
 	}
-	return outlier.Unreached
+	return outlier.Neutral
 }

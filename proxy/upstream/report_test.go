@@ -30,7 +30,7 @@ func TestClassify(t *testing.T) {
 		"the method says that it is off":      {&rpc.Error{Code: codes.Unavailable, Class: rpc.Business, Executed: true}, short, outlier.Success, false},
 		"the method's own timeout":            {&rpc.Error{Code: codes.DeadlineExceeded, Class: rpc.Business, Executed: true}, long, outlier.Success, false},
 		"refused by the gateway":              {rpc.Refuse(codes.ResourceExhausted, "ANSWER_TOO_LARGE", "too large"), long, outlier.Neutral, false},
-		"no connection":                       {unreachable(), short, outlier.Unreached, true},
+		"no connection":                       {refused(), short, outlier.Unreached, true},
 		"broken off":                          {brokenOff(), short, outlier.Failed, true},
 		"wrapped":                             {fmt.Errorf("attempt 2: %w", brokenOff()), short, outlier.Failed, true},
 		"a malformed answer":                  {&rpc.Error{Code: codes.Internal, Class: rpc.Transport, Executed: true}, short, outlier.Failed, true},
@@ -39,7 +39,8 @@ func TestClassify(t *testing.T) {
 		"the caller left a transport":         {&rpc.Error{Code: codes.Canceled, Class: rpc.Transport, Executed: true}, long, outlier.Neutral, false},
 		"the caller had no time":              {sent, short, outlier.Neutral, false},
 		"the instance had time":               {sent, long, outlier.Failed, false},
-		"no connection in the time there was": {deadline, long, outlier.Unreached, false},
+		"no connection in the time there was": {deadline, long, outlier.Failed, false},
+		"turned away before it was looked at": {&rpc.Error{Code: codes.Unavailable, Class: rpc.Transport, Reason: "UPSTREAM_RESET"}, short, outlier.Failed, true},
 		"any other error":                     {errors.New("bug"), long, outlier.Neutral, false},
 	} {
 		if got := Classify(c.err, c.took); got != c.want {

@@ -107,7 +107,7 @@ func TestCloseWhileEverythingHappens(t *testing.T) {
 					var out error
 					switch rand.N(20) {
 					case 0:
-						out = unreachable()
+						out = refused()
 					case 1:
 						out = brokenOff()
 					}
@@ -265,7 +265,7 @@ func runModel(t *testing.T, seed uint64) {
 		case 6, 7: // calls that go wrong
 			if n, err := b.Pick(anyNode); err == nil {
 				for range 6 {
-					b.Report(n, []error{unreachable(), brokenOff()}[r.IntN(2)], time.Millisecond)
+					b.Report(n, []error{refused(), brokenOff()}[r.IntN(2)], time.Millisecond)
 				}
 			}
 		case 8:

@@ -251,7 +251,7 @@ func TestEjection(t *testing.T) {
 		b := start(t, Config{Outliers: &outlier.Config{}}, nil, "zk")
 		defer b.end()
 		b.update("zk", many("i", 4)...)
-		b.Report(b.node("i0"), unreachable(), time.Millisecond)
+		b.Report(b.node("i0"), refused(), time.Millisecond)
 		settled()
 		b.wantPicked("one refused connection", "i1", "i2", "i3")
 		for range 5 {
@@ -275,7 +275,7 @@ func TestEjection(t *testing.T) {
 		b.wantPicked("five seconds later", "i0", "i1", "i2", "i3")
 		// Of those that take calls at all, one is always left.
 		b.update("zk", up("i0"), said("i1", registry.Draining), said("i2", registry.Draining), said("i3", registry.Draining))
-		b.Report(b.node("i0"), unreachable(), time.Millisecond)
+		b.Report(b.node("i0"), refused(), time.Millisecond)
 		settled()
 		b.wantPicked("the last one", "i0")
 	})
@@ -396,7 +396,7 @@ func TestFailuresOfAPredecessorAreForgiven(t *testing.T) {
 			node := b.node("i0")
 			away(b)
 			for range 10 {
-				b.Report(node, unreachable(), time.Millisecond)
+				b.Report(node, refused(), time.Millisecond)
 			}
 			after(time.Minute)
 			b.update("zk", many("i", 3)...)
@@ -413,7 +413,7 @@ func TestUnreachableInstancesAreNotCalledInAPanic(t *testing.T) {
 		b := start(t, Config{Outliers: &outlier.Config{Most: 1}, Balancer: balancer.Config{Panic: 1}}, nil, "zk")
 		defer b.end()
 		b.update("zk", many("i", 4)...)
-		b.Report(b.node("i0"), unreachable(), time.Millisecond)
+		b.Report(b.node("i0"), refused(), time.Millisecond)
 		for range 5 {
 			b.Report(b.node("i1"), brokenOff(), time.Millisecond)
 		}
