@@ -129,7 +129,7 @@ func serveBytes(t *testing.T, sent []byte) map[uint32]taken {
 
 // oracle reads the requests of what a client sends by x/net's Framer and hpack. whole: it found no fault in the frames.
 func oracle(sent []byte) (requests map[uint32]*taken, whole bool) {
-	requests = map[uint32]*taken{}
+	requests, ended := map[uint32]*taken{}, map[uint32]bool{}
 	if !bytes.HasPrefix(sent, []byte(preface)) {
 		return requests, false
 	}
@@ -147,6 +147,7 @@ func oracle(sent []byte) (requests map[uint32]*taken, whole bool) {
 		}
 		switch f := f.(type) {
 		case *http2.MetaHeadersFrame:
+			ended[f.StreamID] = ended[f.StreamID] || f.StreamEnded()
 			if requests[f.StreamID] != nil {
 				continue // trailers
 			}
@@ -170,9 +171,11 @@ func oracle(sent []byte) (requests map[uint32]*taken, whole bool) {
 			r.host = hostOf(r.host)
 			requests[f.StreamID] = r
 		case *http2.DataFrame:
-			if r := requests[f.StreamID]; r != nil {
+			// What comes behind the end is not of the request, which may have been taken by then.
+			if r := requests[f.StreamID]; r != nil && !ended[f.StreamID] {
 				r.body += string(f.Data())
 			}
+			ended[f.StreamID] = ended[f.StreamID] || f.StreamEnded()
 		}
 	}
 }
