@@ -75,7 +75,7 @@ func (g *Gateway) listen(doc *config.Document) (opened, gone []*listener, err er
 	swaps := map[*listener]*configv1.Listener{}
 	for i, conf := range doc.Config.GetListen() {
 		at := fmt.Sprintf("listen[%d]", i)
-		l := g.listening(conf.GetAddress())
+		l := g.listening(conf.GetAddress(), kept...)
 		switch {
 		case l == nil:
 			l, err := g.open(conf)
@@ -144,9 +144,10 @@ func (g *Gateway) listen(doc *config.Document) (opened, gone []*listener, err er
 	return opened, gone, nil
 }
 
-func (g *Gateway) listening(address string) *listener {
+// listening finds the listener of an address that is not among kept: several may have one whose port the system chooses.
+func (g *Gateway) listening(address string, kept ...*listener) *listener {
 	for _, l := range g.listeners {
-		if l.conf.GetAddress() == address {
+		if l.conf.GetAddress() == address && !slices.Contains(kept, l) {
 			return l
 		}
 	}

@@ -96,6 +96,12 @@ func startApp(ctx context.Context, o appOptions) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
+	started := false
+	defer func() {
+		if !started {
+			a.gateway.Shutdown(ctx, proxy.Stop{})
+		}
+	}()
 	var ln net.Listener
 	if conf != nil {
 		if ln, err = listenAdmin(conf.GetAddress(), o.adminFallback); err != nil {
@@ -119,6 +125,7 @@ func startApp(ctx context.Context, o appOptions) (*app, error) {
 	if o.watch {
 		a.watch(began)
 	}
+	started = true
 	return a, nil
 }
 

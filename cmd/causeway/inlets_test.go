@@ -23,6 +23,10 @@ import (
 
 	chatv1 "github.com/causeway-gateway/causeway/protos/demo/chat/v1"
 	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
+	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/tars"
+	"github.com/causeway-gateway/causeway/rpcadapters/trpc"
 	"github.com/causeway-gateway/causeway/testdata/descriptors"
 )
 
@@ -32,7 +36,10 @@ func inletsConfig(t testing.TB, echoAddress, chatAddress, more string) string {
 	dir := t.TempDir()
 	writeFile(t, dir+"/echo.binpb", descriptors.Encode(t, echov1.File_demo_echo_v1_echo_proto))
 	writeFile(t, dir+"/chat.binpb", descriptors.Encode(t, chatv1.File_demo_chat_v1_chat_proto))
-	return fmt.Sprintf(`listen: [{address: "127.0.0.1:0"}]
+	return fmt.Sprintf(`listen:
+  - {address: "127.0.0.1:0"}
+  - {address: "127.0.0.1:0", protocol: tars, options: {servants: [{name: Demo.Echo.EchoObj, service: demo.echo.v1.Echo}]}}
+  - {address: "127.0.0.1:0", protocol: trpc}
 schemas:
   - {name: echo, descriptor_set: %s/echo.binpb}
   - {name: chat, descriptor_set: %s/chat.binpb}
@@ -53,7 +60,7 @@ type head map[string]string
 // reply is what became of a call.
 type reply struct {
 	code   codes.Code
-	status int // of HTTP; 0 for gRPC and WebSocket
+	status int // of HTTP; 0 for gRPC, WebSocket, TARS and tRPC
 	reason string
 	header http.Header
 }
@@ -63,20 +70,61 @@ func (r reply) String() string { return fmt.Sprintf("%s %d %s", r.code, r.status
 // inlet is one way to call: Call of echo, or Listen of chat over WebSocket.
 type inlet struct {
 	name   string
-	method string // of the request by HTTP
+	method string // of the request by HTTP; "" where it is none
 	path   string
 	ask    func(ctx context.Context, t testing.TB, g *gatewayTest, h head) reply
+	shows  map[codes.Code]codes.Code // codes that the protocol has not, and what its callers see instead
 }
+
+// shown is what callers see of a code.
+func (in inlet) shown(c codes.Code) codes.Code {
+	if other, ok := in.shows[c]; ok {
+		return other
+	}
+	return c
+}
+
+// http tells whether calls come by HTTP.
+func (in inlet) http() bool { return in.method != "" }
 
 const echoCall = "/demo.echo.v1.Echo/Call"
 
 // inlets are all protocols that calls come by.
 var inlets = []inlet{
-	{"REST", "GET", "/v1/echo/x", askREST},
-	{"gRPC", "POST", echoCall, askGRPC},
-	{"gRPC-Web", "POST", echoCall, askGRPCWeb},
-	{"Connect", "POST", echoCall, askConnect},
-	{"WebSocket", "GET", "/v1/rooms/1/messages", askWebSocket},
+	{"REST", "GET", "/v1/echo/x", askREST, nil},
+	{"gRPC", "POST", echoCall, askGRPC, nil},
+	{"gRPC-Web", "POST", echoCall, askGRPCWeb, nil},
+	{"Connect", "POST", echoCall, askConnect, nil},
+	{"WebSocket", "GET", "/v1/rooms/1/messages", askWebSocket, nil},
+	{"TARS", "", echoCall, askOver(tars.Adapter{}, 1), map[codes.Code]codes.Code{codes.ResourceExhausted: codes.Unavailable}},
+	{"tRPC", "", echoCall, askOver(trpc.Adapter{}, 2), map[codes.Code]codes.Code{codes.PermissionDenied: codes.Unauthenticated, codes.FailedPrecondition: codes.InvalidArgument}},
+}
+
+// askOver asks by a protocol that has a listener of its own, the gateway's at.
+func askOver(a rpcadapters.Adapter, at int) func(context.Context, testing.TB, *gatewayTest, head) reply {
+	return func(ctx context.Context, t testing.TB, g *gatewayTest, h head) reply {
+		t.Helper()
+		c := dialOver(t, a, g.gateway.Addresses()[at], echoSchema(t), "Demo.Echo.EchoObj")
+		defer c.close(t)
+		var md rpc.Metadata
+		for k, v := range h {
+			if k != "host" { // there is no such thing
+				md.Add(k, v)
+			}
+		}
+		got := c.unary(ctx, t, echoCall, md, &echov1.CallRequest{Text: "x"}, &echov1.CallReply{})
+		out := reply{header: http.Header{}}
+		for _, p := range got.header {
+			out.header.Add(p.Key, p.Value)
+		}
+		if e := got.err; e != nil {
+			if out.code = e.Code; e.Class == rpc.Business { // which has the number of whoever said so
+				out.code = codes.Code(uint32(e.Native)) //nolint:gosec // as it was sent
+			}
+			out.reason = e.Message
+		}
+		return out
+	}
 }
 
 // request sends a request by HTTP. The code of the answer is for the caller to find.

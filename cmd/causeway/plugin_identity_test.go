@@ -176,8 +176,8 @@ func TestIdentity(t *testing.T) {
 				maps.Copy(says, tc.says)
 				got := in.ask(t.Context(), t, g, says)
 				calls := h.take()
-				if got.code != tc.want {
-					t.Fatalf("found %s, want %s", got, tc.want)
+				if got.code != in.shown(tc.want) {
+					t.Fatalf("found %s, want %s", got, in.shown(tc.want))
 				}
 				if tc.told == nil {
 					if len(calls) != 0 {

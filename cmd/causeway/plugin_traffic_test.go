@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,7 +94,7 @@ defaults: {request_headers: [x-user, x_user, x-old, x-secret, x-skip]}
 		}
 	}
 	for _, in := range inlets {
-		if got := in.ask(t.Context(), t, e.gatewayTest, head{"x-api-key": matrixKey}); got.code != codes.OK || in.name != "WebSocket" && got.header.Get("Cache-Control") != "no-store" {
+		if got := in.ask(t.Context(), t, e.gatewayTest, head{"x-api-key": matrixKey}); got.code != codes.OK || in.http() && in.name != "WebSocket" && got.header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: found %s %v", in.name, got, got.header)
 		}
 	}
@@ -172,7 +173,7 @@ func TestMirror(t *testing.T) {
 		return strings.Replace(text, "plugins:", "  - {name: copies, for_plugins: true, endpoints: [{address: "+address+"}]}\nplugins:", 1)
 	}
 	g := startGateway(t, config(copies.Address))
-	for i, in := range inlets[:4] {
+	for i, in := range slices.Concat(inlets[:4], inlets[5:]) {
 		if got := in.ask(t.Context(), t, g, head{"x-causeway-mirror": "forged"}); got.code != codes.OK {
 			t.Errorf("%s: found %s", in.name, got)
 		}
@@ -190,7 +191,7 @@ func TestMirror(t *testing.T) {
 	}
 	waitFor(t, "the copies and the stream counted", func() bool {
 		m := g.control("GET", "/metrics", nil).body
-		return strings.Contains(m, `causeway_mirror_copies_total{result="ok",service="copies"} 5`) && strings.Contains(m, `causeway_mirror_copies_total{result="stream",service="copies"} 1`) &&
+		return strings.Contains(m, `causeway_mirror_copies_total{result="ok",service="copies"} 7`) && strings.Contains(m, `causeway_mirror_copies_total{result="stream",service="copies"} 1`) &&
 			strings.Contains(m, `causeway_mirror_copies_total{result="error",service="copies"} 1`)
 	})
 	for name, address := range map[string]string{"hanging": dead.Addr().String(), "absent": "127.0.0.1:1"} {

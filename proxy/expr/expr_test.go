@@ -119,6 +119,24 @@ func TestVariables(t *testing.T) {
 	}
 }
 
+// A call that does not come by HTTP has its metadata for headers and the name of its method for a path.
+func TestCallWithoutHTTP(t *testing.T) {
+	c, _ := callOf(t, values())
+	c.HTTP, c.Protocol = nil, "tars"
+	for _, text := range []string{
+		`request.headers.tenant == 't9' && !('x-a' in request.headers) && size(request.headers) == 1`,
+		`request.path == '/demo.echo.v1.Mirror/Show' && request.method == '' && request.host == '' && request.query == ''`,
+	} {
+		p, err := Bool(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := p.Bool(t.Context(), c, nil); err != nil || !got {
+			t.Errorf("%s: want true, found %v, %v", text, got, err)
+		}
+	}
+}
+
 // A call without anything has empty variables, and none of them fails but the message.
 func TestEmptyCall(t *testing.T) {
 	for _, v := range all {

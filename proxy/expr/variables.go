@@ -26,9 +26,9 @@ var all = []variable{
 	{"request.method", cel.StringType, func(a *activation) any { return a.http().Method }},
 	{"request.scheme", cel.StringType, func(a *activation) any { return a.http().Scheme }},
 	{"request.host", cel.StringType, func(a *activation) any { return a.http().Host }},
-	{"request.path", cel.StringType, func(a *activation) any { return path(a.http().Path, a.decides) }},
+	{"request.path", cel.StringType, func(a *activation) any { return path(a.path(), a.decides) }},
 	{"request.query", cel.StringType, func(a *activation) any { return a.http().Query }},
-	{"request.headers", texts, func(a *activation) any { return table{headers(a.http().Header)} }},
+	{"request.headers", texts, func(a *activation) any { return table{headers(a.headers())} }},
 	{"request.protocol", cel.StringType, func(a *activation) any { return a.call.Protocol }},
 	{"request.id", cel.StringType, func(a *activation) any { return a.call.ID }},
 	{"request.address", cel.StringType, func(a *activation) any { return a.call.Address().String() }},
@@ -98,6 +98,22 @@ func (a *activation) http() *rpc.HTTP {
 		return &none
 	}
 	return a.call.HTTP
+}
+
+// path is that of the request; a call that does not come by HTTP has the path of its method, as gRPC writes it.
+func (a *activation) path() string {
+	if a.call.HTTP == nil && a.call.Method != nil {
+		return a.call.Method.Name
+	}
+	return a.http().Path
+}
+
+// headers are those of the request; a call that does not come by HTTP has its metadata for them.
+func (a *activation) headers() rpc.Metadata {
+	if a.call.HTTP == nil {
+		return a.call.Header
+	}
+	return a.call.HTTP.Header
 }
 
 func serviceOf(c *rpc.Call) string {
