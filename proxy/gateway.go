@@ -199,7 +199,9 @@ func (g *Gateway) build(ctx context.Context, doc *config.Document, candidates ma
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(g.life, cancel)()
-	next, err := g.builder(doc, g.snap.Load(), candidates).build(ctx)
+	b := g.builder(doc, g.snap.Load(), candidates)
+	next, err := b.build(ctx)
+	b.prev = nil // what was made may hold the builder for long
 	if err != nil {
 		return nil, err
 	}

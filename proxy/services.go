@@ -179,12 +179,13 @@ func (b *builder) dial(path string, conf *configv1.Service, adapter rpcadapters.
 	if len(conf.GetDiscovery()) > 0 {
 		c.Shelf = b.shelf
 	}
+	log := b.log // alone: the builder has the former snapshot, which would live as long as this service
 	secure := func(ep registry.Endpoint) (*tls.Config, error) {
 		t := conf.GetTls()
 		if t == nil && ep.TLS {
 			t = &configv1.ClientTLS{}
 		}
-		return clientTLS(t, ep.Address, b.log)
+		return clientTLS(t, ep.Address, log)
 	}
 	c.Dial = func(ep registry.Endpoint) (rpcadapters.Transport, error) {
 		tlsConfig, err := secure(ep)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 )
 
 // TestThresholds: results in a row, and what is known after each.
@@ -104,6 +105,27 @@ func TestOneProberForAll(t *testing.T) {
 			t.Errorf("want the prober closed, found %d and %d times", a.ended(), b.ended())
 		}
 	})
+}
+
+// TestProberForgetsWatches: a prober that outlives the watch which had it made does not keep alive what that watch holds.
+func TestProberForgetsWatches(t *testing.T) {
+	p := NewPool(quiet())
+	defer p.Close()
+	a := &probed{}
+	first := p.Watch("a", Timing{Interval: 10 * time.Millisecond, Timeout: patience}, a.dial, func() {})
+	eventually(t, "a probe", func() bool { return len(a.starts()) > 0 })
+	next := p.Watch("a", Timing{Interval: 10 * time.Millisecond, Timeout: patience}, a.dial, nil)
+	defer next.Close()
+	first.Close()
+	held := weak.Make(first)
+	first = nil
+	eventually(t, "the first watch let go", func() bool {
+		runtime.GC()
+		return held.Value() == nil
+	})
+	if next.State().Probes == 0 || a.ended() != 0 {
+		t.Error("want the prober kept")
+	}
 }
 
 // TestBorrowedProbers are used only while the watch is open whose Dial made them.

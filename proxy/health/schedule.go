@@ -44,7 +44,7 @@ const golden = 0x9e3779b97f4a7c15
 type endpoint struct {
 	key     string
 	prober  Prober
-	made    *Watch // whose dial made the prober; the running probe's, as the prober is
+	made    *Watch // whose dial made a prober of Func; the running probe's, as the prober is
 	by      *Watch // whose dial makes the next one
 	watches []*Watch
 	timing  Timing // the quickest of the watches'
@@ -305,7 +305,9 @@ func (p *Pool) ask(ctx context.Context, e *endpoint, by *Watch) (err error) {
 			e.prober = nil
 			return err
 		}
-		e.made = by
+		if _, borrows := e.prober.(funcs); borrows { // else nobody asks, and a watch may hold much that has gone
+			e.made = by
+		}
 	}
 	return e.prober.Probe(ctx)
 }
