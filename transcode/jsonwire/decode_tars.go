@@ -172,13 +172,16 @@ func (p *parser) byteArray(f *schema.Field, c byte) verdict {
 	}
 	for more := true; more; {
 		c, at := p.peek(), p.pos
-		neg, mag, ok := p.plainInteger(c)
-		if !ok && (c == '-' || '0' <= c && c <= '9') {
-			var tok []byte
-			if tok, ok = p.numberToken(); !ok {
-				return bad
+		var neg, ok bool
+		var mag uint64
+		if c == '-' || '0' <= c && c <= '9' {
+			if neg, mag, ok = p.plainInteger(c); !ok {
+				var tok []byte
+				if tok, ok = p.numberToken(); !ok {
+					return bad
+				}
+				neg, mag, ok = integer(tok)
 			}
-			neg, mag, ok = integer(tok)
 		}
 		n, fits := signed(neg, mag, 64)
 		if !ok || !fits || n < -128 || n > 255 {
