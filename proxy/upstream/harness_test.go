@@ -193,6 +193,7 @@ type bench struct {
 	net     *network
 	log     *journal
 	sources map[string]*script
+	panics  bool // some are meant
 }
 
 // start makes a service with a guarded source for each name, or with those of the configuration.
@@ -312,6 +313,9 @@ func (b *bench) end() {
 	b.t.Helper()
 	b.Close()
 	b.net.checkClosed(b.t)
+	if n := b.Stats().Panics; n > 0 && !b.panics {
+		b.t.Errorf("want no panic, found %d", n)
+	}
 }
 
 func up(address string) registry.Endpoint {

@@ -68,6 +68,25 @@ func serve(t testing.TB, cfg Config, n int) *Service {
 	return s
 }
 
+func TestLatencyIsThatOfAnswers(t *testing.T) {
+	s := serve(t, Config{}, 1)
+	n := s.Nodes()[0]
+	s.Report(n, nil, Unmeasured)
+	s.Report(n, context.Canceled, time.Minute)
+	s.Report(n, brokenOff(), Unmeasured)
+	if l := n.Latency(s.Clock()); l != 0 {
+		t.Errorf("want no latency of what says nothing of it, found %v", l)
+	}
+	s.Report(n, nil, 30*time.Millisecond)
+	if l := n.Latency(s.Clock()); l <= 0 || l > 30*time.Millisecond {
+		t.Errorf("want about 30ms, found %v", l)
+	}
+	s.Report(n, brokenOff(), time.Millisecond)
+	if l := n.Latency(s.Clock()); l < 100*time.Millisecond {
+		t.Errorf("want one that breaks calls off to be slow, found %v", l)
+	}
+}
+
 func TestHotPathDoesNotAllocate(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

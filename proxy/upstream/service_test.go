@@ -14,6 +14,7 @@ import (
 func TestNodesStayComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, Config{}, nil, "zk")
+		b.panics = true
 		if _, err := b.Pick(anyNode); !errors.Is(err, balancer.ErrNoNode) {
 			t.Fatalf("before the first set: want ErrNoNode, found %v", err)
 		}

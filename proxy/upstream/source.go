@@ -70,6 +70,7 @@ type inbox struct {
 	set     *registry.Set
 	leaving map[string]struct{} // addresses that were said to be leaving in sets that were replaced before anybody looked
 	failed  error               // since the last set
+	outage  bool                // it has failed, before the set or since
 	beats   map[string]registry.Beat
 	beating bool // the keeper looks once a second anyhow
 }
@@ -218,7 +219,7 @@ func (src *source) fail(err error) {
 		err = errors.New("the registry did not say why")
 	}
 	src.mu.Lock()
-	src.inbox.failed = err
+	src.inbox.failed, src.inbox.outage = err, true
 	src.mu.Unlock()
 	src.once.Do(func() { close(src.answered) })
 	src.s.poke()
@@ -232,7 +233,7 @@ func (src *source) absorb(due *alarm) (changed bool) {
 	src.inbox = inbox{beating: src.beating || len(in.beats) > 0}
 	src.mu.Unlock()
 	if in.set != nil {
-		src.take(*in.set, in.leaving, due.now)
+		src.take(&in, due.now)
 		changed = true
 	}
 	if in.failed != nil {
@@ -266,20 +267,20 @@ func (src *source) absorb(due *alarm) (changed bool) {
 	return changed
 }
 
-// take makes a set the one in force.
-func (src *source) take(set registry.Set, leaving map[string]struct{}, now time.Time) {
-	former := src.set
+// take makes the set that has come the one in force.
+func (src *source) take(in *inbox, now time.Time) {
+	former, set := src.set, *in.set
 	wasKnown := src.known
 	if byID := func(a, b registry.Endpoint) int { return strings.Compare(a.ID, b.ID) }; !slices.IsSortedFunc(set.Endpoints, byID) {
 		slices.SortStableFunc(set.Endpoints, byID)
 	}
 	src.set, src.at = set, src.index(set.Endpoints)
 	src.first = src.first || !src.heard && (!wasKnown || src.shelved)
-	if !src.stale.IsZero() && wasKnown && !src.shelved {
+	if (in.outage || !src.stale.IsZero()) && wasKnown && !src.shelved {
 		src.back = now
 	}
 	if src.Guard && !src.Static && wasKnown {
-		src.guard(former.Endpoints, leaving, now)
+		src.guard(former.Endpoints, in.leaving, now)
 	}
 	for id := range src.beats {
 		if src.byID(id) == nil {
@@ -296,9 +297,6 @@ func (src *source) take(set registry.Set, leaving map[string]struct{}, now time.
 			v.until = now.Add(suspectTime)
 			src.suspects[address] = v
 		}
-	}
-	if set.Skipped > former.Skipped {
-		src.s.counts.skipped += uint64(set.Skipped - former.Skipped) //nolint:gosec // positive
 	}
 	src.heard, src.known, src.shelved, src.stale, src.err = true, true, false, time.Time{}, nil
 	src.keep()

@@ -10,7 +10,6 @@ type counts struct {
 	ejections   map[string]uint64 // by reason
 	guarded     uint64
 	fails       uint64
-	skipped     uint64
 	dialled     uint64
 	pickers     uint64
 	panics      uint64

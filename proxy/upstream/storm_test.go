@@ -50,6 +50,7 @@ func TestPanicsLeaveTheLastPicker(t *testing.T) {
 			}
 			return 0
 		}}, nil, "zk")
+		b.panics = true
 		b.update("zk", up("x"), up("y"))
 		broken.Store(true)
 		b.update("zk", up("y"), up("z"))
@@ -296,6 +297,9 @@ func runModel(t *testing.T, seed uint64) {
 		}
 	}
 	b.Close()
+	if n := b.Stats().Panics; n > 0 {
+		t.Errorf("want no panic, found %d", n)
+	}
 	for _, n := range net {
 		n.checkClosed(t)
 	}
