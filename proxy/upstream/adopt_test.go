@@ -1,9 +1,11 @@
 package upstream
 
 import (
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/causeway-gateway/causeway/proxy/balancer"
 	"github.com/causeway-gateway/causeway/proxy/breaker"
@@ -251,4 +253,29 @@ func TestLateCallsPickFromTheSuccessor(t *testing.T) {
 			t.Errorf("want no call taken once all is closed, found %s", n.Address)
 		}
 	})
+}
+
+// TestFormerServicesAreLetGo: nothing that lasts points back at a configuration that is no longer in force.
+func TestFormerServicesAreLetGo(t *testing.T) {
+	d := newDoctor()
+	pool := health.NewPool((&journal{}).logger())
+	defer pool.Close()
+	cfg := Config{
+		Name: "orders", Log: (&journal{}).logger(), Dial: newNetwork().dial, Pool: pool, Health: d.check("grpc"), Outliers: &outlier.Config{},
+		Shelf: newMemory(), Sources: []Source{{Name: "zk", Resolver: fixed(many("i", 3)), Guard: true}},
+	}
+	s := New(cfg, nil)
+	<-s.Ready()
+	first := weak.Make(s)
+	for range 5 {
+		next := New(cfg, s)
+		s.Close()
+		s = next
+	}
+	for end := time.Now().Add(20 * time.Second); first.Value() != nil; runtime.GC() {
+		if time.Now().After(end) {
+			t.Fatal("want the first service to be collected, it is still reachable")
+		}
+	}
+	s.Close()
 }

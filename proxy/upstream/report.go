@@ -34,6 +34,13 @@ func (s *Service) Report(n *balancer.Node, err error, took time.Duration) {
 	if n.Outcomes == nil {
 		return
 	}
+	switch outcome {
+	case outlier.Unreached:
+		n.Miss() // the next call must not wait for the keeper
+	case outlier.Success:
+		n.Found()
+	case outlier.Failed, outlier.Neutral:
+	}
 	if n.Outcomes.Observe(outcome, took) {
 		s.lookSoon()
 		return
