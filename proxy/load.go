@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -14,14 +13,13 @@ import (
 // loadTrailer is what an instance says of its load with an answer: xds.data.orca.v3.OrcaLoadReport (gRFC A51).
 const loadTrailer = "endpoint-load-metrics-bin"
 
-// takeLoad has the balancer know the load that an answer tells of, and keeps it from the caller.
+// takeLoad has the balancer know the load that an answer tells of. It goes on to the caller, who may balance as well.
 func takeLoad(node *balancer.Node, reply *rpc.Reply) {
 	for i := range reply.Trailer {
 		if reply.Trailer[i].Key == loadTrailer {
 			if load, ok := parseLoad(reply.Trailer[i].Value); ok {
 				node.SetLoad(load, time.Now())
 			}
-			reply.Trailer = slices.Delete(reply.Trailer, i, i+1)
 			return
 		}
 	}

@@ -19,7 +19,7 @@ type Node struct {
 	Outcomes  *outlier.Record // nil: nobody asks how its calls went
 
 	endpoint atomic.Pointer[registry.Endpoint]
-	leaving  atomic.Bool
+	away     atomic.Uint32 // leaving, missed
 	gate     rpc.Gate
 	latency  latency
 	load     atomic.Uint64 // above, the bits of a float32, below, the ticks at which it was reported
@@ -49,8 +49,25 @@ func (n *Node) Done() { n.gate.Leave() }
 // Drain lets calls in flight end and takes no new ones; the last one out closes the transport. It is called once. Pickers
 // made before pass the node over from then on.
 func (n *Node) Drain() {
-	n.leaving.Store(true)
+	n.away.Or(leaving)
 	n.gate.Shut(func() { _ = n.Transport.Close() }) // nobody is left to tell of an error
+}
+
+// Why a node is passed over.
+const (
+	leaving = 1 << iota // it takes no calls any more
+	missed              // nobody was there a moment ago
+)
+
+// Miss has every Picker pass the node over while others are left, at once and until Found: nobody was reached there. It
+// spans the time until somebody has looked at the instance and has made another Picker.
+func (n *Node) Miss() { n.away.Or(missed) }
+
+// Found ends what Miss began. It costs little where nothing did.
+func (n *Node) Found() {
+	if n.away.Load()&missed != 0 {
+		n.away.And(^uint32(missed))
+	}
 }
 
 // Inflight is the number of calls that hold the node.

@@ -129,7 +129,7 @@ func (p *picker) draw(key uint64) uint64 {
 }
 
 // search looks further than the policy of the group that a call fell on: at all nodes of that group, at the other groups, the
-// nearest of the same subset first, and then at nodes that were tried already.
+// nearest of the same subset first, and then at nodes that were tried already or that nobody was reached at.
 func (p *picker) search(t *table, i int, c call) (*Node, error) {
 	if !p.keyed {
 		c.key = rand.Uint64()
@@ -147,7 +147,7 @@ func (p *picker) search(t *table, i int, c call) (*Node, error) {
 				at = 0
 			}
 		}
-		c.tried = nil
+		c.tried, c.last = nil, true
 	}
 	return t.entries[i].group.nodes[0], nil // all are leaving
 }

@@ -10,11 +10,13 @@ type call struct {
 	key   uint64 // mixed; random when the call has no key
 	now   int64
 	tried []*Node
+	last  bool // nobody else is left: also those that are missed
 }
 
 // takes tells whether the call may go to n.
 func (c *call) takes(n *Node) bool {
-	return !n.leaving.Load() && (len(c.tried) == 0 || !slices.Contains(c.tried, n))
+	away := n.away.Load()
+	return (away == 0 || away == missed && c.last) && (len(c.tried) == 0 || !slices.Contains(c.tried, n))
 }
 
 // policy chooses among the nodes of one group. It returns nil when those it looked at do not take the call: the caller

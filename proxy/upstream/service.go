@@ -268,6 +268,7 @@ func (s *Service) step() (next time.Duration) {
 	}
 	s.eject(due)
 	s.weigh(due)
+	s.found()
 	s.drainAll()
 	s.records.expire(due)
 	if s.known(due) {

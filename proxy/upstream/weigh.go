@@ -200,6 +200,17 @@ func (s *Service) weigh(due *alarm) {
 	s.counts.pickers++
 }
 
+// found ends what calls have done about nodes at which nobody was reached, once it has been looked at: the picker in force
+// says what follows from it.
+func (s *Service) found() {
+	if s.look.Load() {
+		return // there is more
+	}
+	for _, i := range s.order {
+		i.node.Found()
+	}
+}
+
 // note keeps of an instance what the next look has to know, and makes it a member; it reports whether the picker has to be told.
 func (s *Service) note(at int, v *verdict, members []balancer.Member, due *alarm) (changed bool) {
 	i := s.order[at]
