@@ -252,6 +252,7 @@ func TestEjection(t *testing.T) {
 		defer b.end()
 		b.update("zk", many("i", 4)...)
 		b.Report(b.node("i0"), refused(), time.Millisecond)
+		b.wantPicked("one refused connection, before anybody has looked", "i1", "i2", "i3")
 		settled()
 		b.wantPicked("one refused connection", "i1", "i2", "i3")
 		for range 5 {
