@@ -437,3 +437,21 @@ func (w *world) diffTarsWire(m *schema.Message, in []byte, flags byte) error {
 	}
 	return nil
 }
+
+// sorted is the value with the members of objects by name, without those that are null or empty.
+func (n *node) sorted() *node {
+	out := &node{kind: n.kind, text: n.text}
+	if n.kind == '[' {
+		for _, kid := range n.kids {
+			out.kids = append(out.kids, kid.sorted())
+		}
+		return out
+	}
+	for _, key := range slices.Sorted(slices.Values(n.keys)) {
+		kid := n.kids[slices.Index(n.keys, key)].sorted()
+		if !kid.null() && (kid.kind != '[' && kid.kind != '{' || len(kid.kids) > 0) {
+			out.add(key, kid)
+		}
+	}
+	return out
+}
