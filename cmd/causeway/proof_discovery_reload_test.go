@@ -67,7 +67,8 @@ type probedInstance struct {
 	instanceEcho
 
 	address string
-	stop    func() // at once
+	stop    func()       // at once
+	answer  func() error // nil: it answers at once; set before it is called
 	probes  atomic.Int64
 	calls   atomic.Int64
 	down    atomic.Bool
@@ -92,6 +93,11 @@ func (h *probedHealth) Check(context.Context, *healthpb.HealthCheckRequest) (*he
 // Call counts and answers.
 func (p *probedInstance) Call(ctx context.Context, r *echov1.CallRequest) (*echov1.CallReply, error) {
 	p.calls.Add(1)
+	if p.answer != nil {
+		if err := p.answer(); err != nil {
+			return nil, err
+		}
+	}
 	return p.instanceEcho.Call(ctx, r)
 }
 
