@@ -68,6 +68,45 @@ type Visit interface {
 	Panicked(c *rpc.Call, reason any) *rpc.Error
 }
 
+// Answerer answers one call of an inlet.
+type Answerer interface {
+	// Answer writes what became of the call, its Reply where e is nil, and says what was sent.
+	Answer(e *rpc.Error) rpc.Sent
+}
+
+// Run takes a call that was found to its end: its handler handles it, a answers it, Finish is told, and Leave. ctx and scheme are
+// those of the connection, allowed is the time that the caller allows, 0 for ever. A panic is answered, too: clean is false then, and
+// nothing of the call may be used again.
+func (f *Found) Run(ctx *wire.Context, c *rpc.Call, scheme string, allowed time.Duration, a Answerer) (clean bool) {
+	finished := false
+	defer func() {
+		if r := recover(); r != nil {
+			clean = false
+			e := f.Visit.Panicked(c, r)
+			if !finished {
+				f.Finish.Done(c, a.Answer(e))
+			}
+		}
+		f.Leave()
+	}()
+	sent := a.Answer(f.handle(ctx, c, scheme, allowed))
+	finished = true
+	f.Finish.Done(c, sent)
+	return true
+}
+
+func (f *Found) handle(ctx *wire.Context, c *rpc.Call, scheme string, allowed time.Duration) *rpc.Error {
+	if f.Refusal != nil {
+		return f.Refusal
+	}
+	c.Method = f.Method
+	f.Admit(c, scheme)
+	if due := f.Deadline(c.Times.Start, allowed); !due.IsZero() {
+		ctx.SetDeadline(due)
+	}
+	return RPCError(f.Handler.Handle(ctx, c))
+}
+
 // Leave ends the call's stay with the configuration that it was found in: once, after Finish.Done.
 func (f *Found) Leave() { f.Visit.Leave() }
 

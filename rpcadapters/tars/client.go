@@ -95,12 +95,12 @@ func (t *transport) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, ou
 	}
 	if p.oneWay {
 		if err := t.cl.Tell(ctx, &k.Call, k); err != nil {
-			return broken(ctx, err)
+			return framed.Failed(ctx, err)
 		}
 		return nil
 	}
 	if err := t.cl.Unary(ctx, &k.Call, k); err != nil {
-		return broken(ctx, err)
+		return framed.Failed(ctx, err)
 	}
 	return k.answer(p, out, t.max)
 }
@@ -133,7 +133,7 @@ func (k *clientCall) answer(p *plan, out *rpc.Reply, most int) error {
 		return p.failed(k.resp.Ret, k.resp.Desc)
 	}
 	if most > 0 && len(k.resp.Body) > most {
-		return tooLarge()
+		return framed.TooLargeAnswer()
 	}
 	if p.retErrors && k.resp.Version == VersionTARS { // what else there is need not be in order then
 		if ret := returned(k.resp.Body); ret != 0 {
@@ -148,7 +148,7 @@ func (k *clientCall) answer(p *plan, out *rpc.Reply, most int) error {
 	}
 	if most > 0 && len(b.B) > most {
 		b.Free()
-		return tooLarge()
+		return framed.TooLargeAnswer()
 	}
 	if p.retErrors {
 		if ret := returnedWire(b.B); ret != 0 {

@@ -204,50 +204,23 @@ func (c *serverCall) call(entry rpcadapters.Entry) {
 	c.Header = appendEntries(c.Header[:0], &c.req.Context, &c.req.Status, nil)
 	c.name = append(append(append(c.name[:0], c.req.Servant...), '/'), c.req.Function...)
 	found := entry.Find(string(c.name), &c.Call)
-	finished := false
-	defer func() {
-		if r := recover(); r != nil {
-			c.torn = true
-			e := found.Visit.Panicked(&c.Call, r)
-			if !finished {
-				found.Finish.Done(&c.Call, c.finish(e))
-			}
-		}
-		found.Leave()
-	}()
-	err := c.handle(found)
-	sent := c.finish(err)
-	finished = true
-	found.Finish.Done(&c.Call, sent)
-}
-
-// handle runs the chain.
-func (c *serverCall) handle(found *rpcadapters.Found) *rpc.Error {
-	if found.Refusal != nil {
-		return found.Refusal
+	if found.Refusal == nil {
+		c.plan, c.Body = found.Plan.(*served), c
+		c.most, c.budget = found.Options.MaxBody, found.Options.Budget
 	}
-	c.plan = found.Plan.(*served)
-	c.Method = found.Method
 	scheme := "tars"
 	if c.in.TLS != nil {
 		scheme = "tars+tls"
 	}
-	found.Admit(&c.Call, scheme)
-	c.most, c.budget = found.Options.MaxBody, found.Options.Budget
-	c.Body = c
 	var allowed time.Duration
 	if c.req.Timeout > 0 {
 		allowed = time.Duration(c.req.Timeout) * time.Millisecond
 	}
-	ctx := c.in.Context()
-	if due := found.Deadline(c.Times.Start, allowed); !due.IsZero() {
-		ctx.SetDeadline(due)
-	}
-	return rpcadapters.RPCError(found.Handler.Handle(ctx, &c.Call))
+	c.torn = !found.Run(c.in.Context(), &c.Call, scheme, allowed, c)
 }
 
-// finish writes what the chain came back with and says what was sent.
-func (c *serverCall) finish(e *rpc.Error) rpc.Sent {
+// Answer implements rpcadapters.Answerer.
+func (c *serverCall) Answer(e *rpc.Error) rpc.Sent {
 	c.resp.Body = nil
 	if e == nil {
 		e = c.encode()

@@ -1,17 +1,13 @@
 package tars
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
-	"github.com/causeway-gateway/causeway/rpcadapters/wire/framed"
 )
 
 // The return codes of the framework. All others are the application's.
@@ -111,54 +107,6 @@ func misshapen(why error) *rpc.Error {
 		Reason: "UPSTREAM_MALFORMED", Message: "the service's answer is malformed", Status: 502,
 	}
 	return e.WithCause(why)
-}
-
-func tooLarge() *rpc.Error {
-	return &rpc.Error{
-		Code: codes.ResourceExhausted, Class: rpc.Framework, Executed: true,
-		Reason: "ANSWER_TOO_LARGE", Message: "the service's answer is larger than the gateway takes", Status: 502,
-	}
-}
-
-// broken makes the gateway's error of a call without an answer. What is said of addresses and causes is for the log only.
-func broken(ctx context.Context, err error) *rpc.Error {
-	var f *framed.Fault
-	if !errors.As(err, &f) {
-		return rpc.AsError(err)
-	}
-	if ended := whyEnded(ctx, f); ended != nil {
-		e := rpc.AsError(ended)
-		e.Executed = f.Sent
-		return e.WithCause(f)
-	}
-	e := &rpc.Error{Class: rpc.Transport, Executed: f.Sent, Code: codes.Unavailable}
-	switch f.Kind {
-	case framed.Unreachable:
-		e.Reason, e.Message = "UPSTREAM_UNREACHABLE", "the service cannot be reached"
-	case framed.AnswerTooLarge:
-		e = tooLarge()
-	case framed.Broken, framed.Ended:
-		e.Reason, e.Message = "UPSTREAM_RESET", "the connection to the service broke before it answered"
-		if f.Sent {
-			e.Status = 502
-		}
-	}
-	return e.WithCause(f)
-}
-
-// whyEnded tells whether a call was cut off because its context had ended, or its deadline passed by the clock while
-// whoever watches it has yet to notice: the service may be faster.
-func whyEnded(ctx context.Context, f *framed.Fault) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if f.Kind == framed.Unreachable || f.Kind == framed.AnswerTooLarge {
-		return nil
-	}
-	if due, ok := ctx.Deadline(); ok && !time.Now().Before(due) {
-		return context.DeadlineExceeded
-	}
-	return nil
 }
 
 // unwritable is the error of a request that has no form in TARS.

@@ -208,12 +208,12 @@ func (t *transport) unary(ctx context.Context, u *unaryCall, req *rpc.Message, o
 	if u.plan.oneWay {
 		u.callType = callOneWay
 		if err := t.cl.Tell(ctx, &u.call, u); err != nil {
-			return broken(ctx, err)
+			return framed.Failed(ctx, err)
 		}
 		return nil
 	}
 	if err := t.cl.Unary(ctx, &u.call, u); err != nil {
-		return broken(ctx, err)
+		return framed.Failed(ctx, err)
 	}
 	return t.answer(u, out)
 }
@@ -296,7 +296,7 @@ func (t *transport) answer(u *unaryCall, out *rpc.Reply) error {
 		return u.plan.failed(r.ret, r.funcRet, r.message)
 	}
 	if len(body)+len(attached) > t.max {
-		return tooLarge()
+		return framed.TooLargeAnswer()
 	}
 	if (r.encoding == encodingNone || len(body) == 0) && r.contentType == contentProto {
 		out.Message.Own(u.call.Take())

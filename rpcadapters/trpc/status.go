@@ -1,11 +1,9 @@
 package trpc
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -154,17 +152,10 @@ func misshapen(why error) *rpc.Error {
 	return e.WithCause(why)
 }
 
-func tooLarge() *rpc.Error {
-	return &rpc.Error{
-		Code: codes.ResourceExhausted, Class: rpc.Framework, Executed: true,
-		Reason: "ANSWER_TOO_LARGE", Message: "the service's answer is larger than the gateway takes", Status: 502,
-	}
-}
-
 // unreadable is the error of an answer whose body could not be read.
 func unreadable(err error) *rpc.Error {
 	if errors.Is(err, errTooLarge) {
-		return tooLarge().WithCause(err)
+		return framed.TooLargeAnswer().WithCause(err)
 	}
 	return misshapen(err)
 }
@@ -176,43 +167,4 @@ func tooMuchMetadata(size int) *rpc.Error {
 		Reason: "METADATA_TOO_LARGE", Message: "the service does not take this much metadata",
 	}
 	return e.WithCause(fmt.Errorf("a header of about %d bytes, and tRPC has at most %d", size, maxHeader))
-}
-
-// broken makes the gateway's error of a call that was cut off. What the transport says of addresses and causes is for the
-// log only.
-func broken(ctx context.Context, err error) *rpc.Error {
-	f, ok := errors.AsType[*framed.Fault](err)
-	if !ok {
-		return rpc.AsError(err)
-	}
-	if ended := whyEnded(ctx, f); ended != nil {
-		e := rpc.AsError(ended)
-		e.Executed = f.Sent
-		return e.WithCause(f)
-	}
-	e := &rpc.Error{Code: codes.Unavailable, Class: rpc.Transport, Executed: f.Sent}
-	switch f.Kind {
-	case framed.AnswerTooLarge:
-		e = tooLarge()
-	case framed.Unreachable:
-		e.Reason, e.Message = "UPSTREAM_UNREACHABLE", "the service cannot be reached"
-	default:
-		e.Reason, e.Message = "UPSTREAM_RESET", "the connection to the service broke before it answered"
-	}
-	return e.WithCause(f)
-}
-
-// whyEnded tells whether a call was cut off because its context had ended, or its deadline passed by the clock while
-// whoever watches it has yet to notice.
-func whyEnded(ctx context.Context, f *framed.Fault) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if f.Kind == framed.Unreachable || f.Kind == framed.AnswerTooLarge {
-		return nil
-	}
-	if due, ok := ctx.Deadline(); ok && !time.Now().Before(due) {
-		return context.DeadlineExceeded
-	}
-	return nil
 }

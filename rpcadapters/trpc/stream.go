@@ -53,7 +53,7 @@ func (t *transport) Open(ctx context.Context, c *rpc.Call) (rpcadapters.ClientSt
 	s.in.init(int(p.window))
 	s.out.init()
 	if err := t.cl.Open(ctx, &s.Stream, s, &initFrame{plan: p, rpc: c, messageType: messageType}); err != nil {
-		return nil, broken(ctx, err)
+		return nil, framed.Failed(ctx, err)
 	}
 	s.stop = context.AfterFunc(ctx, s.cancelled)
 	return s, nil
@@ -188,7 +188,7 @@ func (s *clientStream) closed(m *closeMeta) {
 }
 
 // Broken implements framed.Sink.
-func (s *clientStream) Broken(f *framed.Fault) { s.end(broken(s.ctx, f), false) }
+func (s *clientStream) Broken(f *framed.Fault) { s.end(framed.Failed(s.ctx, f), false) }
 
 // tell says to who waits for the head that it is there, or will not come.
 func (s *clientStream) tell() {
@@ -272,7 +272,7 @@ func (s *clientStream) CloseSend() error {
 func (s *clientStream) ended(err error) error {
 	_, end := s.out.begun()
 	if end == nil {
-		return broken(s.ctx, err) // the connection ended, and the sink is about to be told
+		return framed.Failed(s.ctx, err) // the connection ended, and the sink is about to be told
 	}
 	if e, ok := errors.AsType[*rpc.Error](end); ok && (e.Class == rpc.Transport || e.Code == codes.Canceled || s.ctx.Err() != nil) {
 		return e

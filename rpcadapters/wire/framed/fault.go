@@ -1,8 +1,14 @@
 package framed
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
 
 // FaultKind says how a call came to its end without an answer.
@@ -33,6 +39,56 @@ func (f *Fault) Error() string {
 		return fmt.Sprintf("%s: %v", faultNames[f.Kind], f.Cause)
 	}
 	return faultNames[f.Kind]
+}
+
+// Failed makes the gateway's error of a call of a Client that ended with err, a *Fault, and had ctx. What is said of
+// addresses and causes is for the log only.
+func Failed(ctx context.Context, err error) *rpc.Error {
+	f, ok := errors.AsType[*Fault](err)
+	if !ok {
+		return rpc.AsError(err)
+	}
+	if ended := f.ended(ctx); ended != nil {
+		e := rpc.AsError(ended)
+		e.Executed = f.Sent
+		return e.WithCause(f)
+	}
+	e := &rpc.Error{Code: codes.Unavailable, Class: rpc.Transport, Executed: f.Sent}
+	switch f.Kind {
+	case Unreachable:
+		e.Reason, e.Message = "UPSTREAM_UNREACHABLE", "the service cannot be reached"
+	case AnswerTooLarge:
+		e = TooLargeAnswer()
+	case Broken, Ended:
+		e.Reason, e.Message = "UPSTREAM_RESET", "the connection to the service broke before it answered"
+		if f.Sent {
+			e.Status = 502
+		}
+	}
+	return e.WithCause(f)
+}
+
+// TooLargeAnswer is the error of a call whose answer has more bytes than the target takes.
+func TooLargeAnswer() *rpc.Error {
+	return &rpc.Error{
+		Code: codes.ResourceExhausted, Class: rpc.Framework, Executed: true,
+		Reason: "ANSWER_TOO_LARGE", Message: "the service's answer is larger than the gateway takes", Status: 502,
+	}
+}
+
+// ended tells whether a call was cut off because its context had ended, or its deadline passed by the clock while whoever
+// watches it has yet to notice: the service may be faster.
+func (f *Fault) ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if f.Kind == Unreachable || f.Kind == AnswerTooLarge {
+		return nil
+	}
+	if due, ok := ctx.Deadline(); ok && !time.Now().Before(due) {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 var (
