@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 )
 
 // Packet is a request or an answer; which members count depends on that.
@@ -233,7 +234,7 @@ func (p *Packet) Request() []byte {
 func (p *Packet) Answer() []byte {
 	if p.Version == 3 {
 		q := *p
-		q.Status = map[string]string{"STATUS_RESULT_CODE": fmt.Sprint(p.Ret), "STATUS_RESULT_DESC": p.Desc}
+		q.Status = map[string]string{"STATUS_RESULT_CODE": strconv.FormatInt(p.Ret, 10), "STATUS_RESULT_DESC": p.Desc}
 		return q.Request()
 	}
 	b := Int(Int(Int(Int(Int(nil, 1, p.Version), 2, p.Type), 3, p.ID), 4, p.MessageType), 5, p.Ret)

@@ -192,7 +192,7 @@ func (d *decoder) jsonSingle(f *field) bool {
 			return false
 		}
 		g := d.openLen()
-		ok := false
+		var ok bool
 		if f.kind == tarsv1.Type_STRUCT {
 			ok = d.jsonObject(f.message)
 		} else {

@@ -84,7 +84,7 @@ func (e *encoder) jsonDefault(f *field) bool {
 		return e.jsonString(f.def[start:end])
 	case t == Float:
 		r := NewReader(f.def[at:])
-		return e.jsonNumber(f, uint64(r.bits(4)))
+		return e.jsonNumber(f, r.bits(4))
 	case t == Double:
 		r := NewReader(f.def[at:])
 		return e.jsonNumber(f, r.bits(8))
@@ -239,7 +239,7 @@ func (e *encoder) jsonMap(f *field, i, j int) bool {
 			return e.inElement(n)
 		}
 		e.out = append(e.out, ':')
-		ok := false
+		var ok bool
 		if e.unset(value, k, v) {
 			ok = e.jsonZero(value)
 		} else {
@@ -258,7 +258,7 @@ func (e *encoder) jsonMap(f *field, i, j int) bool {
 // jsonKey writes the key of a map as a string.
 func (e *encoder) jsonKey(f *field, i, j int) bool {
 	at := len(e.out)
-	ok := false
+	var ok bool
 	if e.unset(f, i, j) {
 		ok = e.jsonZero(f)
 	} else {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -72,7 +73,7 @@ func TestLateAnswerIsDropped(t *testing.T) {
 	isFault(t, err, Ended, true)
 	close(e.release)
 	for i := range 10 {
-		mustAsk(t, cl, fmt.Sprint(i), fmt.Sprint(i))
+		mustAsk(t, cl, strconv.Itoa(i), strconv.Itoa(i))
 	}
 	if cl.Made() != 1 {
 		t.Errorf("a late answer cost the connection: %d made", cl.Made())
@@ -152,6 +153,7 @@ func TestBrokenMidCall(t *testing.T) {
 }
 
 func TestLeave(t *testing.T) {
+	t.Parallel()
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprint("tls=", secure), func(t *testing.T) {
 			e := &echo{release: make(chan struct{})}
@@ -185,11 +187,40 @@ func TestLeave(t *testing.T) {
 }
 
 func TestIdleClosed(t *testing.T) {
+	t.Parallel()
 	s, addr := serve(t, ServerConfig{Service: &echo{}, Idle: 50 * time.Millisecond}, server.Options{})
 	cl := client(t, addr, ClientConfig{})
 	mustAsk(t, cl, "a", "a")
 	eventually(t, "the idle connection is closed", func() bool { return s.Conns() == 0 })
 	mustAsk(t, cl, "b", "b")
+}
+
+// TestRest: a connection without calls lets go what it needed under load, and is still of use.
+func TestRest(t *testing.T) {
+	t.Parallel()
+	for _, secure := range []bool{false, true} {
+		o, cc := server.Options{}, ClientConfig{}
+		if secure {
+			o.TLS, cc.TLS = pair(t)
+		}
+		_, addr := serve(t, ServerConfig{Service: &echo{}}, o)
+		cl := client(t, addr, cc)
+		var all sync.WaitGroup
+		for range 200 {
+			all.Go(func() {
+				for range 20 {
+					mustAsk(t, cl, strings.Repeat("x", 3000), strings.Repeat("x", 3000))
+				}
+			})
+		}
+		all.Wait()
+		c := (*cl.conns.Load())[0]
+		for range 3 {
+			c.idleFor(time.Now()) // as the client's timer does
+		}
+		eventually(t, "the buffer is small again", func() bool { return !c.r.grown.Load() })
+		mustAsk(t, cl, "after", "after")
+	}
 }
 
 func TestRefused(t *testing.T) {
@@ -254,7 +285,7 @@ func TestStream(t *testing.T) {
 	var sinks [2]sinkChan
 	for i := range streams {
 		sinks[i] = make(sinkChan, 10)
-		if err := cl.Open(t.Context(), &streams[i], sinks[i], ofStream(fmt.Sprint(i))); err != nil {
+		if err := cl.Open(t.Context(), &streams[i], sinks[i], ofStream(strconv.Itoa(i))); err != nil {
 			t.Fatal(err)
 		}
 		if got, want := <-sinks[i], fmt.Sprint("begun ", i); got != want {
@@ -306,8 +337,9 @@ func TestStreamBroken(t *testing.T) {
 // TestBackPressure has a peer that does not read: calls end at their deadlines, what is held is bounded, and Send of a stream
 // returns once it is closed.
 func TestBackPressure(t *testing.T) {
+	t.Parallel()
 	stop := make(chan struct{})
-	addr := listen(t, func(c net.Conn) { <-stop })
+	addr := listen(t, func(net.Conn) { <-stop })
 	defer close(stop)
 	cl := client(t, addr, ClientConfig{Conns: 1})
 	s := &Stream{}
@@ -345,6 +377,7 @@ func TestBackPressure(t *testing.T) {
 }
 
 func TestServerBackPressure(t *testing.T) {
+	t.Parallel()
 	e := &echo{}
 	s, addr := serve(t, ServerConfig{Service: e, WriteTimeout: 100 * time.Millisecond, Calls: 8}, server.Options{})
 	c, err := net.Dial("tcp", addr) //nolint:noctx // loopback
@@ -396,6 +429,7 @@ func TestLies(t *testing.T) {
 
 // TestSlowFrame sends a frame that never comes to its end.
 func TestSlowFrame(t *testing.T) {
+	t.Parallel()
 	s, addr := serve(t, ServerConfig{Service: &echo{}, FrameTimeout: 50 * time.Millisecond}, server.Options{})
 	c, err := net.Dial("tcp", addr) //nolint:noctx // loopback
 	if err != nil {

@@ -27,7 +27,6 @@ type clientConn struct {
 	away      bool      // takes no further calls
 	closing   bool
 	err       error     // why it ended
-	over      uint      // calls finished so far
 	idleSince time.Time // zero: it had a call since it was looked at
 }
 
@@ -86,6 +85,9 @@ func (c *clientConn) idleFor(now time.Time) time.Duration {
 	if c.idleSince.IsZero() {
 		c.idleSince = now
 		c.w.shrink()
+		if c.r.grown.Load() && !c.closing {
+			_ = c.w.conn.SetReadDeadline(past) // a connection that cannot is closed
+		}
 	}
 	return now.Sub(c.idleSince)
 }
@@ -145,7 +147,7 @@ func (c *clientConn) serve() {
 		if err == nil {
 			err = c.handle(&f)
 		}
-		if err != nil {
+		if err != nil && !c.r.rested(c.w.conn, err) {
 			c.end(err)
 			return
 		}

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
@@ -29,16 +32,14 @@ type reader struct {
 	buf        []byte
 	start, end int
 
-	large   *rpc.Buffer // the frame that is being read, where it does not fit buf
-	want    int         // its bytes
-	took    int         // what the budget gave for it
-	skip    int         // bytes of a frame that are to be passed over
-	skipped Label
-	why     Refused
+	large *rpc.Buffer // the frame that is being read, where it does not fit buf
+	want  int         // its bytes
+	took  int         // what the budget gave for it
+	skip  int         // bytes of a frame that are to be passed over
 
 	// For others to see without a lock.
-	reads atomic.Uint32 // reads so far
-	begun atomic.Int64  // 0: no frame has come in part; else bytes of it that have come, plus one
+	begun atomic.Int64 // 0: no frame has come in part; else bytes of it that have come, plus one
+	grown atomic.Bool  // the buffer is larger than it need be
 }
 
 // Refused says why a frame was not taken.
@@ -235,7 +236,6 @@ func (r *reader) fill() error {
 	}
 	n, err := r.in.Read(r.buf[r.end:])
 	r.end += n
-	r.reads.Add(1)
 	if n > 0 {
 		if r.start == 0 && r.end == len(r.buf) && len(r.buf) < readBufferMax {
 			r.grow()
@@ -250,6 +250,7 @@ func (r *reader) grow() {
 	b := make([]byte, min(4*len(r.buf), readBufferMax))
 	copy(b, r.buf[:r.end])
 	r.buf = b
+	r.grown.Store(true)
 }
 
 // fillLarge reads into the large frame, whose room at most doubles what has come.
@@ -263,7 +264,6 @@ func (r *reader) fillLarge() error {
 	}
 	n, err := r.in.Read(b[len(b):min(cap(b), r.want)])
 	r.large.B = b[:len(b)+n]
-	r.reads.Add(1)
 	if n > 0 {
 		if !r.budget.Take(n) {
 			return errStarved
@@ -283,7 +283,20 @@ func (r *reader) noteBegun(n int) {
 
 // rest lets a buffer grown under load go, if it is empty.
 func (r *reader) rest() {
+	r.grown.Store(false)
 	if r.start == r.end && len(r.buf) > readBufferMin {
 		r.buf, r.start, r.end = make([]byte, readBufferMin), 0, 0
 	}
+}
+
+// past is a deadline that has passed: a reader that waits comes back, rests and reads on.
+var past = time.Unix(1, 0)
+
+// rested tells whether a read ended because the reader was to rest, which it then has.
+func (r *reader) rested(c net.Conn, err error) bool {
+	if !r.grown.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	r.rest()
+	return c.SetReadDeadline(time.Time{}) == nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,7 +46,7 @@ func FuzzReader(f *testing.F) {
 			}
 			if err != nil {
 				whole := len(rest) >= headLen && n >= headLen && n <= len(rest) && n <= int(most)
-				if _, bad := (framing{}).Label(append(rest[:len(rest):len(rest)], make([]byte, headLen)...)); whole && bad == nil {
+				if _, bad := (framing{}).Label(append(slices.Clip(rest), make([]byte, headLen)...)); whole && bad == nil {
 					t.Fatalf("want a frame of %d bytes, found %v", n, err)
 				}
 				break

@@ -50,6 +50,9 @@ func (c *serverConn) Serve() {
 	var f frame
 	for c.ready() {
 		if err := c.r.next(&f); err != nil {
+			if c.r.rested(c.conn, err) {
+				continue
+			}
 			return
 		}
 		c.take(&f)
@@ -232,6 +235,9 @@ func (c *serverConn) Sweep(now time.Time) (watch bool) {
 	case c.idleSince.IsZero():
 		c.idleSince = now
 		c.w.shrink()
+		if c.r.grown.Load() {
+			_ = c.conn.SetReadDeadline(past) // a connection that cannot is closed
+		}
 	case c.parting.IsZero() && now.Sub(c.idleSince) >= cfg.Idle:
 		c.ask(now)
 	case !c.parting.IsZero() && (cfg.Leave == nil || now.Sub(c.parting) >= roundTrip):

@@ -1,7 +1,5 @@
 package framed
 
-import "time"
-
 // entry is a call or a stream in a table, by its number.
 type entry struct {
 	id     uint32
@@ -99,9 +97,3 @@ func (t *table) all(dst []*entry) []*entry {
 	}
 	return dst
 }
-
-// epoch is what monotonic counts from.
-var epoch = time.Now()
-
-// monotonic is an instant as nanoseconds, whatever happens to the wall clock.
-func monotonic(t time.Time) int64 { return int64(t.Sub(epoch)) }
