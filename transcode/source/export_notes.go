@@ -37,9 +37,9 @@ func tarsNotes(fd *descriptorpb.FileDescriptorProto) notes {
 		s, _ := proto.GetExtension(m.GetOptions(), tarsv1.E_Struct).(*tarsv1.Struct)
 		switch s.GetKind() {
 		case tarsv1.Struct_WRAPPER:
-			n.add("A vector or map inside another one.", path...)
+			n.add("A vector or map inside another one. In JSON its items stand for it.", path...)
 		case tarsv1.Struct_ENTRY:
-			n.add("An entry of a map that cannot be one in protobuf.", path...)
+			n.add("An entry of a map that cannot be one in protobuf. In JSON the map is a list of such objects.", path...)
 		}
 		for i, f := range m.GetField() {
 			if o, ok := proto.GetExtension(f.GetOptions(), tarsv1.E_Member).(*tarsv1.Member); ok {
