@@ -1,6 +1,7 @@
 package tars
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -81,7 +82,7 @@ type errorRule struct {
 func (Adapter) Bind(m *schema.Method, conf proto.Message) (any, error) {
 	o, _ := conf.(*tarsadapterv1.Options)
 	if o.GetServant() == "" {
-		return nil, fmt.Errorf(`options.servant: want the servant that the instances serve, like "App.Server.Obj"`)
+		return nil, errors.New(`options.servant: want the servant that the instances serve, like "App.Server.Obj"`)
 	}
 	if err := checkServant(o.GetServant()); err != nil {
 		return nil, fmt.Errorf("options.servant: %w", err)

@@ -46,7 +46,7 @@ func swiftly(t testing.TB, p wire.Protocol) string {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_ = srv.Shutdown(ctx) // cuts what is left
-		<-done
+		_ = <-done            // it was shut down
 	})
 	return ln.Addr().String()
 }

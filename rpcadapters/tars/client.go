@@ -116,7 +116,7 @@ func (k *clientCall) fill(ctx context.Context, c *rpc.Call, p *plan) *rpc.Error 
 		if left <= 0 {
 			return rpc.AsError(context.DeadlineExceeded)
 		}
-		k.req.Timeout = int32(min(max(int64(left/time.Millisecond), 1), math.MaxInt32)) //nolint:gosec // bounded
+		k.req.Timeout = int32(min(max(int64(left/time.Millisecond), 1), math.MaxInt32))
 	}
 	k.req.Status.raw, k.req.Status.n = append(k.req.Status.raw, p.status.raw...), p.status.n
 	appendMetadata(&k.req.Context, &k.req.Status, c.Header, p.request)
@@ -209,7 +209,7 @@ func (t *transport) Probe(ctx context.Context) error {
 	defer k.release()
 	k.req.Version, k.req.Servant, k.req.Function = VersionTARS, t.servant, []byte(pingFunction)
 	if due, ok := ctx.Deadline(); ok {
-		k.req.Timeout = int32(min(max(int64(time.Until(due)/time.Millisecond), 1), math.MaxInt32)) //nolint:gosec // bounded
+		k.req.Timeout = int32(min(max(int64(time.Until(due)/time.Millisecond), 1), math.MaxInt32))
 	}
 	if err := t.cl.Unary(ctx, &k.Call, k); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -158,8 +159,13 @@ func TestContext(t *testing.T) {
 		return a
 	})
 	header := rpc.Metadata{
-		{Key: "x-a", Value: "1"}, {Key: "secret", Value: "2"}, {Key: "traceparent", Value: "00-1"}, {Key: "bin-bin", Value: "\x00\x01"},
-		{Key: "status_dyed_key", Value: "no"}, {Key: "tars-status-mine", Value: "3"}, {Key: "tars-status-STATUS_GRID_KEY", Value: "no"},
+		{Key: "x-a", Value: "1"},
+		{Key: "secret", Value: "2"},
+		{Key: "traceparent", Value: "00-1"},
+		{Key: "bin-bin", Value: "\x00\x01"},
+		{Key: "status_dyed_key", Value: "no"},
+		{Key: "tars-status-mine", Value: "3"},
+		{Key: "tars-status-STATUS_GRID_KEY", Value: "no"},
 	}
 	out, shown, err := invoke(t.Context(), t, dial(t, addr, o), m, o, header, `{"name":"x"}`)
 	if err != nil || shown != `{"ret":"hi"}` {
@@ -218,7 +224,7 @@ func TestErrors(t *testing.T) {
 		if e.Code != c.code || e.Status != c.status || e.Class != c.class || e.Executed != c.executed || e.Message != c.message || e.Native != c.ret {
 			t.Errorf("%d: found %+v", c.ret, e)
 		}
-		if business := c.class == rpc.Business; business != (len(e.Details) == 1) || business != (e.Header.Get("tars-ret") == fmt.Sprint(c.ret)) {
+		if business := c.class == rpc.Business; business != (len(e.Details) == 1) || business != (e.Header.Get("tars-ret") == strconv.Itoa(int(c.ret))) {
 			t.Errorf("%d: details %q, header %v", c.ret, e.Details, e.Header)
 		}
 	}
@@ -319,7 +325,7 @@ func TestReconnect(t *testing.T) {
 				_ = writePacket(c, AppendResponse(nil, &Response{Version: 1, Body: []byte{}, Desc: []byte(Reconnect)}))
 				<-second
 			}
-			_ = writePacket(c, AppendResponse(nil, &Response{Version: 1, ID: r.ID, Body: tarswire.AppendString(nil, 0, fmt.Sprint(n))}))
+			_ = writePacket(c, AppendResponse(nil, &Response{Version: 1, ID: r.ID, Body: tarswire.AppendString(nil, 0, strconv.Itoa(n))}))
 			if n == 2 {
 				close(second)
 			}
@@ -406,7 +412,7 @@ func TestLyingServant(t *testing.T) {
 		{"larger than a packet may be", func(id int32) []byte {
 			return AppendResponse(nil, &Response{Version: 1, ID: id, Body: tarswire.AppendString(nil, 0, strings.Repeat("x", 11<<20))})
 		}, codes.ResourceExhausted, "ANSWER_TOO_LARGE"},
-		{"an answer to nobody first", func(id int32) []byte { return nil }, codes.OK, ""},
+		{"an answer to nobody first", func(int32) []byte { return nil }, codes.OK, ""},
 		{"no packet", func(int32) []byte { return []byte("HTTP/1.1 400 Bad Request\r\n\r\n") }, codes.Unavailable, "UPSTREAM_RESET"},
 		{"nothing", func(int32) []byte { return []byte{} }, codes.Unavailable, "UPSTREAM_RESET"},
 	} {
@@ -475,7 +481,7 @@ func TestBindErrors(t *testing.T) {
 
 func TestMissingRequired(t *testing.T) {
 	m := kitMethod(t, kit(t), "add")
-	addr := servantOf(t, func(r *Request) *Response { return &Response{Body: tarswire.AppendInt(nil, 0, 1)} })
+	addr := servantOf(t, func(*Request) *Response { return &Response{Body: tarswire.AppendInt(nil, 0, 1)} })
 	_, _, err := invoke(t.Context(), t, dial(t, addr, nil), m, nil, nil, `{"a":1}`)
 	var e *rpc.Error
 	if !errors.As(err, &e) || e.Code != codes.InvalidArgument || e.Executed || e.Message != "b: is required and not given" {

@@ -1,6 +1,7 @@
 package tars
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -162,7 +163,7 @@ func (k *codec) structure(dst, body []byte, s side, tag uint8) ([]byte, error) {
 		return tarswire.AppendWire(dst, members[:len(members)-1], s.table, &k.wire) // without STRUCT_END
 	}
 	if in.Fault() != "" {
-		return dst, fmt.Errorf("%s", in.Fault()) //nolint:perfsprint // it is no constant
+		return dst, errors.New(in.Fault())
 	}
 	return dst, fmt.Errorf("lacks the struct with tag %d", tag)
 }
@@ -172,7 +173,7 @@ func (k *codec) naturalTUP(dst, body []byte, s side, version int16) ([]byte, err
 	in := tarswire.NewReader(body)
 	tag, t := in.Head()
 	if in.Fault() != "" || tag != 0 || t != tarswire.Map {
-		return dst, fmt.Errorf("wanted a map with tag 0")
+		return dst, errors.New("wanted a map with tag 0")
 	}
 	for n := in.Len(t); n > 0 && in.Fault() == ""; n-- {
 		_, t = in.Head()
@@ -193,7 +194,7 @@ func (k *codec) naturalTUP(dst, body []byte, s side, version int16) ([]byte, err
 		}
 	}
 	if in.Fault() != "" {
-		return dst, fmt.Errorf("%s", in.Fault()) //nolint:perfsprint // it is no constant
+		return dst, errors.New(in.Fault())
 	}
 	return dst, fmt.Errorf("lacks %q", s.name)
 }

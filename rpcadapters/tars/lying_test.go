@@ -273,7 +273,7 @@ func TestHostileClient(t *testing.T) {
 // TestCutRequest: a request that is cut off anywhere is not run.
 func TestCutRequest(t *testing.T) {
 	s := kit(t)
-	d := newDoor(t, s, kitListener(), func(_ context.Context, c *rpc.Call, _ []byte) ([]byte, error) {
+	d := newDoor(t, s, kitListener(), func(context.Context, *rpc.Call, []byte) ([]byte, error) {
 		t.Error("a request that was cut off has run")
 		return nil, nil
 	})
@@ -302,7 +302,7 @@ func FuzzInlet(f *testing.F) {
 	f.Add(append(withLength(uint32(len(two)+4), two), withLength(uint32(len(two)+4), two)...))
 	f.Add(withLength(3, nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d := newDoor(t, s, kitListener(), func(_ context.Context, c *rpc.Call, _ []byte) ([]byte, error) {
+		d := newDoor(t, s, kitListener(), func(context.Context, *rpc.Call, []byte) ([]byte, error) {
 			return nil, rpc.Refuse(codes.Unavailable, "NO_INSTANCE", "none")
 		})
 		p, err := Inlet{}.New(d, kitListener(), rpcadapters.Limits{MaxMessage: 1 << 20, Budget: rpc.NewBudget(1 << 20)})

@@ -73,6 +73,7 @@ func nodePackages(t *testing.T) (node, dir string) {
 
 // TestNodeServant calls a servant of the SDK for Node.js.
 func TestNodeServant(t *testing.T) {
+	t.Parallel()
 	node, dir := nodePackages(t)
 	addr, err := realserver.FreeAddress()
 	if err != nil {
@@ -166,6 +167,7 @@ func TestNodeServant(t *testing.T) {
 
 // TestNodeClient has a client of the SDK for Node.js call the inlet.
 func TestNodeClient(t *testing.T) {
+	t.Parallel()
 	node, dir := nodePackages(t)
 	s := kit(t)
 	ran := make(chan string, 10)

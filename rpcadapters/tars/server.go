@@ -157,19 +157,19 @@ func (c *serverCall) run(entry rpcadapters.Entry) {
 		if v := version(c.in.Frame[headSize:]); v != 0 {
 			c.resp.Version = v
 		}
-		c.write()
+		_, _ = c.write() // a client that has gone needs no answer
 		return
 	}
 	c.resp.Version, c.resp.PacketType = c.req.Version, c.req.PacketType
 	if string(c.req.Function) == pingFunction {
-		c.write() // of every servant, as the SDKs do
+		_, _ = c.write() // of every servant, as the SDKs do
 		return
 	}
 	switch c.req.Version {
 	case VersionTARS, VersionTUP, VersionJSON:
 	default:
 		c.resp.Ret, c.resp.Desc = retServerDecode, []byte("version "+strconv.Itoa(int(c.req.Version))+" is not served: want 1, 3 or 5")
-		c.write()
+		_, _ = c.write() // a client that has gone needs no answer
 		return
 	}
 	c.call(entry)

@@ -308,7 +308,7 @@ func TestInletNatural(t *testing.T) {
 	s := plain(t)
 	const sample = `{"id":"-3","word":"wörd","list":[-1,2,-2147483648],"nested":{"word":"n"},"raw":"AAEC","fixed":"77","flag":true,"double":1.5,"many":[{},{"word":"m"}],"counts":{"a":-5,"b":0},"self":[{"id":"9"}]}`
 	m, _ := s.Method("/plain.v1.Plain/Do")
-	d := newDoor(t, s, nil, func(_ context.Context, c *rpc.Call, wire []byte) ([]byte, error) {
+	d := newDoor(t, s, nil, func(_ context.Context, _ *rpc.Call, wire []byte) ([]byte, error) {
 		if got := shown(t, m.Input, wire); got != shown(t, m.Input, message(t, m.Input, sample)) {
 			t.Errorf("found %s", got)
 		}
@@ -350,14 +350,14 @@ func TestInletNatural(t *testing.T) {
 func TestInletAnswers(t *testing.T) {
 	s := kit(t)
 	fail := error(nil)
-	d := newDoor(t, s, kitListener(), func(ctx context.Context, c *rpc.Call, wire []byte) ([]byte, error) {
-		switch fail {
-		case errWait:
+	d := newDoor(t, s, kitListener(), func(ctx context.Context, c *rpc.Call, _ []byte) ([]byte, error) {
+		switch {
+		case errors.Is(fail, errWait):
 			<-ctx.Done()
 			return nil, ctx.Err()
-		case errPanic:
+		case errors.Is(fail, errPanic):
 			panic("asked")
-		case errOdd:
+		case errors.Is(fail, errOdd):
 			return []byte("\x0a\x01\xff"), nil // no UTF-8
 		}
 		return message(t, c.Method.Output, `{"ret":"ok"}`), fail
@@ -495,6 +495,7 @@ func TestInletManyAtOnce(t *testing.T) {
 }
 
 func TestInletDrain(t *testing.T) {
+	t.Parallel()
 	s := kit(t)
 	started, release := make(chan struct{}), make(chan struct{})
 	d := newDoor(t, s, kitListener(), func(_ context.Context, c *rpc.Call, _ []byte) ([]byte, error) {

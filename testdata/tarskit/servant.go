@@ -112,9 +112,7 @@ func (s *Servant) answer(r *Packet) (a *Packet) {
 	case "hello":
 		a.Body = String(nil, 0, "hello "+p[1].(string))
 	case "echoNode":
-		if r.Body[0] != 1<<4|typeBegin {
-			panic("no struct with tag 1")
-		}
+		_ = p[1].(Members)
 		a.Body = slices.Clone(r.Body)
 		a.Body[0] = typeBegin // the same with tag 0
 	case "reverse":
@@ -138,7 +136,7 @@ func (s *Servant) answer(r *Packet) (a *Packet) {
 	case "fail":
 		a.Ret, a.Desc = p[1].(int64), p[2].(string)
 	case "slow":
-		time.Sleep(time.Duration(p[1].(int64)) * time.Millisecond)
+		time.Sleep(time.Millisecond * time.Duration(p[1].(int64))) //nolint:durationcheck // a number of milliseconds
 		a.Body = Int(nil, 0, p[1].(int64))
 	case "note":
 		s.mu.Lock()
