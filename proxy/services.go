@@ -243,8 +243,15 @@ func (b *builder) sources(path string, conf *configv1.Service) []upstream.Source
 			b.fault(at, "%s", err)
 			continue
 		}
+		name := d.GetRegistry()
+		if l := d.GetLayout(); l != "" && l != "native" {
+			name += "/" + l
+		}
+		if d.GetRoot() != "" {
+			name += d.GetRoot()
+		}
 		out = append(out, upstream.Source{
-			Name: d.GetRegistry(), Key: d.GetService(), Resolver: r,
+			Name: name, Key: d.GetService(), Resolver: r,
 			Guard: !d.GetUnguarded(), Beats: d.GetBeats().AsDuration(), Protocols: d.GetProtocols(),
 		})
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"math"
 	"regexp"
 	"strings"
@@ -115,7 +116,7 @@ func (k *checker) upstream(path string, s *configv1.Service) {
 		k.reference(path+".schema", "schema", s.GetSchema(), k.schemas)
 	}
 	k.plugins(path+".plugins", s.GetPlugins())
-	seen := map[string]bool{}
+	named := map[string]bool{}
 	for i, name := range s.GetServes() {
 		at := item(path+".serves", i)
 		switch {
@@ -128,16 +129,24 @@ func (k *checker) upstream(path string, s *configv1.Service) {
 				fix = "services are served whole; write " + before
 			}
 			k.fault(at, k.suggest(at, fix), "wanted the full name of a protobuf service, found %s", k.show(at, name))
-		case seen[name]:
+		case named[name]:
 			k.fault(at, "keep it once", "%s is listed twice", k.show(at, name))
 		}
-		seen[name] = true
+		named[name] = true
 	}
 	k.clientTLS(path+".tls", s.GetTls())
 	k.timeout(path+".dial_timeout", s.GetDialTimeout())
 	k.limit(path+".max_message", s.GetMaxMessage(), math.MaxInt32)
+	type key struct{ registry, service, layout, root string }
+	seen := map[key]string{}
 	for i, d := range s.GetDiscovery() {
-		k.discovery(item(path+".discovery", i), d)
+		at := item(path+".discovery", i)
+		k.discovery(at, d)
+		one := key{d.GetRegistry(), cmp.Or(d.GetService(), s.GetName()), cmp.Or(d.GetLayout(), "native"), d.GetRoot()}
+		if first := seen[one]; first != "" && one.registry != "" && !k.failed(at) {
+			k.fault(at, "keep it once", "it is %s already%s", first, k.where(first))
+		}
+		seen[one] = at
 	}
 	k.balancer(path+".balancer", s.GetBalancer())
 	k.subsets[s.GetName()] = map[string]bool{}

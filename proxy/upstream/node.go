@@ -38,6 +38,7 @@ type instance struct {
 
 	initial   time.Time // when it came, if that was in the first set; else zero
 	passed    bool      // a check has passed once: it is verified
+	missing   bool      // nobody was reached there, and no check has passed since
 	condition condition // when it was looked at last
 	usable    bool      // it took calls then
 	since     time.Time // it takes calls; zero: with its full share
@@ -203,7 +204,7 @@ func (s *Service) dead(address string) bool {
 // watch has an instance checked as long as it needs to be.
 func (s *Service) watch(i *instance) {
 	check, implied := s.cfg.Health, false
-	if check == nil && s.cfg.Implied != nil && (i.offer.ep.Unverified || i.offer.suspect != nil || i.offer.shelved) {
+	if check == nil && s.cfg.Implied != nil && (i.offer.ep.Unverified || i.offer.suspect != nil || i.offer.shelved || i.missing) {
 		check, implied = s.cfg.Implied, true
 	}
 	if check == nil || s.cfg.Pool == nil {

@@ -38,7 +38,8 @@ type Config struct {
 	// SlowStart is how long an instance that comes up later than the first ones takes to reach its full share; 0: none.
 	SlowStart time.Duration
 	// Health is asked of every instance; nil: of none. Implied is asked, where Health is nil, of instances that a registry has
-	// not vouched for: unverified ones, suspects and those from the shelf.
+	// not vouched for: unverified ones, suspects and those from the shelf; and of those at which a call reached nobody, until
+	// one passes.
 	Health, Implied *Check
 	Pool            *health.Pool    // runs the checks; needed where there is one
 	Outliers        *outlier.Config // nil: outcomes of calls take no instance out

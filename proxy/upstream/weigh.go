@@ -64,6 +64,9 @@ func (s *Service) assess(i *instance, now time.Time) verdict {
 		}
 	case v.state.Known && !v.state.Up:
 		v.condition = failing
+		if i.missing && i.implied {
+			v.weight = 0 // as above: not even a connection can be made
+		}
 	case i.watch != nil && !v.state.Known:
 		v.condition = unasked
 	case v.overdue >= outAfter:
@@ -166,6 +169,10 @@ func (s *Service) weigh(due *alarm) {
 			s.look.Store(true) // the detector has to hear of it
 			due.in(0)
 		}
+		if missing := i.lost(&v); missing != i.missing {
+			i.missing = missing
+			s.watch(i)
+		}
 		switch v.condition {
 		case unasked:
 			unaskedAt = append(unaskedAt, at)
@@ -198,6 +205,15 @@ func (s *Service) weigh(due *alarm) {
 	s.view.Store(&view{picker: balancer.New(s.cfg.Balancer, members), nodes: nodes})
 	s.members, s.spare = members, s.members
 	s.counts.pickers++
+}
+
+// lost tells whether nobody was reached at an instance, so that it is checked, configured or not, until it is there again: calls
+// would find out late, for each time in vain they stay away for longer.
+func (i *instance) lost(v *verdict) bool {
+	if v.condition == ejected && v.ejection.Reason == outlier.ReasonUnreached {
+		return true
+	}
+	return i.missing && i.implied && !(v.state.Known && v.state.Up)
 }
 
 // found ends what calls have done about nodes at which nobody was reached, once it has been looked at: the picker in force

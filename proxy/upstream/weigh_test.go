@@ -282,6 +282,38 @@ func TestEjection(t *testing.T) {
 	})
 }
 
+// Where nobody was reached, a connection is tried until there is one, whatever the service's own checks: neither do calls find
+// out in vain, nor does the instance stay out for longer than it is away.
+func TestNobodyThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoctor()
+		pool := health.NewPool((&journal{}).logger())
+		defer pool.Close()
+		b := start(t, Config{Pool: pool, Implied: d.check("tcp"), Outliers: &outlier.Config{}}, nil, "zk")
+		defer b.end()
+		b.update("zk", many("i", 3)...)
+		d.set(d.ill, true, "i0")
+		b.Report(b.node("i0"), refused(), time.Millisecond)
+		after(time.Minute)
+		b.wantPicked("a minute later", "i1", "i2")
+		if n := d.count("i0"); n < 58 || n > 62 || d.count("i1") != 0 {
+			t.Errorf("want it tried once a second, and nobody else, found %d and %d", n, d.count("i1"))
+		}
+		b.Report(b.node("i1"), refused(), time.Millisecond)
+		d.set(d.ill, true, "i1")
+		after(5 * time.Second)
+		b.wantPicked("one of three is left, and no panic brings the others back", "i2")
+		d.set(d.ill, false, "i0", "i1")
+		after(2 * time.Second)
+		b.wantPicked("they are there again", "i0", "i1", "i2")
+		before := d.count("i0")
+		after(10 * time.Second)
+		if n := d.count("i0"); n != before {
+			t.Errorf("want it left alone from then on, found %d more probes", n-before)
+		}
+	})
+}
+
 func TestEjectionEndsWithACheckThatPasses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, d, end := checked(t, Config{Outliers: &outlier.Config{Base: time.Minute}}, false)
