@@ -35,9 +35,8 @@ type bed struct {
 func newBed(t testing.TB, servers, root, more, registryKeys, discovery string) *bed {
 	t.Helper()
 	b := &bed{root: root, dir: root + "/v1/services/" + echoName + "/instances", servers: servers}
-	events := zk.WithEventCallback(func(zk.Event) {})
 	var err error
-	if b.zk, _, err = zk.Connect([]string{servers}, 10*time.Second, events, zk.WithLogInfo(false)); err != nil {
+	if b.zk, _, err = zk.Connect([]string{servers}, 10*time.Second, zk.WithEventCallback(func(zk.Event) {}), zk.WithLogger(silent{})); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.zk.Close)
