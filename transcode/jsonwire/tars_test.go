@@ -349,7 +349,7 @@ func FuzzTarsSchema(f *testing.F) {
 		f.Add(1_000 + seed)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
-		if _, err := randomTars(seed, 5); err != nil {
+		if _, err := randomTars(seed, 2); err != nil {
 			t.Fatal(err)
 		}
 	})
