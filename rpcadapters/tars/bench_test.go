@@ -46,7 +46,9 @@ func swiftly(t testing.TB, p wire.Protocol) string {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_ = srv.Shutdown(ctx) // cuts what is left
-		_ = <-done            // it was shut down
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 	return ln.Addr().String()
 }

@@ -184,7 +184,7 @@ func (c *serverCall) refuse() {
 	if c.in.Refused == framed.TooLarge {
 		c.resp.Ret, c.resp.Desc = retServerDecode, []byte("the request is larger than is taken")
 	}
-	c.write()
+	_, _ = c.write() // a client that has gone needs no answer
 }
 
 // write sends the answer, unless none is wanted.

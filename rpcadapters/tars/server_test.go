@@ -567,36 +567,3 @@ func TestInletIdentity(t *testing.T) {
 		t.Error(diff)
 	}
 }
-
-func TestInletOptions(t *testing.T) {
-	for _, c := range []struct {
-		o    *tarsadapterv1.Listener
-		want string
-	}{
-		{&tarsadapterv1.Listener{Servants: []*tarsadapterv1.Servant{{Service: "a.B"}}}, `servants[0].name: want a name that clients call by, like "App.Server.Obj"`},
-		{&tarsadapterv1.Listener{Servants: []*tarsadapterv1.Servant{{Name: "A.B.C@tcp", Service: "a.B"}}}, `servants[0].name: want a name like "App.Server.Obj", found "A.B.C@tcp"`},
-		{&tarsadapterv1.Listener{Servants: []*tarsadapterv1.Servant{{Name: "A.B.C"}}}, "servants[0].service: want the full name of the proto service that A.B.C leads to"},
-		{&tarsadapterv1.Listener{Charset: "gkb"}, `charset: want utf8 or gbk, found "gkb"; did you mean "gbk"?`},
-	} {
-		if _, err := (Inlet{}).New(nil, c.o, rpcadapters.Limits{}); err == nil || err.Error() != c.want {
-			t.Errorf("found %v\nwant  %s", err, c.want)
-		}
-	}
-}
-
-func TestInletGBK(t *testing.T) {
-	s := kit(t)
-	o := kitListener()
-	o.Charset = "gbk"
-	d := newDoor(t, s, o, func(_ context.Context, c *rpc.Call, wire []byte) ([]byte, error) {
-		if got := shown(t, c.Method.Input, wire); got != `{"name":"你好"}` {
-			t.Errorf("found %s", got)
-		}
-		return message(t, c.Method.Output, `{"ret":"世界"}`), nil
-	})
-	_, addr := d.open(o, rpcadapters.Limits{}, server.Options{})
-	got := exchange(t, connect(t, addr), kitRequest(t, s, "hello", "", func(r *Request) { r.Body = tarswire.AppendString(nil, 1, "\xc4\xe3\xba\xc3") }))
-	if want := tarswire.AppendString(nil, 0, "\xca\xc0\xbd\xe7"); string(got.Body) != string(want) {
-		t.Errorf("want %x, found %d %s %x", want, got.Ret, got.Desc, got.Body)
-	}
-}
