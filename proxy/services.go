@@ -323,6 +323,7 @@ func (b *builder) healthCheck(conf *configv1.Service, dial func(registry.Endpoin
 	trust, _ := proto.MarshalOptions{Deterministic: true}.Marshal(conf.GetTls()) // as well
 	c := &upstream.Check{
 		Key: string(raw) + "\x00" + string(trust) + certs.Fingerprint(conf.GetTls().GetCaFile()),
+		Own: h.GetHttp().GetPort() == 0,
 		Timing: health.Timing{
 			Interval: h.GetInterval().AsDuration(), Timeout: h.GetTimeout().AsDuration(),
 			Unhealthy: int(h.GetUnhealthy()), Healthy: int(h.GetHealthy()),

@@ -111,6 +111,7 @@ func (n *network) checkClosed(t *testing.T) {
 // doctor answers checks. All are well that nobody has said anything of.
 type doctor struct {
 	mu     sync.Mutex
+	err    error // of those who are ill
 	ill    map[string]bool
 	mute   map[string]bool // probes hang
 	probes map[string]int
@@ -118,7 +119,7 @@ type doctor struct {
 }
 
 func newDoctor() *doctor {
-	return &doctor{ill: map[string]bool{}, mute: map[string]bool{}, probes: map[string]int{}, closed: map[string]int{}}
+	return &doctor{err: errors.New("connection refused"), ill: map[string]bool{}, mute: map[string]bool{}, probes: map[string]int{}, closed: map[string]int{}}
 }
 
 func (d *doctor) set(what map[string]bool, value bool, addresses ...string) {
@@ -148,7 +149,7 @@ func (d *doctor) check(key string) *Check {
 				return ctx.Err()
 			}
 			if ill {
-				return errors.New("connection refused")
+				return d.err
 			}
 			return nil
 		}, func() {

@@ -25,6 +25,9 @@ type Check struct {
 	// Dial makes the prober of an instance. It outlives the service that asked for it when others watch the same, so it has
 	// connections of its own.
 	Dial func(ep registry.Endpoint) (health.Prober, error)
+	// Own says that it connects to the address that calls go to: when nothing listens there, nobody is called there, however few
+	// instances are well.
+	Own bool
 }
 
 // instance is one address of the service. It is the keeper's, under the service's lock.

@@ -1,7 +1,9 @@
 package upstream
 
 import (
+	"errors"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/causeway-gateway/causeway/proxy/balancer"
@@ -64,7 +66,7 @@ func (s *Service) assess(i *instance, now time.Time) verdict {
 		}
 	case v.state.Known && !v.state.Up:
 		v.condition = failing
-		if i.missing && i.implied {
+		if i.missing && i.implied || s.refuses(i, &v) {
 			v.weight = 0 // as above: not even a connection can be made
 		}
 	case i.watch != nil && !v.state.Known:
@@ -77,6 +79,11 @@ func (s *Service) assess(i *instance, now time.Time) verdict {
 		v.weight = max(1, v.weight/2)
 	}
 	return v
+}
+
+// refuses tells whether a check found, where calls go as well, that nothing listens there.
+func (s *Service) refuses(i *instance, v *verdict) bool {
+	return !i.implied && s.cfg.Health != nil && s.cfg.Health.Own && errors.Is(v.state.Err, syscall.ECONNREFUSED)
 }
 
 // reassess finds out about an instance for people, as the last look at all of them has it.

@@ -1,7 +1,9 @@
 package upstream
 
 import (
+	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,6 +70,33 @@ func TestHealth(t *testing.T) {
 			t.Errorf("i2: want it checked no longer, found %d probes", n-before)
 		}
 	})
+}
+
+// When hardly anybody is up all are called, but not those where a check has found that nothing listens where calls go.
+func TestChecksThatAreRefused(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDoctor()
+			d.err = fmt.Errorf("nothing listens there: %w", syscall.ECONNREFUSED)
+			cfg := Config{Pool: health.NewPool((&journal{}).logger()), Health: d.check("grpc")}
+			cfg.Health.Own = own
+			b := start(t, cfg, nil, "zk")
+			defer cfg.Pool.Close()
+			defer b.end()
+			b.update("zk", many("i", 4)...)
+			after(2 * time.Second)
+			d.set(d.ill, true, "i1", "i2", "i3")
+			after(4 * time.Second)
+			if own {
+				b.wantPicked("nothing listens elsewhere", "i0")
+			} else {
+				b.wantPicked("calls go to other ports than checks", "i0", "i1", "i2", "i3")
+			}
+			d.set(d.ill, false, "i1", "i2", "i3")
+			after(2 * time.Second)
+			b.wantPicked("they are back", "i0", "i1", "i2", "i3")
+		})
+	}
 }
 
 func TestUnverifiedInstances(t *testing.T) {
