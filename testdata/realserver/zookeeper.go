@@ -170,6 +170,18 @@ func (z *ZooKeeper) word(w string) ([]byte, error) {
 	return io.ReadAll(c)
 }
 
+// Latency is what requests have taken in the server since it was started: least/average/most, in ms, as it says.
+func (z *ZooKeeper) Latency() string {
+	z.t.Helper()
+	answer, err := z.word("srvr")
+	if err != nil {
+		return err.Error()
+	}
+	_, figures, _ := strings.Cut(string(answer), "Latency min/avg/max: ")
+	figures, _, _ = strings.Cut(figures, "\n")
+	return figures
+}
+
 // Kill ends it at once and keeps its data.
 func (z *ZooKeeper) Kill() {
 	if z.process == nil || z.process.Process == nil {
