@@ -67,6 +67,9 @@ var imports = []row{
 	{"rpcadapters/*", []string{"rpcadapters", "rpcadapters/{rpc,wire,envelope}", "transcode/{schema,httprule,jsonwire}"}},
 
 	{"registry", nil},
+	{"registry/polling", []string{"registry"}},
+	{"registry/dns", []string{"registry", "registry/polling"}},
+	{"registry/tars", []string{"registry", "registry/polling", "rpcadapters/tars", "transcode/tarswire"}}, // its registry is a servant
 	{"registry/*", []string{"registry"}},
 	{"registry/zookeeper/devserver", nil},
 
@@ -90,7 +93,7 @@ var order = map[string][]string{
 	"proxy":       {"proxy", "rpcadapters", "transcode", "registry", "protos"},
 	"rpcadapters": {"rpcadapters", "transcode", "protos"},
 	"transcode":   {"transcode", "protos"},
-	"registry":    {"registry", "protos"},
+	"registry":    {"registry", "rpcadapters", "transcode", "protos"},
 	"protos":      {"protos"},
 	"testdata":    {"protos"},
 }

@@ -127,7 +127,7 @@ type jsonFrame struct {
 	Method string            `json:"method,omitempty"`
 	Header map[string]string `json:"header,omitempty"`
 	Body   json.RawMessage   `json:"body,omitempty"`
-	Error  *jsonFault       `json:"error,omitempty"`
+	Error  *jsonFault        `json:"error,omitempty"`
 }
 
 type jsonFault struct {

@@ -9,10 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"reflect"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +17,7 @@ import (
 	"time"
 
 	"github.com/causeway-gateway/causeway/registry"
+	"github.com/causeway-gateway/causeway/registry/polling"
 )
 
 // Resolver asks for names. A zero field takes the default named; none is changed once it is in use.
@@ -49,39 +47,8 @@ func (r *Resolver) Watch(ctx context.Context, service string, to registry.Sink) 
 		return fmt.Errorf("dns: %s: %w", service, err)
 	}
 	w := &watch{r: r, host: host, port: port}
-	var sent registry.Set
-	failed, known := false, false
-	next := time.NewTimer(0)
-	defer next.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-next.C:
-		}
-		endpoints, err := w.ask(ctx)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		interval := cmp.Or(r.Interval, 10*time.Second)
-		switch {
-		case err != nil && !failed:
-			failed = true
-			to.Fail(fmt.Errorf("dns: %s: %w", service, err))
-			fallthrough
-		case err != nil:
-			interval = min(interval, time.Second)
-		case !known || failed || !reflect.DeepEqual(endpoints, sent.Endpoints):
-			set, err := registry.NewSet(service, sent.Revision+1, endpoints)
-			if err != nil {
-				return err
-			}
-			sent, known, failed = set, true, false
-			set.Endpoints = slices.Clone(set.Endpoints) // the taker's own
-			to.Update(set)
-		}
-		next.Reset(interval + time.Duration((rand.Float64()-0.5)*0.2*float64(interval))) //nolint:gosec // spreads load, no secret
-	}
+	q := &polling.Question{Name: "dns", Interval: r.Interval, Timeout: r.Timeout, Ask: w.ask}
+	return q.Watch(ctx, service, to)
 }
 
 // split cuts a target into its host and its port, which is empty for SRV records.
@@ -145,14 +112,7 @@ func (q *question) end() {
 }
 
 // ask asks once. The endpoints are sorted and known by their addresses.
-func (w *watch) ask(ctx context.Context) (endpoints []registry.Endpoint, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-	}()
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(w.r.Timeout, 5*time.Second))
-	defer cancel()
+func (w *watch) ask(ctx context.Context) (endpoints []registry.Endpoint, skipped int, err error) {
 	q := &question{server: w.r.Server}
 	defer q.end()
 	asked := &net.Resolver{PreferGo: true, StrictErrors: true, Dial: q.dial}
@@ -163,16 +123,16 @@ func (w *watch) ask(ctx context.Context) (endpoints []registry.Endpoint, err err
 	}
 	var none *net.DNSError
 	if errors.As(err, &none) && none.IsNotFound {
-		return []registry.Endpoint{}, nil
+		return []registry.Endpoint{}, 0, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if most := cmp.Or(w.r.Most, 10_000); len(endpoints) > most {
-		return nil, fmt.Errorf("want at most %d instances, found %d", most, len(endpoints))
+		return nil, 0, fmt.Errorf("want at most %d instances, found %d", most, len(endpoints))
 	}
 	slices.SortFunc(endpoints, func(a, b registry.Endpoint) int { return strings.Compare(a.ID, b.ID) })
-	return slices.CompactFunc(endpoints, func(a, b registry.Endpoint) bool { return a.ID == b.ID }), nil
+	return slices.CompactFunc(endpoints, func(a, b registry.Endpoint) bool { return a.ID == b.ID }), 0, nil
 }
 
 func (w *watch) addresses(ctx context.Context, asked *net.Resolver) ([]registry.Endpoint, error) {
