@@ -184,6 +184,10 @@ func AppendResponseMetadata(dst, metadata rpc.Metadata, prefix string) rpc.Metad
 	return dst
 }
 
+// PassesBack tells whether metadata of an answer (lower case) is the callers': what is the business of one hop or of the gateway
+// is not.
+func PassesBack(key string) bool { return !responseForbidden(key) }
+
 // hopByHop tells whether one of the Connection headers names key: such a header is for the gateway alone (RFC 9110 section
 // 7.6.1).
 func hopByHop(headers rpc.Metadata, key string) bool {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"testing"
 	"time"
@@ -126,4 +127,53 @@ func echoSchema(t testing.TB) *schema.Schema {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// stream sends all requests, and then reads the answers.
+func (c *overClient) stream(ctx context.Context, t testing.TB, method string, header rpc.Metadata, in []*echov1.CallRequest) (out []*echov1.CallRequest, got overReply) {
+	t.Helper()
+	end := func(err error) overReply {
+		if !errors.As(err, &got.err) {
+			t.Fatalf("want an *rpc.Error, found %v", err)
+		}
+		got.header = append(got.header, got.err.Header...)
+		return got
+	}
+	s, err := c.transport.(rpcadapters.Streamer).Open(ctx, c.call(t, method, header))
+	if err != nil {
+		return nil, end(err)
+	}
+	defer s.Close()
+	for _, m := range in {
+		raw, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Send(&rpc.Message{Data: raw}); err != nil && !errors.Is(err, io.EOF) {
+			return nil, end(err)
+		}
+	}
+	if err := s.CloseSend(); err != nil {
+		return nil, end(err)
+	}
+	for {
+		var m rpc.Message
+		err := s.Recv(&m)
+		if err == nil {
+			one := &echov1.CallRequest{}
+			err = proto.Unmarshal(m.Data, one)
+			m.Free()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, one)
+			continue
+		}
+		head, _ := s.Header() // the error is that of the call
+		got.header, got.trailer = append(got.header, head...), append(got.trailer, s.Trailer()...)
+		if errors.Is(err, io.EOF) {
+			return out, got
+		}
+		return out, end(err)
+	}
 }

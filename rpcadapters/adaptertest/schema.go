@@ -24,8 +24,8 @@ const (
 	Bidi   = "/test.v1.Kinds/Bidi"
 )
 
-// Schema is a schema with one service, of a method of every kind.
-func Schema(t testing.TB) *schema.Schema {
+// File describes one service, with a method of every kind.
+func File(t testing.TB) protoreflect.FileDescriptor {
 	t.Helper()
 	message := (&echov1.CallRequest{}).ProtoReflect().Descriptor()
 	method := func(name string, client, server bool, o *descriptorpb.MethodOptions) *descriptorpb.MethodDescriptorProto {
@@ -53,7 +53,14 @@ func Schema(t testing.TB) *schema.Schema {
 	if err != nil {
 		t.Fatal(err)
 	}
-	register(t, files, fd)
+	return fd
+}
+
+// Schema is a schema with the service of File.
+func Schema(t testing.TB) *schema.Schema {
+	t.Helper()
+	files := new(protoregistry.Files)
+	register(t, files, File(t))
 	s, err := schema.New(files)
 	if err != nil {
 		t.Fatal(err)

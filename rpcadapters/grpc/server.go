@@ -161,9 +161,9 @@ func (c *serverCall) end(e *rpc.Error) {
 	trailer := c.header[:0]
 	if !c.started {
 		trailer = c.head(trailer)
-		if e != nil {
-			trailer = append(trailer, e.Header...)
-		}
+	}
+	if e != nil {
+		trailer = append(trailer, e.Header...)
 	}
 	trailer = rpcadapters.AppendGRPCStatus(trailer, e)
 	trailer = rpcadapters.AppendResponseMetadata(trailer, c.Reply.Trailer, "")

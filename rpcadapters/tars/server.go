@@ -216,6 +216,9 @@ func (c *serverCall) call(entry rpcadapters.Entry) {
 	if c.req.Timeout > 0 {
 		allowed = time.Duration(c.req.Timeout) * time.Millisecond
 	}
+	if c.req.PacketType == OneWay {
+		c.in.Keep()
+	}
 	c.torn = !found.Run(c.in.Context(), &c.Call, scheme, allowed, c)
 }
 

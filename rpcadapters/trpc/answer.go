@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
 
@@ -110,7 +111,7 @@ type infoWriter struct {
 func (w *infoWriter) metadata(md rpc.Metadata) {
 	for i := range md {
 		key := md[i].Key
-		if key == "" || strings.HasPrefix(key, frameworkPrefix) || w.names != nil && !w.names.has(key) {
+		if !rpcadapters.PassesBack(key) || strings.HasPrefix(key, frameworkPrefix) || w.names != nil && !w.names.has(key) {
 			continue
 		}
 		w.pair(key, md[i].Value)

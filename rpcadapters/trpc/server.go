@@ -155,6 +155,9 @@ func (c *serverCall) run() {
 		c.finish(e)
 		return
 	}
+	if c.req.callType == callOneWay {
+		c.in.Keep()
+	}
 	c.Protocol, c.Peer, c.Times.Start = protocolName, c.in.Peer, c.in.Start
 	c.Header = appendInfo(c.Header[:0], &c.req.info)
 	found := c.inlet.entry.Find(string(c.req.fn), &c.Call)

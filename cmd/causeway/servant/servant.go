@@ -162,6 +162,7 @@ func (e *entry) Find(name string, c *rpc.Call) *rpcadapters.Found {
 		f.Refusal = rpc.Refuse(codes.Unimplemented, "METHOD_NOT_FOUND", "no such method is served here")
 		return f
 	}
+	c.ID = c.Header.Get("x-request-id")
 	c.Method, f.Method, f.Plan, f.Handler = m.Method, m.Method, m.plan, m.handler
 	return f
 }

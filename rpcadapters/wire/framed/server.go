@@ -95,7 +95,7 @@ func (s *Server) NewConn(nc net.Conn, read []byte, state *tls.ConnectionState, h
 	}
 	c.room.L, c.ended.L = &c.w.mu, &c.w.mu
 	c.r = newReader(socket.NewReader(nc), s.cfg.Framing, s.cfg.MaxFrame, s.cfg.Budget, read)
-	c.w.init(nc, c.room.Broadcast, func(error) { c.Abort() }, c.lone, &s.panics)
+	c.w.init(nc, c.room.Broadcast, func(error) { c.abandon() }, c.lone, &s.panics)
 	c.w.direct = state != nil
 	return c
 }
@@ -121,11 +121,23 @@ type Incoming struct {
 	before  *Incoming // in the connection's list
 	after   *Incoming
 	stopped bool // guarded by the connection's lock
+	kept    bool // guarded by the connection's lock: see Keep
 }
 
 // Context is the call's: it ends with the connection, at its deadline (see wire.Context.SetDeadline), and when it is
 // cancelled.
 func (in *Incoming) Context() *wire.Context { return in.ctx }
+
+// Keep has a call go on though its client leaves, or has left already: one that nobody waits for. The handler says so before it
+// uses Context.
+func (in *Incoming) Keep() {
+	c := in.c
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if in.kept = true; !c.cut && in.ctx.Err() != nil {
+		in.ctx.Reset(context.Background())
+	}
+}
 
 // Send sends a frame, and waits while the client does not take what is there. The error says that the client has gone, or
 // that Stop was called.
@@ -172,7 +184,7 @@ func (in *Incoming) SendNow(r Frame) {
 	appended = true
 	if c.w.flooded() {
 		c.w.mu.Unlock()
-		c.Abort()
+		c.abandon()
 		return
 	}
 	c.w.unlockKick()
@@ -196,7 +208,7 @@ func (in *Incoming) run() {
 			_ = recover() // the handler's own recover has told what there is to tell
 			s.panics.Add(1)
 			c.done(in)
-			c.Abort() // nobody knows what went out
+			c.abandon() // nobody knows what went out
 		}
 	}()
 	in.handler.Run(in)

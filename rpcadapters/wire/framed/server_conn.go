@@ -31,6 +31,7 @@ type serverConn struct {
 	paused    bool      // it is not read because of all that runs
 	over      bool      // nothing is taken up any more
 	lost      bool      // nothing is sent any more
+	cut       bool      // by the gateway
 	idleSince time.Time // when the last call ended; counts while there are none
 	parting   time.Time // when the client was asked to leave; zero: it was not
 	cutAt     time.Time // when the connection is cut, whatever the client does; zero: it is not being ended
@@ -186,7 +187,7 @@ func (c *serverConn) lone() bool { return c.running <= 1 }
 
 // finish ends the connection after reading has, and waits for the calls.
 func (c *serverConn) finish() {
-	c.Abort()
+	c.abandon()
 	c.w.mu.Lock()
 	streams := c.streams.all(nil)
 	sinks := make([]Sink, 0, len(streams))
@@ -246,7 +247,7 @@ func (c *serverConn) Sweep(now time.Time) (watch bool) {
 	watch = c.paused
 	c.w.unlockKick()
 	if cut {
-		c.Abort()
+		c.abandon()
 	}
 	return watch
 }
@@ -272,6 +273,14 @@ func (c *serverConn) conclude(now time.Time) {
 // Abort implements wire.Conn.
 func (c *serverConn) Abort() {
 	c.w.mu.Lock()
+	c.cut = true
+	c.w.mu.Unlock()
+	c.abandon()
+}
+
+// abandon closes the connection, as a client does that leaves.
+func (c *serverConn) abandon() {
+	c.w.mu.Lock()
 	c.over, c.lost = true, true
 	c.cancelAll()
 	c.room.Broadcast()
@@ -284,10 +293,12 @@ func (c *serverConn) Abort() {
 	_ = nc.Close() // it is over either way
 }
 
-// cancelAll cancels all calls. With w.mu held.
+// cancelAll cancels all calls but those that go on without the client. With w.mu held.
 func (c *serverConn) cancelAll() {
 	for in := c.first; in != nil; in = in.after {
-		in.ctx.Cancel()
+		if c.cut || !in.kept {
+			in.ctx.Cancel()
+		}
 	}
 }
 
