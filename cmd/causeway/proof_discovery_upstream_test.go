@@ -62,6 +62,9 @@ func TestProofRetryStorm(t *testing.T) {
 
 // One of four instances takes half a second longer than the others. Within ten seconds hardly a call meets it.
 func TestProofSlowInstance(t *testing.T) {
+	if !full() {
+		t.Parallel()
+	}
 	for name, keys := range map[string]string{
 		"ejected":     "    outliers: {latency_factor: 3}\n    balancer: {slow_start: 10s}\n",
 		"passed over": "    balancer: {policy: peak_ewma}\n",

@@ -118,7 +118,6 @@ func TestProberForgetsWatches(t *testing.T) {
 	defer next.Close()
 	first.Close()
 	held := weak.Make(first)
-	first = nil
 	eventually(t, "the first watch let go", func() bool {
 		runtime.GC()
 		return held.Value() == nil
