@@ -36,7 +36,7 @@ func (c *Caller) Call(ctx context.Context, function string, body []byte) ([]byte
 	defer k.release()
 	k.req.Version, k.req.Servant, k.req.Function, k.req.Body = VersionTARS, c.servant, []byte(function), body
 	if due, ok := ctx.Deadline(); ok {
-		k.req.Timeout = int32(min(max(int64(time.Until(due)/time.Millisecond), 1), math.MaxInt32)) //nolint:gosec // bounded
+		k.req.Timeout = int32(min(max(int64(time.Until(due)/time.Millisecond), 1), math.MaxInt32))
 	}
 	if err := c.cl.Unary(ctx, &k.Call, k); err != nil {
 		return nil, err
