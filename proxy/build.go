@@ -364,6 +364,9 @@ func (b *builder) reading(rt *route, json *configv1.JSONOptions, rest *configv1.
 			rt.REST.Unknown = jsonwire.IgnoreUnknown
 		}
 	}
+	stubs := *rt.JSON
+	stubs.Protobuf, stubs.BytesAsArray, stubs.TarsReturn = true, false, false
+	rt.Stubs = &stubs
 }
 
 func lower(names []string) []string {

@@ -132,7 +132,9 @@ type Options struct {
 	// Request and Response are the header names (lower case) that pass beside the standard ones.
 	Request, Response []string
 	JSON              *jsonwire.Options
-	REST              REST
+	// Stubs is JSON for clients that are generated from a .proto, which know protobuf's mapping and no other; nil: JSON.
+	Stubs *jsonwire.Options
+	REST  REST
 	// Budget is what the bytes of bodies and messages in translation are taken from; shared by all routes, nil: no bound.
 	Budget *rpc.Budget
 }

@@ -111,7 +111,9 @@ func (c *call) serve(ctx context.Context, m *rpcadapters.Matched, h rpc.Handler)
 	}
 	o := envelope.Options{Method: m.Method, Limit: m.Options.MaxBody, Budget: m.Options.Budget}
 	if c.form.json {
-		c.json.Options = m.Options.JSON
+		if c.json.Options = m.Options.Stubs; c.json.Options == nil {
+			c.json.Options = m.Options.JSON
+		}
 		o.Codec = &c.json
 	}
 	refusal = c.encodings(&o)

@@ -52,6 +52,9 @@ func (p *parser) wellKnown(m *schema.Message) bool {
 	case schema.Empty, schema.TarsEntry:
 		return p.object(m, false)
 	case schema.TarsItems:
+		if p.opts.Protobuf {
+			return p.object(m, false)
+		}
 		return p.items(m.Fields[0])
 	default: // a wrapper
 		start := len(p.out)

@@ -10,7 +10,7 @@
 // allow is an array of {"key": ..., "value": ...}; both members are always written. What the SDKs of TARS write is read as
 // well: such a map as an object whose names are the keys, or the text of their JSON; bytes as an array of numbers, signed or
 // not; 1 and 0 as keys of a map of bools; null for a vector inside another one; an enum's value by the name it has in the
-// IDL. Keys of such maps are not compared: of several with one key the servant takes the last.
+// IDL. Options.Protobuf leaves vectors, maps and entries as the messages that they are. Keys of such maps are not compared: of several with one key the servant takes the last.
 package jsonwire
 
 import (
@@ -27,6 +27,7 @@ type Options struct {
 	Int64Numbers    bool // write 64-bit integers as numbers, which JavaScript rounds
 	BytesAsArray    bool // write bytes as arrays of numbers from -128 to 127, and read such arrays
 	TarsReturn      bool // write the return value of a function of TARS as tars_ret
+	Protobuf        bool // messages of TARS as protobuf's mapping has them, for clients that are generated from the exported .proto
 	IgnoreUnknown   bool // ignore unknown JSON fields instead of refusing them; for names in a query see QueryOptions
 	MaxDepth        int  // nesting; 0: 100
 	MaxElements     int  // fields and elements of one message, keys and values of maps apart; 0: 100,000

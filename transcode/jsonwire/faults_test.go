@@ -236,6 +236,8 @@ var faults = []struct {
 	{"null for the value of a key", "decode_tars.go", "|| takesNull(value) || !p.null() {", "|| takesNull(value) || true {"},
 	{"depth of keyed maps", "decode_tars.go", "if p.depth++; p.depth > p.maxDepth {", "if p.depth++; p.depth < 0 {"},
 	{"elements of keyed maps", "decode_tars.go", "if !p.element() {", "if at := p.pos; at < 0 {"},
+	{"vectors inside others as messages", "print_wellknown.go", "if p.opts.Protobuf && m.WellKnown.Tars() {", "if p.opts.Protobuf && m.WellKnown == schema.TarsEntry {"},
+	{"vectors inside others read as messages", "decode_wellknown.go", "if p.opts.Protobuf {", "if p.opts.Protobuf && p.inKey {"},
 	{"the return value's other name", "print_tars.go", "case f.Return && p.opts.TarsReturn:", "case f.Return && p.opts.ProtoNames:"},
 
 	{"types looked for once", "decode_any.go", "p.anys.end = p.pos", "p.anys.end = 0"},

@@ -19,18 +19,24 @@ func (p *printer) message(m *schema.Message, lo, hi int) bool {
 	}
 	var ok bool
 	if m.WellKnown == schema.NotWellKnown || m.WellKnown == schema.Empty {
-		at := len(p.out)
-		ok = p.fields(m, lo, hi)
-		if len(p.out) == at {
-			p.out = append(p.out, '{')
-		} else {
-			p.out[at] = '{' // for the first comma
-		}
-		p.out = append(p.out, '}')
+		ok = p.object(m, lo, hi)
 	} else {
 		ok = p.wellKnown(m, lo, hi)
 	}
 	p.depth--
+	return ok
+}
+
+// object writes m by its fields.
+func (p *printer) object(m *schema.Message, lo, hi int) bool {
+	at := len(p.out)
+	ok := p.fields(m, lo, hi)
+	if len(p.out) == at {
+		p.out = append(p.out, '{')
+	} else {
+		p.out[at] = '{' // for the first comma
+	}
+	p.out = append(p.out, '}')
 	return ok
 }
 

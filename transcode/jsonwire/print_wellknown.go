@@ -15,6 +15,9 @@ func (p *printer) wellKnown(m *schema.Message, lo, hi int) bool {
 	if m.WellKnown == schema.Any {
 		return p.any(m.Schema, lo, hi)
 	}
+	if p.opts.Protobuf && m.WellKnown.Tars() {
+		return p.object(m, lo, hi)
+	}
 	base := len(p.occs)
 	if !p.index(m, lo, hi) {
 		return false

@@ -285,6 +285,9 @@ type fromProto struct {
 func (x *fromProto) message(md protoreflect.MessageDescriptor, n *node) *node {
 	fields := md.Fields()
 	kind := kindOf(md)
+	if x.ours.Protobuf {
+		kind = tarsv1.Struct_STRUCT
+	}
 	if kind == tarsv1.Struct_WRAPPER || kind == tarsv1.Struct_ENTRY {
 		for i := range fields.Len() {
 			if fd := fields.Get(i); !slices.Contains(n.keys, fd.JSONName()) {
@@ -374,7 +377,7 @@ func (x *fromProto) single(fd protoreflect.FieldDescriptor, n *node) *node {
 func tarsOptions(flags byte) jsonwire.Options {
 	return jsonwire.Options{
 		EmitUnpopulated: flags&1 != 0, EnumNumbers: flags&2 != 0, Int64Numbers: flags&4 != 0, BytesAsArray: flags&8 != 0, TarsReturn: flags&16 != 0,
-		ProtoNames: flags&32 != 0,
+		ProtoNames: flags&32 != 0, Protobuf: flags&64 != 0,
 	}
 }
 
@@ -393,8 +396,34 @@ func (w *world) tarsJSON(m *schema.Message, wire []byte, o *jsonwire.Options) ([
 	return x.message(m.Desc, n).append(nil), nil
 }
 
+// diffProtobuf holds what is read with Options.Protobuf against protojson as it is: what that takes must be taken, and be the same.
+func (w *world) diffProtobuf(m *schema.Message, in []byte) error {
+	want, err := w.oracleParse(m, in, false)
+	if err != nil {
+		return nil //nolint:nilerr // more is taken than that
+	}
+	wire, err := jsonwire.AppendWire(nil, in, m, &jsonwire.Options{Protobuf: true})
+	if err != nil {
+		if permittedBy(jsonDifferences, in, err, nil) != nil {
+			return nil
+		}
+		return fmt.Errorf("as in protobuf: %s %q: %w", m.Name, in, err)
+	}
+	got, err := w.oracleDecode(m, wire)
+	if err != nil {
+		return err
+	}
+	if a, b := w.canonical(got), w.canonical(want); !bytes.Equal(a, b) {
+		return fmt.Errorf("as in protobuf: %s %q\n got %v\nwant %v", m.Name, in, got, want)
+	}
+	return nil
+}
+
 // diffTarsJSON is diffJSON for messages of TARS.
 func (w *world) diffTarsJSON(m *schema.Message, in []byte, ignoreUnknown bool) error {
+	if err := w.diffProtobuf(m, in); err != nil {
+		return err
+	}
 	before := bytes.Clone(in)
 	dst, ours := w.codec.toWire([]byte(prefix), in, m, &jsonwire.Options{IgnoreUnknown: ignoreUnknown})
 	if err := errors.Join(touched(dst, in, before), poor(ours, true)); err != nil {

@@ -35,7 +35,7 @@ var tarsSeeds = []string{
 	`{"chunks":["AQ==","",[],[1,-1,255,-128,127],null],"files":{"a":"AQI=","b":[0,128,1e2,2.0],"c":[]},"blob":[1,2,3],"small":[1,255]}`,
 	`{"palette":[["LOW",3,"Other_LOW"],["ZERO"],[7]],"level":"low_","other":"LOW"}`, `{"parts":[[{"blob":"AA=="}],[],null,[{"parts":[[]]}]]}`,
 	`{"matrix":null,"rows":null,"groups":null}`, `{"matrix":[null,[1]],"groups":{"a":null},"rows":[null],"deep":{"a":null,"b":{"1":null}}}`,
-	`{"matrix":[1]}`, `{"matrix":[{"items":[1]}]}`, `{"matrix":[[[1]]]}`, `{"matrix":{}}`, `{"groups":[[1]]}`, `{"groups":{"a":{}}}`, `{"matrix":[[null]]}`, `{"rows":[[]]}`,
+	`{"matrix":[{"items":[1,2]},{}],"groups":{"a":{"items":[1]}},"rows":[{"items":{"a":"1"}}]}`, `{"matrix":[1]}`, `{"matrix":[{"items":[1]}]}`, `{"matrix":[[[1]]]}`, `{"matrix":{}}`, `{"groups":[[1]]}`, `{"groups":{"a":{}}}`, `{"matrix":[[null]]}`, `{"rows":[[]]}`,
 	`{"blob":[256]}`, `{"blob":[-129]}`, `{"blob":[1.5]}`, `{"blob":["1"]}`, `{"blob":[1,]}`, `{"blob":[`, `{"blob":{}}`, `{"blob":[01]}`, `{"blob":[-0,1e0,10e-1]}`, `{"blob":[1e400]}`, `{"blob":[99999999999999999999]}`, `{"blob":[null]}`, `{"blob":true}`,
 	`{"byDouble":[{"key":1.5,"value":"a"},{"key":0,"value":""},{"value":"b"},{"key":-0.0},{}]}`, `{"byDouble":{"1.5":"a","0":"","-1e3":null,"NaN":"n"}}`, `{"byDouble":{"x":"a"}}`, `{"byDouble":[1]}`, `{"byDouble":[null]}`, `{"byDouble":{"1":"a","1":"b"}}`, `{"byDouble":{}}`, `{"byDouble":[{"key":1,"key":2}]}`, `{"byDouble":[{"nope":1}]}`,
 	`{"byFloat":[{"key":1.5,"value":[1,2]},{"key":"Infinity","value":null}],"byStruct":[{"key":{"x":1,"name":"n"},"value":{"x":2}},{"key":null}]}`, `{"byFloat":{"3.5e38":[]}}`,
@@ -57,6 +57,7 @@ var tarsSeeds = []string{
 	`{"parts":` + strings.Repeat(`[[{"parts":`, 33) + `[]` + strings.Repeat(`}]]`, 33) + `}`, `{"parts":` + strings.Repeat(`[[{"parts":`, 50) + `[]` + strings.Repeat(`}]]`, 50) + `}`,
 	`{"byKeyed":` + strings.Repeat(`[{"value":{"byKeyed":`, 49) + `[]` + strings.Repeat(`}}]`, 49) + `}`, `{"byKeyed":` + strings.Repeat(`[{"value":{"byKeyed":`, 50) + `[]` + strings.Repeat(`}}]`, 50) + `}`,
 	`{"byKeyed":` + strings.Repeat(`{"{}":{"byKeyed":`, 49) + `{}` + strings.Repeat(`}}`, 49) + `}`, `{"byKeyed":` + strings.Repeat(`{"{}":{"byKeyed":`, 50) + `{}` + strings.Repeat(`}}`, 50) + `}`,
+	`{"byKeyed":` + strings.Repeat(`{"{}":{"byKeyed":`, 47) + `{"{}":{"rows":[{"1":true}]}}` + strings.Repeat(`}}`, 47) + `}`, `{"byKeyed":` + strings.Repeat(`{"{}":{"byKeyed":`, 48) + `{"{}":{"rows":[{"1":true}]}}` + strings.Repeat(`}}`, 48) + `}`,
 	`{"unknown":{"a":[1]},"blob":[1]}`, `{"byStruct":{"{\"nope\":1,\"x\":2}":{"nope":1}}}`, `{"byDouble":{"1":"\ud800"}}`, "{\"byDouble\":{\"1\":\"\xff\"}}", "{\"byStruct\":{\"{\\\"name\\\":\\\"\\t\\\"}\":{}}}", "{\"byStruct\":{\"{\\\"name\\\":\\\"\\\\t\\\"}\":{}}}",
 }
 
@@ -72,7 +73,7 @@ func (w *world) compareTarsSeeds(t testing.TB) error {
 				}
 			}
 			if wire, err := jsonwire.AppendWire(nil, []byte(s), m, nil); err == nil {
-				for _, flags := range []byte{0, 31, byte(i)} {
+				for _, flags := range []byte{0, 31, 64, byte(i)} {
 					if err := w.diffTarsWire(m, wire, flags); err != nil {
 						return err
 					}
@@ -181,7 +182,7 @@ func randomTars(seed uint64, messages int) (*tally, error) {
 		if g.IntN(2) == 0 {
 			wire = g.scatter(wire, m)
 		}
-		flags := byte(g.IntN(64))
+		flags := byte(g.IntN(128))
 		if err := w.diffTarsWire(m, wire, flags); err != nil {
 			return nil, fmt.Errorf("%w\n%s", err, idl)
 		}
@@ -193,7 +194,7 @@ func randomTars(seed uint64, messages int) (*tally, error) {
 		if err := w.diffTarsJSON(m, text, false); err != nil {
 			return nil, fmt.Errorf("%w\n%s", err, idl)
 		}
-		if err := w.survives(m, wire, text); err != nil {
+		if err := w.survives(m, wire, text, &o); err != nil {
 			return nil, fmt.Errorf("%w\n%s", err, idl)
 		}
 		for range 4 {
@@ -207,8 +208,8 @@ func randomTars(seed uint64, messages int) (*tally, error) {
 }
 
 // survives says whether JSON is read as the message that it was written from.
-func (w *world) survives(m *schema.Message, wire, text []byte) error {
-	back, err := jsonwire.AppendWire(nil, text, m, nil)
+func (w *world) survives(m *schema.Message, wire, text []byte, o *jsonwire.Options) error {
+	back, err := jsonwire.AppendWire(nil, text, m, o)
 	if err != nil {
 		return err
 	}
@@ -221,6 +222,7 @@ func (w *world) survives(m *schema.Message, wire, text []byte) error {
 		return err
 	}
 	completed(want.ProtoReflect())
+	completed(got.ProtoReflect())
 	if a, b := w.canonical(got), w.canonical(want); !bytes.Equal(a, b) {
 		return fmt.Errorf("%s does not survive as %s\n got %v\nwant %v", m.Name, text, got, want)
 	}

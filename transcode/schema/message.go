@@ -232,6 +232,9 @@ const (
 	BytesValue
 )
 
+// Tars says that the message is one of TARS, TarsItems or TarsEntry.
+func (w WellKnown) Tars() bool { return w == TarsItems || w == TarsEntry }
+
 // Wrapper says that the message is one of the wrappers, DoubleValue to BytesValue.
 func (w WellKnown) Wrapper() bool { return w >= DoubleValue }
 
