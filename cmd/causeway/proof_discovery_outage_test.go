@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +29,11 @@ func (g *gatewayTest) fresh() bool {
 	return src.Known && src.Stale == 0 && src.Shelved == 0
 }
 
-// shelved is the snapshot that a gateway has written, alone in a new folder: what is left of it for another one.
+// savedAt is when a snapshot says that it was written.
+var savedAt = regexp.MustCompile(`"saved": *"([^"]*)"`)
+
+// shelved is the snapshot that a gateway has written, alone in a new folder: what is left of it for another one. Its clock was an
+// hour ahead.
 func shelved(t testing.TB, dir string) string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, ".causeway", "discovery", "*.json"))
@@ -38,6 +44,15 @@ func shelved(t testing.TB, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	at := savedAt.FindSubmatch(raw)
+	if at == nil {
+		t.Fatalf("want when it was saved, found %s", raw)
+	}
+	saved, err := time.Parse(time.RFC3339, string(at[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw = bytes.Replace(raw, at[1], []byte(saved.Add(time.Hour).Format(time.RFC3339)), 1)
 	other := t.TempDir()
 	to := filepath.Join(other, ".causeway", "discovery")
 	if err := os.MkdirAll(to, 0o700); err != nil {
