@@ -452,3 +452,24 @@ func TestLargeLengthHoldsNothing(t *testing.T) {
 	_ = c.Close()
 	eventually(t, "nothing is held", func() bool { return budget.Used() == 0 })
 }
+
+// TestAlwaysMidFrame: a connection on which a frame has always come in part is not one that is slow.
+func TestAlwaysMidFrame(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	c := NewServer(ServerConfig{Framing: framing{}, Service: &echo{}}).NewConn(theirs, nil, nil, nobody{}).(*serverConn)
+	now := time.Now()
+	c.r.begun.Store(6)
+	for i := range 10 {
+		c.r.count.Add(1)
+		if c.Sweep(now.Add(time.Duration(i) * 8 * time.Second)); c.lost {
+			t.Fatalf("cut after %d frames, each in time", i)
+		}
+	}
+	if c.Sweep(now.Add(72*time.Second + 8*time.Second)); c.lost {
+		t.Fatal("cut before the time for a frame was over")
+	}
+	if c.Sweep(now.Add(72*time.Second + 11*time.Second)); !c.lost {
+		t.Error("a frame that does not come to its end was waited for")
+	}
+}

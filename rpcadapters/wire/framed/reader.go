@@ -38,8 +38,9 @@ type reader struct {
 	skip  int         // bytes of a frame that are to be passed over
 
 	// For others to see without a lock.
-	begun atomic.Int64 // 0: no frame has come in part; else bytes of it that have come, plus one
-	grown atomic.Bool  // the buffer is larger than it need be
+	begun atomic.Int64  // 0: no frame has come in part; else bytes of it that have come, plus one
+	count atomic.Uint32 // frames so far
+	grown atomic.Bool   // the buffer is larger than it need be
 }
 
 // Refused says why a frame was not taken.
@@ -82,6 +83,9 @@ func (r *reader) whole() bool {
 func (r *reader) next(f *frame) error {
 	for {
 		ok, err := r.step(f)
+		if ok {
+			r.count.Add(1)
+		}
 		if ok || err != nil {
 			return err
 		}
@@ -97,6 +101,7 @@ func (r *reader) step(f *frame) (bool, error) {
 		n := min(r.skip, r.end-r.start)
 		r.start += n
 		if r.skip -= n; r.skip > 0 {
+			r.begun.Add(int64(n))
 			return false, nil
 		}
 		r.begun.Store(0)

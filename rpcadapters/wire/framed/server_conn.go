@@ -38,6 +38,7 @@ type serverConn struct {
 
 	// Sweep's own: since when the same has been so.
 	begun    int64
+	frames   uint32
 	begunAt  time.Time
 	writing  int64
 	writesAt time.Time
@@ -214,8 +215,8 @@ func (c *serverConn) Sweep(now time.Time) (watch bool) {
 	c.s.workers.trim(now)
 	cfg := &c.s.cfg
 	begun := c.r.begun.Load()
-	if begun == 0 || c.begun == 0 {
-		c.begunAt = now
+	if count := c.r.count.Load(); begun == 0 || c.begun == 0 || count != c.frames {
+		c.begunAt, c.frames = now, count
 	}
 	c.begun = begun
 	c.w.mu.Lock()
