@@ -11,6 +11,7 @@
 //	func (cl *Client) Unary(ctx context.Context, c *Call, r Frame) error
 //	func (cl *Client) Tell(ctx context.Context, c *Call, r Frame) error     // one way: no answer is waited for
 //	func (cl *Client) Open(ctx context.Context, s *Stream, to Sink, first Frame) error
+//	func (cl *Client) Reach(ctx context.Context) error                      // whether the peer takes connections
 //	func (cl *Client) Close()
 //
 // A Call is part of what an adapter pools per call; Unary puts the frame of the answer into it (Call.Answer, Call.Take). The
@@ -18,7 +19,8 @@
 // body is copied once. Numbers of unary calls and of streams are two spaces; 0 is never given out, nor is one that is in use.
 // Frames with numbers that nobody waits for are dropped.
 //
-// Errors are *Fault. Fault.Sent is false only where it is certain that nobody has looked at the request.
+// Errors are *Fault. Fault.Sent is false only where it is certain that nobody has looked at the request. Failed makes of one
+// the error that callers of the gateway get.
 //
 //	func (s *Stream) ID() uint32
 //	func (s *Stream) Send(r Frame) error   // waits while the connection has no room
@@ -42,6 +44,7 @@
 //	func (in *Incoming) Send(r Frame) error                 // waits while the connection has no room
 //	func (in *Incoming) SendNow(r Frame)
 //	func (in *Incoming) Stop()                              // makes a Send that waits return
+//	func (in *Incoming) Keep()                              // the call goes on though its client leaves
 //
 // A frame with Label.Kind Unary is a call of its own. One with Kind OfStream begins a stream where none with its number is
 // open; the Handler that Begin returns for it has to be a Sink as well, and gets the frames that follow until Run returns.
