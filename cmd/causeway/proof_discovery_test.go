@@ -398,6 +398,8 @@ func TestProofInstances(t *testing.T) {
 	await(t, "all instances", func() bool { return g.used() == len(instances) })
 	l := load.Start(rate, patient, c.idempotent()...)
 	defer l.Stop()
+	once := load.Start(rate/5, patient, c.all()[2:]...) // those that may not be executed twice
+	defer once.Stop()
 	passes(t, l, 5*rate/2) // retries are a share of the calls
 	for round := range rounds {
 		victim := instances[round%4]
@@ -429,6 +431,16 @@ func TestProofInstances(t *testing.T) {
 		t.Logf("PROOF frozen: out after %s, back after %s", ms(out), ms(back))
 		within(t, "out", out, 3*time.Second)
 		passes(t, l, rate)
+	}
+	o := once.Stop()
+	t.Logf("PROOF the same, of calls that may not be executed twice: %s %v", o.String(), o.Reasons)
+	for reason := range o.Reasons {
+		if !slices.ContainsFunc([]string{"UPSTREAM_", "Unavailable ", "DeadlineExceeded "}, func(clear string) bool { return strings.Contains(reason, clear) }) {
+			t.Errorf("want it said clearly why a call failed, found %s", reason)
+		}
+	}
+	if o.Ended != o.Started || o.Failed > o.Ended/5 {
+		t.Errorf("want few calls failed, found %s", o.String())
 	}
 	r := none(t, "instances killed, frozen and new", l)
 	if r.Retried == 0 {
