@@ -64,21 +64,21 @@ func (f *forward) within(ctx context.Context, c *rpc.Call, b *breaker.Breaker, t
 	if err != nil {
 		return refused(ctx, b, err)
 	}
-	failed := true // by a panic
-	defer func() { b.Leave(pass, true, failed) }()
+	counted, failed := true, true // by a panic
+	defer func() { b.Leave(pass, counted, failed) }()
 	t.start = time.Now() // it may have waited
 	err = f.unary(ctx, c, t, req)
-	failed = blamed(err, time.Since(t.start))
+	counted, failed = blamed(err, time.Since(t.start))
 	return err
 }
 
-// blamed tells whether it is the service's fault that a call ended so.
-func blamed(err error, took time.Duration) bool {
+// blamed tells whether the end of a call says something of the service, and whether it is the service's fault.
+func blamed(err error, took time.Duration) (counted, failed bool) {
 	if err == nil {
-		return false
+		return true, false
 	}
 	o := upstream.Classify(err, took)
-	return o == outlier.Failed || o == outlier.Unreached
+	return o != outlier.Neutral, o == outlier.Failed || o == outlier.Unreached
 }
 
 // refused is the error of a call that a breaker does not let through.

@@ -45,14 +45,20 @@ func (f *forward) stream(ctx context.Context, c *rpc.Call, to *service, subset i
 		if err != nil {
 			return refused(ctx, b, err)
 		}
-		failed := true // by a panic
-		defer func() { b.Leave(pass, true, failed) }()
-		defer func() { failed = blamed(err, 0) }()
+		counted, failed := true, true // by a panic
+		defer func() { b.Leave(pass, counted, failed) }()
+		err = f.tryStream(ctx, c, &t, &first, single)
+		counted, failed = blamed(err, 0)
+		return err
 	}
-	to.up.Budget().Deposit()
+	return f.tryStream(ctx, c, &t, &first, single)
+}
+
+// tryStream tries a streaming call until it has ended or may not be tried again.
+func (f *forward) tryStream(ctx context.Context, c *rpc.Call, t *try, first *rpc.Message, single bool) error {
+	t.to.up.Budget().Deposit()
 	for {
-		var again bool
-		err, again = f.attemptStream(ctx, c, &t, &first, single)
+		err, again := f.attemptStream(ctx, c, t, first, single)
 		if !again || !t.again(ctx, c, err) {
 			return err
 		}
