@@ -63,6 +63,11 @@ func (b *builder) openRegistry(conf *configv1.Registry) (Registry, error) {
 			return nil, errors.New("this gateway has no DNS")
 		}
 		return b.std.DNS(kind.Dns)
+	case *configv1.Registry_Tars:
+		if b.std.TARS == nil {
+			return nil, errors.New("this gateway has no registry of TARS")
+		}
+		return b.std.TARS(kind.Tars)
 	}
 	return nil, errors.New("it is of no kind") // the check of the document has it
 }

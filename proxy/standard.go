@@ -32,9 +32,10 @@ type Standard struct {
 	Plugins []plugin.Kind
 	// Static resolves the endpoints given in the configuration.
 	Static func(service string, endpoints ...registry.Endpoint) (registry.Resolver, error)
-	// ZooKeeper and DNS open registries; nil: this build has none of the kind. Opening does not wait for servers.
+	// ZooKeeper, DNS and TARS open registries; nil: this build has none of the kind. Opening does not wait for servers.
 	ZooKeeper func(conf *configv1.ZooKeeper, tlsConfig *tls.Config, log *slog.Logger) (Registry, error)
 	DNS       func(conf *configv1.DNS) (Registry, error)
+	TARS      func(conf *configv1.TARSRegistry) (Registry, error)
 	// Redis opens the store of a name; tlsConfig nil: plain text. Opening does not wait for the server.
 	Redis func(name string, conf *configv1.Redis, tlsConfig *tls.Config, meter *telemetry.Meter, log *slog.Logger) (Store, error)
 	// Fetch makes HTTP requests of the gateway's own, to public addresses and those allowed.

@@ -13,6 +13,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/config"
 	"github.com/causeway-gateway/causeway/registry"
 	"github.com/causeway-gateway/causeway/registry/dns"
+	"github.com/causeway-gateway/causeway/registry/tars"
 	"github.com/causeway-gateway/causeway/registry/zookeeper"
 )
 
@@ -96,4 +97,33 @@ func (dnsServer) Close() error { return nil }
 // Resolver makes a resolver for any name.
 func (d dnsServer) Resolver(*configv1.Discovery) (registry.Resolver, error) {
 	return &dns.Resolver{Server: d.conf.GetServer(), Interval: d.conf.GetInterval().AsDuration()}, nil
+}
+
+// openTARS connects when services are watched.
+func openTARS(conf *configv1.TARSRegistry) (proxy.Registry, error) {
+	at, err := tars.ParseLocator(conf.GetLocator())
+	if err != nil {
+		return nil, fmt.Errorf("locator: %w", err)
+	}
+	r, err := tars.Open(at)
+	if err != nil {
+		return nil, fmt.Errorf("locator: %w", err)
+	}
+	return &tarsRegistry{r, conf}, nil
+}
+
+type tarsRegistry struct {
+	registry *tars.Registry
+	conf     *configv1.TARSRegistry
+}
+
+// Close ends the connections.
+func (t *tarsRegistry) Close() error {
+	t.registry.Close()
+	return nil
+}
+
+// Resolver makes a resolver for any servant.
+func (t *tarsRegistry) Resolver(*configv1.Discovery) (registry.Resolver, error) {
+	return &tars.Resolver{Registry: t.registry, Interval: t.conf.GetInterval().AsDuration()}, nil
 }

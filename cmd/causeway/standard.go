@@ -115,6 +115,7 @@ func standard() (*proxy.Standard, error) {
 		},
 		ZooKeeper: openZooKeeper,
 		DNS:       openDNS,
+		TARS:      openTARS,
 		Fetch:     fetch.New,
 		Redis: func(name string, conf *configv1.Redis, tlsConfig *tls.Config, meter *telemetry.Meter, log *slog.Logger) (proxy.Store, error) {
 			return store.Open(store.Options{Name: name, Redis: conf, TLS: tlsConfig, Meter: meter, Log: log})

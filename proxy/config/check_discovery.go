@@ -33,8 +33,8 @@ func (k *checker) registry(path string, r *configv1.Registry) {
 	}
 	switch kind := r.GetKind().(type) {
 	case nil:
-		if !k.anyFailed(path, "zookeeper", "dns") {
-			k.fault(path, `add one of: zookeeper: {servers: ["127.0.0.1:2181"]}, dns: {}`, "no kind of registry")
+		if !k.anyFailed(path, "zookeeper", "dns", "tars") {
+			k.fault(path, `add one of: zookeeper: {servers: ["127.0.0.1:2181"]}, dns: {}, tars: {locator: "`+exampleLocator+`"}`, "no kind of registry")
 		}
 	case *configv1.Registry_Zookeeper:
 		k.kinds[r.GetName()] = "zookeeper"
@@ -46,8 +46,17 @@ func (k *checker) registry(path string, r *configv1.Registry) {
 			k.address(at+".server", kind.Dns.GetServer(), dialing)
 		}
 		k.interval(at+".interval", kind.Dns.GetInterval())
+	case *configv1.Registry_Tars:
+		k.kinds[r.GetName()] = "tars"
+		at := path + ".tars"
+		if kind.Tars.GetLocator() == "" && !k.anyFailed(at, "locator") && !k.failed(at) {
+			k.missing(at, "locator", `write the servant that is asked, and where it is: "`+exampleLocator+`"`)
+		}
+		k.interval(at+".interval", kind.Tars.GetInterval())
 	}
 }
+
+const exampleLocator = "tars.tarsregistry.QueryObj@tcp -h 127.0.0.1 -p 17890"
 
 func (k *checker) zookeeper(path string, z *configv1.ZooKeeper) {
 	if k.failed(path) {
@@ -102,14 +111,14 @@ func (k *checker) discovery(path string, d *configv1.Discovery) {
 	} else {
 		k.reference(path+".registry", "registry", d.GetRegistry(), k.lookups)
 	}
-	if k.kinds[d.GetRegistry()] == "dns" {
-		for _, f := range []string{"layout", "root", "generic", "beats"} {
-			if k.written(path + "." + f) {
-				k.fault(path+"."+f, "remove it", "names in DNS have no %s", f)
-			}
-		}
-		if d.GetService() == "" {
-			k.missing(path, "service", `write what is asked for: "orders.internal:9090", or "_grpc._tcp.orders.internal" for SRV records`)
+	switch k.kinds[d.GetRegistry()] {
+	case "dns":
+		k.asked(path, "names in DNS have", d, `"orders.internal:9090", or "_grpc._tcp.orders.internal" for SRV records`)
+		return
+	case "tars":
+		k.asked(path, "servants of TARS have", d, `a servant such as "App.Server.Obj"`)
+		if s := d.GetService(); s != "" && (strings.Count(s, ".") != 2 || strings.Contains("."+s+".", "..") || strings.ContainsAny(s, "@ ")) && !k.failed(path+".service") {
+			k.fault(path+".service", `write three names with dots between, such as "App.Server.Obj"`, "%s is not a servant", k.show(path+".service", s))
 		}
 		return
 	}
@@ -130,6 +139,18 @@ func (k *checker) discovery(path string, d *configv1.Discovery) {
 		k.fault(path+".beats", "remove it", "only instances of the layout native have beats")
 	} else {
 		k.interval(path+".beats", d.GetBeats())
+	}
+}
+
+// asked checks what is looked up in a registry whose entries are no nodes of ZooKeeper; have says so.
+func (k *checker) asked(path, have string, d *configv1.Discovery, example string) {
+	for _, f := range []string{"layout", "root", "generic", "beats"} {
+		if k.written(path + "." + f) {
+			k.fault(path+"."+f, "remove it", "%s no %s", have, f)
+		}
+	}
+	if d.GetService() == "" {
+		k.missing(path, "service", "write what is asked for: "+example)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 const (
 	defaultRoot        = "/causeway"
 	defaultSession     = 6 * time.Second
-	defaultDNSInterval = 10 * time.Second
+	defaultAskInterval = 10 * time.Second
 	defaultWeight      = 100
 
 	defaultPolicy        = "round_robin"
@@ -46,7 +46,10 @@ func finishRegistry(r *configv1.Registry) {
 		setSpan(&z.Session, defaultSession)
 	}
 	if d := r.GetDns(); d != nil {
-		setSpan(&d.Interval, defaultDNSInterval)
+		setSpan(&d.Interval, defaultAskInterval)
+	}
+	if t := r.GetTars(); t != nil {
+		setSpan(&t.Interval, defaultAskInterval)
 	}
 }
 

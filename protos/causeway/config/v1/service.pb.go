@@ -91,6 +91,7 @@ type Registry struct {
 	//
 	//	*Registry_Zookeeper
 	//	*Registry_Dns
+	//	*Registry_Tars
 	Kind          isRegistry_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -158,6 +159,15 @@ func (x *Registry) GetDns() *DNS {
 	return nil
 }
 
+func (x *Registry) GetTars() *TARSRegistry {
+	if x != nil {
+		if x, ok := x.Kind.(*Registry_Tars); ok {
+			return x.Tars
+		}
+	}
+	return nil
+}
+
 type isRegistry_Kind interface {
 	isRegistry_Kind()
 }
@@ -170,9 +180,15 @@ type Registry_Dns struct {
 	Dns *DNS `protobuf:"bytes,3,opt,name=dns,proto3,oneof"`
 }
 
+type Registry_Tars struct {
+	Tars *TARSRegistry `protobuf:"bytes,4,opt,name=tars,proto3,oneof"`
+}
+
 func (*Registry_Zookeeper) isRegistry_Kind() {}
 
 func (*Registry_Dns) isRegistry_Kind() {}
+
+func (*Registry_Tars) isRegistry_Kind() {}
 
 // ZooKeeper is an ensemble of ZooKeeper servers. The gateway reads and writes nothing.
 type ZooKeeper struct {
@@ -321,6 +337,62 @@ func (x *DNS) GetInterval() *durationpb.Duration {
 	return nil
 }
 
+// TARSRegistry is the registry of a TARS deployment. Services name servants there: "App.Server.Obj".
+type TARSRegistry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The servant that is asked, and its endpoints, as clients of TARS are configured with it; tcp only:
+	// "tars.tarsregistry.QueryObj@tcp -h 10.0.0.5 -p 17890:tcp -h 10.0.0.6 -p 17890".
+	Locator string `protobuf:"bytes,1,opt,name=locator,proto3" json:"locator,omitempty"`
+	// How often it is asked for a servant. Default 10s.
+	Interval      *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TARSRegistry) Reset() {
+	*x = TARSRegistry{}
+	mi := &file_causeway_config_v1_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TARSRegistry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TARSRegistry) ProtoMessage() {}
+
+func (x *TARSRegistry) ProtoReflect() protoreflect.Message {
+	mi := &file_causeway_config_v1_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TARSRegistry.ProtoReflect.Descriptor instead.
+func (*TARSRegistry) Descriptor() ([]byte, []int) {
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TARSRegistry) GetLocator() string {
+	if x != nil {
+		return x.Locator
+	}
+	return ""
+}
+
+func (x *TARSRegistry) GetInterval() *durationpb.Duration {
+	if x != nil {
+		return x.Interval
+	}
+	return nil
+}
+
 // Service is one upstream.
 type Service struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -366,7 +438,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[4]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +450,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[4]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +463,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{4}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Service) GetName() string {
@@ -543,7 +615,7 @@ type Discovery struct {
 
 func (x *Discovery) Reset() {
 	*x = Discovery{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[5]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -555,7 +627,7 @@ func (x *Discovery) String() string {
 func (*Discovery) ProtoMessage() {}
 
 func (x *Discovery) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[5]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -568,7 +640,7 @@ func (x *Discovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Discovery.ProtoReflect.Descriptor instead.
 func (*Discovery) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{5}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Discovery) GetRegistry() string {
@@ -651,7 +723,7 @@ type GenericLayout struct {
 
 func (x *GenericLayout) Reset() {
 	*x = GenericLayout{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[6]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +735,7 @@ func (x *GenericLayout) String() string {
 func (*GenericLayout) ProtoMessage() {}
 
 func (x *GenericLayout) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[6]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +748,7 @@ func (x *GenericLayout) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenericLayout.ProtoReflect.Descriptor instead.
 func (*GenericLayout) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{6}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GenericLayout) GetPath() string {
@@ -755,7 +827,7 @@ type Balancer struct {
 
 func (x *Balancer) Reset() {
 	*x = Balancer{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[7]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +839,7 @@ func (x *Balancer) String() string {
 func (*Balancer) ProtoMessage() {}
 
 func (x *Balancer) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[7]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +852,7 @@ func (x *Balancer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Balancer.ProtoReflect.Descriptor instead.
 func (*Balancer) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{7}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Balancer) GetPolicy() string {
@@ -857,7 +929,7 @@ type HashKey struct {
 
 func (x *HashKey) Reset() {
 	*x = HashKey{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[8]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +941,7 @@ func (x *HashKey) String() string {
 func (*HashKey) ProtoMessage() {}
 
 func (x *HashKey) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[8]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +954,7 @@ func (x *HashKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HashKey.ProtoReflect.Descriptor instead.
 func (*HashKey) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{8}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *HashKey) GetBy() isHashKey_By {
@@ -1007,7 +1079,7 @@ type Subset struct {
 
 func (x *Subset) Reset() {
 	*x = Subset{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[9]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +1091,7 @@ func (x *Subset) String() string {
 func (*Subset) ProtoMessage() {}
 
 func (x *Subset) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[9]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +1104,7 @@ func (x *Subset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subset.ProtoReflect.Descriptor instead.
 func (*Subset) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{9}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Subset) GetName() string {
@@ -1083,7 +1155,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[10]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1167,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[10]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1180,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{10}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HealthCheck) GetKind() isHealthCheck_Kind {
@@ -1227,7 +1299,7 @@ type GRPCCheck struct {
 
 func (x *GRPCCheck) Reset() {
 	*x = GRPCCheck{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[11]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1311,7 @@ func (x *GRPCCheck) String() string {
 func (*GRPCCheck) ProtoMessage() {}
 
 func (x *GRPCCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[11]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1324,7 @@ func (x *GRPCCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GRPCCheck.ProtoReflect.Descriptor instead.
 func (*GRPCCheck) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{11}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GRPCCheck) GetService() string {
@@ -1290,7 +1362,7 @@ type HTTPCheck struct {
 
 func (x *HTTPCheck) Reset() {
 	*x = HTTPCheck{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[12]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1374,7 @@ func (x *HTTPCheck) String() string {
 func (*HTTPCheck) ProtoMessage() {}
 
 func (x *HTTPCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[12]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1387,7 @@ func (x *HTTPCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HTTPCheck.ProtoReflect.Descriptor instead.
 func (*HTTPCheck) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{12}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HTTPCheck) GetPath() string {
@@ -1369,7 +1441,7 @@ type TCPCheck struct {
 
 func (x *TCPCheck) Reset() {
 	*x = TCPCheck{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[13]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1453,7 @@ func (x *TCPCheck) String() string {
 func (*TCPCheck) ProtoMessage() {}
 
 func (x *TCPCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[13]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1466,7 @@ func (x *TCPCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TCPCheck.ProtoReflect.Descriptor instead.
 func (*TCPCheck) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{13}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{14}
 }
 
 // AdapterCheck asks by what the service's protocol has for it: tars_ping.
@@ -1406,7 +1478,7 @@ type AdapterCheck struct {
 
 func (x *AdapterCheck) Reset() {
 	*x = AdapterCheck{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[14]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1490,7 @@ func (x *AdapterCheck) String() string {
 func (*AdapterCheck) ProtoMessage() {}
 
 func (x *AdapterCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[14]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1503,7 @@ func (x *AdapterCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdapterCheck.ProtoReflect.Descriptor instead.
 func (*AdapterCheck) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{14}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{15}
 }
 
 // Outliers are instances that calls fail on. What a method itself answers never counts.
@@ -1461,7 +1533,7 @@ type Outliers struct {
 
 func (x *Outliers) Reset() {
 	*x = Outliers{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[15]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1545,7 @@ func (x *Outliers) String() string {
 func (*Outliers) ProtoMessage() {}
 
 func (x *Outliers) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[15]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1558,7 @@ func (x *Outliers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outliers.ProtoReflect.Descriptor instead.
 func (*Outliers) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{15}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Outliers) GetOff() bool {
@@ -1575,7 +1647,7 @@ type Breaker struct {
 
 func (x *Breaker) Reset() {
 	*x = Breaker{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[16]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +1659,7 @@ func (x *Breaker) String() string {
 func (*Breaker) ProtoMessage() {}
 
 func (x *Breaker) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[16]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +1672,7 @@ func (x *Breaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
 func (*Breaker) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{16}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Breaker) GetMaxCalls() uint32 {
@@ -1676,7 +1748,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[17]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +1760,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[17]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +1773,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{17}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Retry) GetAttempts() uint32 {
@@ -1766,7 +1838,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[18]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1778,7 +1850,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[18]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1791,7 +1863,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{18}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -1853,7 +1925,7 @@ type ClientTLS struct {
 
 func (x *ClientTLS) Reset() {
 	*x = ClientTLS{}
-	mi := &file_causeway_config_v1_service_proto_msgTypes[19]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1865,7 +1937,7 @@ func (x *ClientTLS) String() string {
 func (*ClientTLS) ProtoMessage() {}
 
 func (x *ClientTLS) ProtoReflect() protoreflect.Message {
-	mi := &file_causeway_config_v1_service_proto_msgTypes[19]
+	mi := &file_causeway_config_v1_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1878,7 +1950,7 @@ func (x *ClientTLS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientTLS.ProtoReflect.Descriptor instead.
 func (*ClientTLS) Descriptor() ([]byte, []int) {
-	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{19}
+	return file_causeway_config_v1_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ClientTLS) GetCaFile() string {
@@ -1916,11 +1988,12 @@ const file_causeway_config_v1_service_proto_rawDesc = "" +
 	" causeway/config/v1/service.proto\x12\x12causeway.config.v1\x1a\x1fcauseway/config/v1/plugin.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\"6\n" +
 	"\bLocality\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
-	"\x04zone\x18\x02 \x01(\tR\x04zone\"\x92\x01\n" +
+	"\x04zone\x18\x02 \x01(\tR\x04zone\"\xca\x01\n" +
 	"\bRegistry\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12=\n" +
 	"\tzookeeper\x18\x02 \x01(\v2\x1d.causeway.config.v1.ZooKeeperH\x00R\tzookeeper\x12+\n" +
-	"\x03dns\x18\x03 \x01(\v2\x17.causeway.config.v1.DNSH\x00R\x03dnsB\x06\n" +
+	"\x03dns\x18\x03 \x01(\v2\x17.causeway.config.v1.DNSH\x00R\x03dns\x126\n" +
+	"\x04tars\x18\x04 \x01(\v2 .causeway.config.v1.TARSRegistryH\x00R\x04tarsB\x06\n" +
 	"\x04kind\"\xce\x01\n" +
 	"\tZooKeeper\x12\x18\n" +
 	"\aservers\x18\x01 \x03(\tR\aservers\x12\x12\n" +
@@ -1931,6 +2004,9 @@ const file_causeway_config_v1_service_proto_rawDesc = "" +
 	"\x05allow\x18\x06 \x03(\tR\x05allow\"T\n" +
 	"\x03DNS\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x125\n" +
+	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\"_\n" +
+	"\fTARSRegistry\x12\x18\n" +
+	"\alocator\x18\x01 \x01(\tR\alocator\x125\n" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\"\x97\x06\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
@@ -2092,81 +2168,84 @@ func file_causeway_config_v1_service_proto_rawDescGZIP() []byte {
 	return file_causeway_config_v1_service_proto_rawDescData
 }
 
-var file_causeway_config_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_causeway_config_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_causeway_config_v1_service_proto_goTypes = []any{
 	(*Locality)(nil),            // 0: causeway.config.v1.Locality
 	(*Registry)(nil),            // 1: causeway.config.v1.Registry
 	(*ZooKeeper)(nil),           // 2: causeway.config.v1.ZooKeeper
 	(*DNS)(nil),                 // 3: causeway.config.v1.DNS
-	(*Service)(nil),             // 4: causeway.config.v1.Service
-	(*Discovery)(nil),           // 5: causeway.config.v1.Discovery
-	(*GenericLayout)(nil),       // 6: causeway.config.v1.GenericLayout
-	(*Balancer)(nil),            // 7: causeway.config.v1.Balancer
-	(*HashKey)(nil),             // 8: causeway.config.v1.HashKey
-	(*Subset)(nil),              // 9: causeway.config.v1.Subset
-	(*HealthCheck)(nil),         // 10: causeway.config.v1.HealthCheck
-	(*GRPCCheck)(nil),           // 11: causeway.config.v1.GRPCCheck
-	(*HTTPCheck)(nil),           // 12: causeway.config.v1.HTTPCheck
-	(*TCPCheck)(nil),            // 13: causeway.config.v1.TCPCheck
-	(*AdapterCheck)(nil),        // 14: causeway.config.v1.AdapterCheck
-	(*Outliers)(nil),            // 15: causeway.config.v1.Outliers
-	(*Breaker)(nil),             // 16: causeway.config.v1.Breaker
-	(*Retry)(nil),               // 17: causeway.config.v1.Retry
-	(*Endpoint)(nil),            // 18: causeway.config.v1.Endpoint
-	(*ClientTLS)(nil),           // 19: causeway.config.v1.ClientTLS
-	nil,                         // 20: causeway.config.v1.GenericLayout.PointersEntry
-	nil,                         // 21: causeway.config.v1.Balancer.RegionPrioritiesEntry
-	nil,                         // 22: causeway.config.v1.Subset.MatchEntry
-	nil,                         // 23: causeway.config.v1.Endpoint.MetadataEntry
-	(*durationpb.Duration)(nil), // 24: google.protobuf.Duration
-	(*Plugin)(nil),              // 25: causeway.config.v1.Plugin
-	(*anypb.Any)(nil),           // 26: google.protobuf.Any
+	(*TARSRegistry)(nil),        // 4: causeway.config.v1.TARSRegistry
+	(*Service)(nil),             // 5: causeway.config.v1.Service
+	(*Discovery)(nil),           // 6: causeway.config.v1.Discovery
+	(*GenericLayout)(nil),       // 7: causeway.config.v1.GenericLayout
+	(*Balancer)(nil),            // 8: causeway.config.v1.Balancer
+	(*HashKey)(nil),             // 9: causeway.config.v1.HashKey
+	(*Subset)(nil),              // 10: causeway.config.v1.Subset
+	(*HealthCheck)(nil),         // 11: causeway.config.v1.HealthCheck
+	(*GRPCCheck)(nil),           // 12: causeway.config.v1.GRPCCheck
+	(*HTTPCheck)(nil),           // 13: causeway.config.v1.HTTPCheck
+	(*TCPCheck)(nil),            // 14: causeway.config.v1.TCPCheck
+	(*AdapterCheck)(nil),        // 15: causeway.config.v1.AdapterCheck
+	(*Outliers)(nil),            // 16: causeway.config.v1.Outliers
+	(*Breaker)(nil),             // 17: causeway.config.v1.Breaker
+	(*Retry)(nil),               // 18: causeway.config.v1.Retry
+	(*Endpoint)(nil),            // 19: causeway.config.v1.Endpoint
+	(*ClientTLS)(nil),           // 20: causeway.config.v1.ClientTLS
+	nil,                         // 21: causeway.config.v1.GenericLayout.PointersEntry
+	nil,                         // 22: causeway.config.v1.Balancer.RegionPrioritiesEntry
+	nil,                         // 23: causeway.config.v1.Subset.MatchEntry
+	nil,                         // 24: causeway.config.v1.Endpoint.MetadataEntry
+	(*durationpb.Duration)(nil), // 25: google.protobuf.Duration
+	(*Plugin)(nil),              // 26: causeway.config.v1.Plugin
+	(*anypb.Any)(nil),           // 27: google.protobuf.Any
 }
 var file_causeway_config_v1_service_proto_depIdxs = []int32{
 	2,  // 0: causeway.config.v1.Registry.zookeeper:type_name -> causeway.config.v1.ZooKeeper
 	3,  // 1: causeway.config.v1.Registry.dns:type_name -> causeway.config.v1.DNS
-	24, // 2: causeway.config.v1.ZooKeeper.session:type_name -> google.protobuf.Duration
-	19, // 3: causeway.config.v1.ZooKeeper.tls:type_name -> causeway.config.v1.ClientTLS
-	24, // 4: causeway.config.v1.DNS.interval:type_name -> google.protobuf.Duration
-	18, // 5: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
-	19, // 6: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
-	24, // 7: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
-	25, // 8: causeway.config.v1.Service.plugins:type_name -> causeway.config.v1.Plugin
-	26, // 9: causeway.config.v1.Service.options:type_name -> google.protobuf.Any
-	5,  // 10: causeway.config.v1.Service.discovery:type_name -> causeway.config.v1.Discovery
-	7,  // 11: causeway.config.v1.Service.balancer:type_name -> causeway.config.v1.Balancer
-	10, // 12: causeway.config.v1.Service.health_check:type_name -> causeway.config.v1.HealthCheck
-	15, // 13: causeway.config.v1.Service.outliers:type_name -> causeway.config.v1.Outliers
-	16, // 14: causeway.config.v1.Service.breaker:type_name -> causeway.config.v1.Breaker
-	17, // 15: causeway.config.v1.Service.retry:type_name -> causeway.config.v1.Retry
-	6,  // 16: causeway.config.v1.Discovery.generic:type_name -> causeway.config.v1.GenericLayout
-	24, // 17: causeway.config.v1.Discovery.beats:type_name -> google.protobuf.Duration
-	20, // 18: causeway.config.v1.GenericLayout.pointers:type_name -> causeway.config.v1.GenericLayout.PointersEntry
-	8,  // 19: causeway.config.v1.Balancer.hash:type_name -> causeway.config.v1.HashKey
-	24, // 20: causeway.config.v1.Balancer.slow_start:type_name -> google.protobuf.Duration
-	9,  // 21: causeway.config.v1.Balancer.subsets:type_name -> causeway.config.v1.Subset
-	21, // 22: causeway.config.v1.Balancer.region_priorities:type_name -> causeway.config.v1.Balancer.RegionPrioritiesEntry
-	22, // 23: causeway.config.v1.Subset.match:type_name -> causeway.config.v1.Subset.MatchEntry
-	11, // 24: causeway.config.v1.HealthCheck.grpc:type_name -> causeway.config.v1.GRPCCheck
-	12, // 25: causeway.config.v1.HealthCheck.http:type_name -> causeway.config.v1.HTTPCheck
-	13, // 26: causeway.config.v1.HealthCheck.tcp:type_name -> causeway.config.v1.TCPCheck
-	14, // 27: causeway.config.v1.HealthCheck.adapter:type_name -> causeway.config.v1.AdapterCheck
-	24, // 28: causeway.config.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
-	24, // 29: causeway.config.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
-	24, // 30: causeway.config.v1.Outliers.interval:type_name -> google.protobuf.Duration
-	24, // 31: causeway.config.v1.Outliers.base:type_name -> google.protobuf.Duration
-	24, // 32: causeway.config.v1.Outliers.max:type_name -> google.protobuf.Duration
-	24, // 33: causeway.config.v1.Breaker.pending_timeout:type_name -> google.protobuf.Duration
-	24, // 34: causeway.config.v1.Breaker.window:type_name -> google.protobuf.Duration
-	24, // 35: causeway.config.v1.Breaker.open:type_name -> google.protobuf.Duration
-	24, // 36: causeway.config.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	24, // 37: causeway.config.v1.Retry.hedge_after:type_name -> google.protobuf.Duration
-	23, // 38: causeway.config.v1.Endpoint.metadata:type_name -> causeway.config.v1.Endpoint.MetadataEntry
-	39, // [39:39] is the sub-list for method output_type
-	39, // [39:39] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	4,  // 2: causeway.config.v1.Registry.tars:type_name -> causeway.config.v1.TARSRegistry
+	25, // 3: causeway.config.v1.ZooKeeper.session:type_name -> google.protobuf.Duration
+	20, // 4: causeway.config.v1.ZooKeeper.tls:type_name -> causeway.config.v1.ClientTLS
+	25, // 5: causeway.config.v1.DNS.interval:type_name -> google.protobuf.Duration
+	25, // 6: causeway.config.v1.TARSRegistry.interval:type_name -> google.protobuf.Duration
+	19, // 7: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
+	20, // 8: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
+	25, // 9: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
+	26, // 10: causeway.config.v1.Service.plugins:type_name -> causeway.config.v1.Plugin
+	27, // 11: causeway.config.v1.Service.options:type_name -> google.protobuf.Any
+	6,  // 12: causeway.config.v1.Service.discovery:type_name -> causeway.config.v1.Discovery
+	8,  // 13: causeway.config.v1.Service.balancer:type_name -> causeway.config.v1.Balancer
+	11, // 14: causeway.config.v1.Service.health_check:type_name -> causeway.config.v1.HealthCheck
+	16, // 15: causeway.config.v1.Service.outliers:type_name -> causeway.config.v1.Outliers
+	17, // 16: causeway.config.v1.Service.breaker:type_name -> causeway.config.v1.Breaker
+	18, // 17: causeway.config.v1.Service.retry:type_name -> causeway.config.v1.Retry
+	7,  // 18: causeway.config.v1.Discovery.generic:type_name -> causeway.config.v1.GenericLayout
+	25, // 19: causeway.config.v1.Discovery.beats:type_name -> google.protobuf.Duration
+	21, // 20: causeway.config.v1.GenericLayout.pointers:type_name -> causeway.config.v1.GenericLayout.PointersEntry
+	9,  // 21: causeway.config.v1.Balancer.hash:type_name -> causeway.config.v1.HashKey
+	25, // 22: causeway.config.v1.Balancer.slow_start:type_name -> google.protobuf.Duration
+	10, // 23: causeway.config.v1.Balancer.subsets:type_name -> causeway.config.v1.Subset
+	22, // 24: causeway.config.v1.Balancer.region_priorities:type_name -> causeway.config.v1.Balancer.RegionPrioritiesEntry
+	23, // 25: causeway.config.v1.Subset.match:type_name -> causeway.config.v1.Subset.MatchEntry
+	12, // 26: causeway.config.v1.HealthCheck.grpc:type_name -> causeway.config.v1.GRPCCheck
+	13, // 27: causeway.config.v1.HealthCheck.http:type_name -> causeway.config.v1.HTTPCheck
+	14, // 28: causeway.config.v1.HealthCheck.tcp:type_name -> causeway.config.v1.TCPCheck
+	15, // 29: causeway.config.v1.HealthCheck.adapter:type_name -> causeway.config.v1.AdapterCheck
+	25, // 30: causeway.config.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
+	25, // 31: causeway.config.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
+	25, // 32: causeway.config.v1.Outliers.interval:type_name -> google.protobuf.Duration
+	25, // 33: causeway.config.v1.Outliers.base:type_name -> google.protobuf.Duration
+	25, // 34: causeway.config.v1.Outliers.max:type_name -> google.protobuf.Duration
+	25, // 35: causeway.config.v1.Breaker.pending_timeout:type_name -> google.protobuf.Duration
+	25, // 36: causeway.config.v1.Breaker.window:type_name -> google.protobuf.Duration
+	25, // 37: causeway.config.v1.Breaker.open:type_name -> google.protobuf.Duration
+	25, // 38: causeway.config.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	25, // 39: causeway.config.v1.Retry.hedge_after:type_name -> google.protobuf.Duration
+	24, // 40: causeway.config.v1.Endpoint.metadata:type_name -> causeway.config.v1.Endpoint.MetadataEntry
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_causeway_config_v1_service_proto_init() }
@@ -2178,9 +2257,10 @@ func file_causeway_config_v1_service_proto_init() {
 	file_causeway_config_v1_service_proto_msgTypes[1].OneofWrappers = []any{
 		(*Registry_Zookeeper)(nil),
 		(*Registry_Dns)(nil),
+		(*Registry_Tars)(nil),
 	}
-	file_causeway_config_v1_service_proto_msgTypes[7].OneofWrappers = []any{}
-	file_causeway_config_v1_service_proto_msgTypes[8].OneofWrappers = []any{
+	file_causeway_config_v1_service_proto_msgTypes[8].OneofWrappers = []any{}
+	file_causeway_config_v1_service_proto_msgTypes[9].OneofWrappers = []any{
 		(*HashKey_Header)(nil),
 		(*HashKey_Cookie)(nil),
 		(*HashKey_Consumer)(nil),
@@ -2188,22 +2268,22 @@ func file_causeway_config_v1_service_proto_init() {
 		(*HashKey_Expression)(nil),
 		(*HashKey_Address)(nil),
 	}
-	file_causeway_config_v1_service_proto_msgTypes[10].OneofWrappers = []any{
+	file_causeway_config_v1_service_proto_msgTypes[11].OneofWrappers = []any{
 		(*HealthCheck_Grpc)(nil),
 		(*HealthCheck_Http)(nil),
 		(*HealthCheck_Tcp)(nil),
 		(*HealthCheck_Adapter)(nil),
 	}
-	file_causeway_config_v1_service_proto_msgTypes[15].OneofWrappers = []any{}
-	file_causeway_config_v1_service_proto_msgTypes[17].OneofWrappers = []any{}
+	file_causeway_config_v1_service_proto_msgTypes[16].OneofWrappers = []any{}
 	file_causeway_config_v1_service_proto_msgTypes[18].OneofWrappers = []any{}
+	file_causeway_config_v1_service_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_causeway_config_v1_service_proto_rawDesc), len(file_causeway_config_v1_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
