@@ -35,9 +35,9 @@ type tap struct {
 	open     map[net.Conn]struct{}
 }
 
-func startTap(t testing.TB, target string) *tap {
+func startTap(t testing.TB, host, target string) *tap {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", host+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func TestProofSessions(t *testing.T) {
 		t.Parallel()
 	}
 	zk := realserver.StartZooKeeper(t)
-	between := startTap(t, zk.Address)
+	between := startTap(t, "127.0.0.1", zk.Address)
 	args := []string{"-session", session.String(), "-window", "100ms"}
 	instances := startInstances(t, 3, zk.Address, args...)
 	g := startGatewayProcess(t, proofConfig(t, t.TempDir(), startGarbage(t)+","+between.ln.Addr().String(), session, checked))

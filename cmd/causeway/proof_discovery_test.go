@@ -140,7 +140,14 @@ func startInstance(t testing.TB, zk, name, at string, args ...string) *instanceP
 		at = "127.0.0.1:0"
 	}
 	p := &instanceProcess{t: t, name: name, out: &syncBuffer{}}
-	p.cmd = exec.CommandContext(context.Background(), instanceCommand, append([]string{"-zookeeper", zk, "-name", name, "-address", at}, args...)...)
+	return p.run(exec.CommandContext(context.Background(), instanceCommand, append([]string{"-zookeeper", zk, "-name", name, "-address", at}, args...)...))
+}
+
+// run runs an instance until it is registered.
+func (p *instanceProcess) run(cmd *exec.Cmd) *instanceProcess {
+	t := p.t
+	t.Helper()
+	p.cmd = cmd
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p.cmd.Stderr = p.out
 	said, err := p.cmd.StdoutPipe()
@@ -153,7 +160,7 @@ func startInstance(t testing.TB, zk, name, at string, args ...string) *instanceP
 	t.Cleanup(p.kill)
 	line, err := bufio.NewReader(said).ReadString('\n')
 	if err != nil {
-		t.Fatalf("instance %s did not register: %v %s", name, err, p.out)
+		t.Fatalf("instance %s did not register: %v %s", p.name, err, p.out)
 	}
 	p.address = strings.TrimSpace(line)
 	return p
@@ -383,6 +390,7 @@ func TestProofInstances(t *testing.T) {
 	session, rounds, rate := 2*time.Second, 1, 100
 	if full() {
 		session, rounds, rate = 6*time.Second, 5, 500
+		t.Run("partition", proofPartition)
 	} else {
 		t.Parallel()
 	}
