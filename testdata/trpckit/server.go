@@ -375,10 +375,10 @@ func (s *stream) finish(f *Frame) {
 	s.mu.Lock()
 	gone := s.gone
 	s.mu.Unlock()
-	s.c.drop(s.id)
 	if !gone {
-		s.c.send(f)
+		s.c.send(f) // before the number is nobody's: what comes for it then is answered
 	}
+	s.c.drop(s.id)
 }
 
 // item is an Item.
