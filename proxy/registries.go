@@ -57,6 +57,10 @@ func (b *builder) openRegistry(conf *configv1.Registry) (Registry, error) {
 		if err != nil {
 			return nil, err
 		}
+		if tlsConfig != nil {
+			tlsConfig.ServerName = kind.Zookeeper.GetTls().GetServerName() // where there is none, each member has its own
+			tlsConfig.NextProtos = nil
+		}
 		return b.std.ZooKeeper(kind.Zookeeper, tlsConfig, b.log.With("registry", conf.GetName()))
 	case *configv1.Registry_Dns:
 		if b.std.DNS == nil {
