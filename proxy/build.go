@@ -115,9 +115,9 @@ func (b *builder) build(ctx context.Context) (_ *Snapshot, err error) {
 	return b.snap, nil
 }
 
-// undo ends what was started.
+// undo ends what was started, the last first: it may use what was there before.
 func (b *builder) undo() {
-	for _, undo := range b.made {
+	for _, undo := range slices.Backward(b.made) {
 		undo()
 	}
 }
