@@ -382,6 +382,12 @@ func authorities(doc *config.Document) []string {
 	for _, s := range doc.Config.GetServices() {
 		add(s.GetTls().GetCaFile())
 	}
+	for _, r := range doc.Config.GetRegistries() {
+		add(r.GetZookeeper().GetTls().GetCaFile())
+	}
+	for _, s := range doc.Config.GetStores() {
+		add(s.GetRedis().GetTls().GetCaFile())
+	}
 	return files
 }
 
