@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -18,8 +19,9 @@ import (
 
 // inletTable is what the clients of an inlet's listeners with the same options can call.
 type inletTable struct {
-	names map[string][]inletTarget
-	left  []unserved
+	protocol string
+	names    map[string][]inletTarget
+	left     []unserved
 }
 
 // inletTarget is a method under one of its names; where several routes have it, the first whose conditions hold takes the call.
@@ -72,9 +74,11 @@ func (b *builder) inlets(names []placed) {
 }
 
 func (b *builder) inletTable(at string, in rpcadapters.Inlet, options proto.Message, names []placed) *inletTable {
-	table := &inletTable{names: map[string][]inletTarget{}}
+	table := &inletTable{protocol: in.Name(), names: map[string][]inletTarget{}}
 	bound := map[*schema.Method]*rpcadapters.Bound{}
-	for _, p := range inOrder(names) {
+	names = inOrder(slices.Clone(names))
+	slices.SortStableFunc(names, func(a, b placed) int { return cmp.Compare(b.route.priority, a.route.priority) })
+	for _, p := range names {
 		if p.host != "" {
 			continue // such callers name no host
 		}
@@ -179,6 +183,25 @@ next:
 		return &targets[i]
 	}
 	return nil
+}
+
+// of tells by what names a method is called, in order; where there are none, why.
+func (t *inletTable) of(m *schema.Method) (names []string, why string) {
+	for name, targets := range t.names {
+		if targets[0].method == m {
+			names = append(names, name)
+		}
+	}
+	if len(names) > 0 {
+		slices.Sort(names)
+		return names, ""
+	}
+	for _, u := range t.left {
+		if u.method == m {
+			return nil, u.why.Error()
+		}
+	}
+	return nil, "its routes want a host, and such callers name none"
 }
 
 // printable is a name that a client has sent, as an error may show it.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -11,12 +12,13 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 	"github.com/causeway-gateway/causeway/transcode/httprule"
 	"github.com/causeway-gateway/causeway/transcode/jsonwire"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // Question is a request to explain; nothing is sent.
 type Question struct {
-	Method  string   // the HTTP verb
-	URL     string   // absolute, or a path with query
+	Method  string   // the HTTP verb, or another protocol: "tars"
+	URL     string   // absolute, or a path with query; of another protocol, what the method is called by
 	Headers []string // "Name: value"
 }
 
@@ -48,8 +50,17 @@ type Taken struct {
 	Schema     string   `json:"schema"`
 	Instances  []string `json:"instances,omitempty"`
 	Conditions []string `json:"conditions,omitempty"`
+	// Also are the listeners that do not speak HTTP, one for each way in which they name methods.
+	Also []Also `json:"also,omitempty"`
 	// Fault is what the call would be refused for before it is sent.
 	Fault string `json:"fault,omitempty"`
+}
+
+// Also is how a method is called over a protocol that is not HTTP.
+type Also struct {
+	Protocol string   `json:"protocol"`
+	Names    []string `json:"names,omitempty"`
+	Why      string   `json:"why,omitempty"` // it is not served there
 }
 
 // Bound is one field set from outside the body.
@@ -76,6 +87,11 @@ func (s *Snapshot) Explain(q Question) Explanation {
 	x, e := question(q)
 	if e.Fault != "" {
 		return e
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.inlets)) {
+		if strings.EqualFold(s.inlets[key].protocol, q.Method) {
+			return s.explainCall(q, x.HTTP.Header)
+		}
 	}
 	var err error
 	if x.Segments, err = httprule.AppendSegments(nil, x.HTTP.Path); err != nil {
@@ -130,18 +146,64 @@ func question(q Question) (*wire.Exchange, Explanation) {
 	return x, Explanation{Method: x.HTTP.Method, Host: x.HTTP.Host, Path: x.HTTP.Path}
 }
 
+// explainCall is Explain for a call over a protocol that is not HTTP.
+func (s *Snapshot) explainCall(q Question, header rpc.Metadata) Explanation {
+	e := Explanation{Method: q.Method, Path: q.URL, Fault: "no method " + printable(q.URL) + " is served there"}
+	for _, key := range slices.Sorted(maps.Keys(s.inlets)) {
+		table := s.inlets[key]
+		if !strings.EqualFold(table.protocol, q.Method) {
+			continue
+		}
+		to := table.find(q.URL, header)
+		for i := range table.names[q.URL] {
+			t := &table.names[q.URL][i]
+			o := Other{Route: t.route.label(), Rule: table.protocol + " " + q.URL, Why: "one that is asked before takes it"}
+			if why := failing(t.route, header); why != "" {
+				o.Why = "its condition does not hold: " + why
+			}
+			if t != to {
+				e.Others = append(e.Others, o)
+			}
+		}
+		if to != nil && e.Taken == nil {
+			e.Fault, e.Taken = "", s.takenBy(to.route, to.method)
+			e.Taken.Rule, e.Taken.Body = table.protocol+" "+q.URL, "the whole "+to.method.Input.Name
+		}
+		for _, u := range table.left {
+			if e.Taken == nil && strings.HasSuffix(q.URL, string(u.method.Desc.Name())) {
+				e.Others = append(e.Others, Other{Route: u.method.Name[1:], Rule: table.protocol, Why: u.why.Error()})
+			}
+		}
+	}
+	return e
+}
+
+// takenBy is what a route makes of the calls of a method, however they come.
+func (s *Snapshot) takenBy(r *route, m *schema.Method) *Taken {
+	out := &Taken{
+		Route: r.label(), RPC: m.Name[1:], Kind: m.Kind.String(), Plugins: r.chain, Timeout: r.Timeout.String(), Service: r.Service,
+	}
+	for i := range r.conditions {
+		out.Conditions = append(out.Conditions, r.conditions[i].String())
+	}
+	if r.service != nil { // else the gateway's own
+		out.Schema = r.service.schema.name
+		for _, n := range r.service.up.Nodes() {
+			out.Instances = append(out.Instances, n.Address)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.inlets)) {
+		a := Also{Protocol: s.inlets[key].protocol}
+		a.Names, a.Why = s.inlets[key].of(m)
+		out.Also = append(out.Also, a)
+	}
+	return out
+}
+
 func (s *Snapshot) taken(x *wire.Exchange, t *target, vars []string) *Taken {
 	b := t.rule
-	out := &Taken{
-		Route:   t.route.label(),
-		Rule:    b.Verb + " " + b.Template.String(),
-		RPC:     b.Method.Name[1:],
-		Kind:    b.Method.Kind.String(),
-		Plugins: t.route.chain,
-		Timeout: t.route.Timeout.String(),
-		Service: t.route.service.name,
-		Schema:  t.route.service.schema.name,
-	}
+	out := s.takenBy(t.route, b.Method)
+	out.Rule = b.Verb + " " + b.Template.String()
 	switch b.Body {
 	case httprule.NoBody:
 		out.Body = "not read"
@@ -160,12 +222,6 @@ func (s *Snapshot) taken(x *wire.Exchange, t *target, vars []string) *Taken {
 		out.Response = "field " + b.ResponseBody.String()
 	}
 	out.bind(x, t, vars)
-	for i := range t.route.conditions {
-		out.Conditions = append(out.Conditions, t.route.conditions[i].String())
-	}
-	for _, n := range t.route.service.up.Nodes() {
-		out.Instances = append(out.Instances, n.Address)
-	}
 	return out
 }
 

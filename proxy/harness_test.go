@@ -71,6 +71,12 @@ services: [{name: echo, schema: echo, endpoints: [{address: "a:1"}, {address: "b
 
 func newBench(t testing.TB, text string, kinds ...plugin.Kind) (*bench, error) {
 	t.Helper()
+	return newBenchOf(t, text, nil, kinds...)
+}
+
+// newBenchOf is newBench with inlets.
+func newBenchOf(t testing.TB, text string, inlets []rpcadapters.Inlet, kinds ...plugin.Kind) (*bench, error) {
+	t.Helper()
 	b := &bench{t: t, unary: func(_ context.Context, _ *rpc.Call, _ *rpc.Message, out *rpc.Reply) error {
 		buf := rpc.GetBuffer()
 		buf.B = append(buf.B, "\x0a\x02hi"...)
@@ -97,7 +103,11 @@ func newBench(t testing.TB, text string, kinds ...plugin.Kind) (*bench, error) {
 		Static: func(service string, endpoints ...registry.Endpoint) (registry.Resolver, error) {
 			return static.New(service, endpoints...)
 		},
+		Inlets: inlets,
 		Engine: func(wire.Handler, *tls.Config, *slog.Logger) wire.Server { return &silent{done: make(chan struct{})} },
+		Only: func(wire.Handler, wire.Protocol, *tls.Config, *slog.Logger) wire.Server {
+			return &silent{done: make(chan struct{})}
+		},
 	}
 	types := std.ConfigTypes()
 	if b.meter, err = telemetry.NewMeter(); err != nil {

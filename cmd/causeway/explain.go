@@ -26,8 +26,10 @@ func explainCommand() *cobra.Command {
 		Long: `Say which route takes a request, what of it is bound to which field, what plugins it passes and where it goes; and
 why the other routes do not take it. Nothing is sent.
 
+METHOD is a verb of HTTP, or the protocol of a listener that speaks another; the URL is then what the method is called by there.
+
 With -c the configuration file is asked, else the gateway that runs.`,
-		Example: "  causeway explain GET '/v1/orders/7?customer=ada' -c causeway.yaml",
+		Example: "  causeway explain GET '/v1/orders/7?customer=ada' -c causeway.yaml\n  causeway explain tars Shop.OrderServer.OrderObj/GetOrder -c causeway.yaml",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q := proxy.Question{Method: args[0], URL: args[1], Headers: headers}
@@ -95,6 +97,13 @@ func explanation(e proxy.Explanation) string {
 		line("chain", "%s", strings.Join(append(append([]string{}, t.Plugins...), "forward"), " -> "))
 		line("timeout", "%s", t.Timeout)
 		line("service", "%s at %s, described by schema %s", t.Service, strings.Join(t.Instances, ", "), t.Schema)
+		for _, a := range t.Also {
+			if a.Why != "" {
+				line("over "+a.Protocol, "not served: %s", a.Why)
+			} else {
+				line("over "+a.Protocol, "%s", strings.Join(a.Names, ", "))
+			}
+		}
 		if t.Fault != "" {
 			line("refused", "%s", t.Fault)
 		}
