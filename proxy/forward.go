@@ -155,10 +155,19 @@ func (t *try) call(ctx context.Context, c *rpc.Call, node *balancer.Node, req *r
 	one, cancel := context.WithTimeout(ctx, t.retries.perTry)
 	defer cancel()
 	err := node.Transport.Unary(one, c, req, out)
-	if err != nil && one.Err() != nil && ctx.Err() == nil {
+	if err != nil && over(one) && !over(ctx) {
 		return tooSlow(err)
 	}
 	return err
+}
+
+// over tells whether a context has ended, or its time has by the clock: its timer may be late, and transports do not wait for it.
+func over(ctx context.Context) bool {
+	if ctx.Err() != nil {
+		return true
+	}
+	due, ok := ctx.Deadline()
+	return ok && !time.Now().Before(due)
 }
 
 // tooSlow is the error of a try that took longer than one may.

@@ -137,6 +137,28 @@ func TestPerTryTimeout(t *testing.T) {
 	}
 }
 
+// A transport that finds by the clock that the time of a try is over does not wait for its context to end.
+func TestPerTryTimeoutByTheClock(t *testing.T) {
+	b := mustBench(t, serviceOf("retry: {per_try_timeout: 0.02s, budget: 1}"))
+	for range 20 {
+		var n atomic.Int64
+		b.at = func(ctx context.Context, _ string, _ *rpc.Call, out *rpc.Reply) error {
+			if n.Add(1) > 1 {
+				hello(out)
+				return nil
+			}
+			due, _ := ctx.Deadline()
+			for time.Now().Before(due) { // its timer is as late as the machine is busy
+				continue
+			}
+			return rpc.AsError(context.DeadlineExceeded)
+		}
+		if v := b.visit("GET", read, ""); v.status != 200 || n.Load() != 2 {
+			t.Fatalf("want the second try's answer, found %d after %d tries: %s", v.status, n.Load(), v.answer)
+		}
+	}
+}
+
 // The answer that comes first is taken, and the other attempt ended.
 func TestHedging(t *testing.T) {
 	b := mustBench(t, serviceOf("retry: {hedge_after: 0.02s}"))
