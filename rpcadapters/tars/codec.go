@@ -65,7 +65,7 @@ func (s *side) jsonNames() []string {
 }
 
 // jsonOptions are those of methods that are not of TARS IDL: as the SDKs write JSON.
-var jsonOptions = &jsonwire.Options{ProtoNames: true, EnumNumbers: true, Int64Numbers: true, EmitUnpopulated: true, IgnoreUnknown: true}
+var jsonOptions = &jsonwire.Options{ProtoNames: true, EnumNumbers: true, Int64Numbers: true, BytesAsArray: true, EmitUnpopulated: true, IgnoreUnknown: true}
 
 // appendBody appends the body that stands for a message in wire form. flat: in JSON the members of a message that is not of
 // TARS IDL are the parameters themselves.

@@ -333,6 +333,9 @@ func TestInletNatural(t *testing.T) {
 		if err != nil || shown(t, m.Output, wire) != shown(t, m.Output, message(t, m.Output, sample)) {
 			t.Errorf("version %d: found %s, %v", version, shown(t, m.Output, wire), err)
 		}
+		if version == VersionJSON && !strings.Contains(string(got.Body), `"raw":[0,1,2],`) {
+			t.Errorf("SDKs know bytes as an array of numbers; found %s", got.Body)
+		}
 	}
 	for name, want := range map[string]string{
 		"Stream": "/plain.v1.Plain/Stream is a server stream, and TARS has none",
