@@ -139,6 +139,14 @@ type Options struct {
 	Budget *rpc.Budget
 }
 
+// StubJSON is Stubs, or JSON where there is none.
+func (o *Options) StubJSON() *jsonwire.Options {
+	if o.Stubs != nil {
+		return o.Stubs
+	}
+	return o.JSON
+}
+
 // REST says how requests of REST callers are read.
 type REST struct {
 	Override    bool                   // the path wins over a body that gives the same field another value

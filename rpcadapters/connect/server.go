@@ -111,9 +111,7 @@ func (c *call) serve(ctx context.Context, m *rpcadapters.Matched, h rpc.Handler)
 	}
 	o := envelope.Options{Method: m.Method, Limit: m.Options.MaxBody, Budget: m.Options.Budget}
 	if c.form.json {
-		if c.json.Options = m.Options.Stubs; c.json.Options == nil {
-			c.json.Options = m.Options.JSON
-		}
+		c.json.Options = m.Options.StubJSON()
 		o.Codec = &c.json
 	}
 	refusal = c.encodings(&o)

@@ -30,11 +30,11 @@ type form struct {
 }
 
 // jsonForm is JSON as trpc-go writes it: names as declared, enums as numbers, every field.
-var jsonForm = jsonwire.Options{EmitUnpopulated: true, EmitNull: true, ProtoNames: true, EnumNumbers: true}
+var jsonForm = jsonwire.Options{Protobuf: true, EmitUnpopulated: true, EmitNull: true, ProtoNames: true, EnumNumbers: true}
 
 // jsonTaken is what is taken of peers: fields that a newer schema may have are none of our business. trpc-go refuses them in
 // requests.
-var jsonTaken = jsonwire.Options{IgnoreUnknown: true}
+var jsonTaken = jsonwire.Options{Protobuf: true, IgnoreUnknown: true}
 
 // newForm makes the forms of a method. The error is about what requests are to be sent in.
 func newForm(m *schema.Method, content string) (*form, error) {

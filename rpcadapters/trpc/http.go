@@ -144,7 +144,7 @@ func (c *httpCall) forms(m *rpcadapters.Matched, o *envelope.Options) *rpc.Error
 	if in != rpc.Identity && envelope.Accepts(c.x.HTTP.Header.Get("accept-encoding"), in) {
 		o.Out = in
 	}
-	c.codec.json = m.Options.JSON
+	c.codec.json = m.Options.StubJSON()
 	switch c.typ = rpcadapters.ContentType(c.x.HTTP.Header.Get("content-type")); c.typ {
 	case "application/json", "":
 		c.typ = "application/json"

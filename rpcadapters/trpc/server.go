@@ -265,7 +265,7 @@ func (c *serverCall) handle(found *rpcadapters.Found) *rpc.Error {
 		return rpc.Refuse(codes.Unimplemented, "METHOD_NOT_FOUND", "%s is a %s method: open a stream for it", found.Method.Name[1:], found.Method.Kind)
 	}
 	c.form = found.Plan.(*form)
-	c.most, c.budget, c.json = found.Options.MaxBody, found.Options.Budget, found.Options.JSON
+	c.most, c.budget, c.json = found.Options.MaxBody, found.Options.Budget, found.Options.StubJSON()
 	admit(&c.Call, c.in, found, c.req.timeout)
 	if c.req.encoding == encodingGzip && c.req.contentType == contentProto {
 		c.Packed = rpc.Gzip

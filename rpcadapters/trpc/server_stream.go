@@ -204,7 +204,7 @@ func (s *serverStream) handle(in *framed.Incoming, found *rpcadapters.Found) *rp
 		return rpc.Refuse(codes.InvalidArgument, "INVALID_REQUEST", "content_type %d is not known on streams here: want 0 (pb) or 2 (json)", s.init.contentType)
 	}
 	s.form = found.Plan.(*form)
-	s.budget, s.json = found.Options.Budget, found.Options.JSON
+	s.budget, s.json = found.Options.Budget, found.Options.StubJSON()
 	if most := found.Options.MaxBody; most > 0 {
 		s.most = min(s.most, most)
 	}
