@@ -17,6 +17,7 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/framed"
 	"github.com/causeway-gateway/causeway/transcode/schema"
+	"github.com/causeway-gateway/causeway/transcode/tarswire"
 )
 
 // Inlet serves clients that speak TARS. It is safe for concurrent use.
@@ -233,7 +234,7 @@ func (c *serverCall) Answer(e *rpc.Error) rpc.Sent {
 	c.resp.Ret, c.resp.Desc = retOK, nil
 	if e != nil {
 		ret, text := retOf(e)
-		c.resp.Ret, c.resp.Desc = ret, []byte(text)
+		c.resp.Ret, c.resp.Desc = ret, c.text(text)
 		c.header = append(c.header, e.Header...)
 	}
 	c.resp.Context.Reset()
@@ -256,6 +257,14 @@ func (c *serverCall) Answer(e *rpc.Error) rpc.Sent {
 		s.Code, s.Reason = codes.Canceled, "CLIENT_GONE"
 	}
 	return s
+}
+
+// text is the text of an error as the clients of the listener have it.
+func (c *serverCall) text(s string) []byte {
+	if c.plan == nil { // nobody takes the call: the text is ours, and English
+		return []byte(s)
+	}
+	return tarswire.ToCharset(nil, []byte(s), c.plan.wire.Charset)
 }
 
 // encode makes the body of the answer.

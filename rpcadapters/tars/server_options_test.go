@@ -2,6 +2,7 @@ package tars
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	tarsadapterv1 "github.com/causeway-gateway/causeway/protos/causeway/adapter/tars/v1"
@@ -41,5 +42,34 @@ func TestInletGBK(t *testing.T) {
 	got := exchange(t, connect(t, addr), kitRequest(t, s, "hello", "", func(r *Request) { r.Body = tarswire.AppendString(nil, 1, "\xc4\xe3\xba\xc3") }))
 	if want := tarswire.AppendString(nil, 0, "\xca\xc0\xbd\xe7"); string(got.Body) != string(want) {
 		t.Errorf("want %x, found %d %s %x", want, got.Ret, got.Desc, got.Body)
+	}
+	d.handler = handler(func(context.Context, *rpc.Call, []byte) ([]byte, error) {
+		return nil, &rpc.Error{Class: rpc.Business, Native: 7, Message: "世界"}
+	})
+	got = exchange(t, connect(t, addr), kitRequest(t, s, "hello", "", func(r *Request) { r.Body = tarswire.AppendString(nil, 1, "x") }))
+	if got.Ret != 7 || string(got.Desc) != "\xca\xc0\xbd\xe7" {
+		t.Errorf("found %d %x", got.Ret, got.Desc)
+	}
+}
+
+// TestGBK: a servant that writes GBK.
+func TestGBK(t *testing.T) {
+	m := kitMethod(t, kit(t), "hello")
+	o := &tarsadapterv1.Options{Charset: "gbk"}
+	ret := int32(0)
+	addr := servantOf(t, func(r *Request) *Response {
+		if string(r.Body) != string(tarswire.AppendString(nil, 1, "\xc4\xe3")) {
+			t.Errorf("found %x", r.Body)
+		}
+		return &Response{Ret: ret, Body: tarswire.AppendString(nil, 0, "\xba\xc3"), Desc: []byte("\xca\xc0")}
+	})
+	tr := dial(t, addr, o)
+	if _, got, err := invoke(t.Context(), t, tr, m, o, nil, `{"name":"你"}`); err != nil || got != `{"ret":"好"}` {
+		t.Errorf("found %s, %v", got, err)
+	}
+	ret = 9
+	_, _, err := invoke(t.Context(), t, tr, m, o, nil, `{"name":"你"}`)
+	if e, ok := errors.AsType[*rpc.Error](err); !ok || e.Message != "世" {
+		t.Errorf("found %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/tarswire"
 )
 
 // The return codes of the framework. All others are the application's.
@@ -59,7 +60,7 @@ func verdictOf(ret int32) (verdict, bool) {
 
 // failed makes the error of an answer whose code is not 0.
 func (p *plan) failed(ret int32, desc []byte) *rpc.Error {
-	text := string(desc)
+	text := string(tarswire.FromCharset(nil, desc, p.wire.Charset))
 	if text == "" {
 		text = "tars error " + strconv.Itoa(int(ret))
 	}

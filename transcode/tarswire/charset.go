@@ -62,3 +62,32 @@ func appendTransformed(dst, s []byte, t transform.Transformer) ([]byte, bool) {
 	}
 	return dst, true
 }
+
+// FromCharset appends the text s in UTF-8; what it cannot be becomes U+FFFD.
+func FromCharset(dst, s []byte, c Charset) []byte {
+	switch {
+	case c == GBK:
+		dst, _ = appendFromGBK(dst, s)
+		return dst
+	case utf8.Valid(s):
+		return append(dst, s...)
+	}
+	return appendReplaced(dst, s)
+}
+
+// ToCharset appends the text s, which is UTF-8, in a charset; a character that it does not have becomes a question mark.
+func ToCharset(dst, s []byte, c Charset) []byte {
+	if c != GBK {
+		return append(dst, s...)
+	}
+	for len(s) > 0 {
+		_, n := utf8.DecodeRune(s)
+		at := len(dst)
+		var ok bool
+		if dst, ok = appendToGBK(dst, s[:n]); !ok {
+			dst = append(dst[:at], '?')
+		}
+		s = s[n:]
+	}
+	return dst
+}
