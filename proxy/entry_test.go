@@ -288,3 +288,31 @@ func TestEntryAfterTheEnd(t *testing.T) {
 		t.Errorf("found %v", s.refused)
 	}
 }
+
+// A gateway that is out of memory refuses calls by their names alone, and takes them again when it has some.
+func TestEntryWithoutMemory(t *testing.T) {
+	b, k := mustTalk(t, talkText("", "limits: {memory_bytes: 1}\n"))
+	reached := false
+	b.unary = func(context.Context, *rpc.Call, *rpc.Message, *rpc.Reply) error { reached = true; return nil }
+	deadline := time.Now().Add(20 * time.Second)
+	var s *said
+	for s = k.say(talkCall); s.refused == nil; s = k.say(talkCall) {
+		if reached = false; time.Now().After(deadline) {
+			t.Fatal("want calls refused")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if s.refused.Code != codes.Unavailable || s.refused.Reason != "OUT_OF_MEMORY" || s.call.Method != nil || reached {
+		t.Errorf("found %v, the service was reached: %v", s.refused, reached)
+	}
+	b.set(talkText("", "limits: {memory_bytes: 1000000000000}\n"))
+	if err := b.gateway.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for s = k.say(talkCall); s.refused != nil; s = k.say(talkCall) {
+		if time.Now().After(deadline) {
+			t.Fatalf("want calls taken again, found %v", s.refused)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
