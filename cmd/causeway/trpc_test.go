@@ -263,3 +263,55 @@ func TestTRPCListener(t *testing.T) {
 	waitFor(t, "the stream is reset", func() bool { return len(kit.Resets()) == 1 })
 	_ = g
 }
+
+// TestTRPCReadme runs the configurations of the adapter's README, and asks what it asks.
+func TestTRPCReadme(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	kit := &trpckit.Server{}
+	go func() { defer close(done); kit.Serve(l) }()
+	t.Cleanup(func() { l.Close(); <-done })
+	text, err := os.ReadFile("../../rpcadapters/trpc/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(string(text), "```")
+	if len(parts) < 5 {
+		t.Fatal("the README has fewer than two configurations")
+	}
+	conf := strings.TrimPrefix(parts[1], "yaml\n")
+	_, routes, _ := strings.Cut(conf, "schemas:")
+	conf = strings.TrimPrefix(parts[3], "yaml\n") + "admin: {address: \"127.0.0.1:0\"}\nschemas:" + routes // with both listeners
+	proto, err := os.ReadFile("../../testdata/trpc/kit.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	writeFile(t, dir+"/kit.proto", proto)
+	conf = strings.NewReplacer(`"127.0.0.1:8000"`, strconv.Quote(l.Addr().String()), `":8080"`, `"127.0.0.1:0"`, `":8000"`, `"127.0.0.1:0"`, "kit.proto", dir+"/kit.proto").Replace(conf)
+	g := startGateway(t, conf)
+	if a := g.call("POST", "/v1/say", `{"msg":"hello"}`); a.body != `{"msg":"hello"}` {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if a := g.call("POST", "/v1/fail", `{"code":10001,"message":"no gold"}`); a.status != 409 || !strings.HasPrefix(a.body, `{"code":9,"message":"no gold",`) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	nc, err := net.Dial("tcp", g.gateway.Addresses()[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if err := nc.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nc.Write(trpckit.Request(7, "/trpc.kit.echo.Echo/Echo", []byte("\n\x01x")).Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := trpckit.Read(nc, false); err != nil || string(f.Body) != "\n\x01x" {
+		t.Errorf("%v", err)
+	}
+}
