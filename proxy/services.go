@@ -201,7 +201,7 @@ func (b *builder) dial(path string, conf *configv1.Service, adapter rpcadapters.
 			Config:      options,
 		})
 	}
-	c.Health = b.healthCheck(conf, c.Dial, secure)
+	c.Health = b.healthCheck(path+".health_check", conf, c.Dial, secure)
 	c.Implied = &upstream.Check{
 		Key:  "tcp",
 		Dial: func(ep registry.Endpoint) (health.Prober, error) { return health.TCP(ep.Address, nil) },
@@ -312,8 +312,8 @@ func priorities(conf *configv1.Service) func(registry.Endpoint) uint32 {
 	}
 }
 
-// healthCheck is how instances are asked whether they are well; nil: they are not.
-func (b *builder) healthCheck(conf *configv1.Service, dial func(registry.Endpoint) (rpcadapters.Transport, error), secure func(registry.Endpoint) (*tls.Config, error)) *upstream.Check {
+// healthCheck is how instances are asked whether they are well; nil: they are not. A check that could never pass is a fault.
+func (b *builder) healthCheck(path string, conf *configv1.Service, dial func(registry.Endpoint) (rpcadapters.Transport, error), secure func(registry.Endpoint) (*tls.Config, error)) *upstream.Check {
 	h := conf.GetHealthCheck()
 	if h == nil {
 		return nil
@@ -339,6 +339,13 @@ func (b *builder) healthCheck(conf *configv1.Service, dial func(registry.Endpoin
 			return health.GRPC(ep.Address, health.GRPCCheck{Service: kind.Grpc.GetService(), Unimplemented: kind.Grpc.GetUnimplemented()}, t)
 		}
 	case *configv1.HealthCheck_Http:
+		ask := health.HTTPCheck{
+			Path: kind.Http.GetPath(), Host: kind.Http.GetHost(), Statuses: statusRanges(kind.Http.GetStatuses()),
+			Contains: kind.Http.GetContains(),
+		}
+		if err := ask.Fault(); err != nil {
+			b.fault(path+".http", "%s", strings.TrimPrefix(err.Error(), "health: "))
+		}
 		c.Dial = func(ep registry.Endpoint) (health.Prober, error) {
 			var t *tls.Config
 			if kind.Http.GetTls() {
@@ -347,10 +354,7 @@ func (b *builder) healthCheck(conf *configv1.Service, dial func(registry.Endpoin
 					return nil, err
 				}
 			}
-			return health.HTTP(onPort(ep.Address, kind.Http.GetPort()), health.HTTPCheck{
-				Path: kind.Http.GetPath(), Host: kind.Http.GetHost(), Statuses: statusRanges(kind.Http.GetStatuses()),
-				Contains: kind.Http.GetContains(),
-			}, t)
+			return health.HTTP(onPort(ep.Address, kind.Http.GetPort()), ask, t)
 		}
 	case *configv1.HealthCheck_Tcp:
 		c.Dial = func(ep registry.Endpoint) (health.Prober, error) {
@@ -373,6 +377,14 @@ func (b *builder) healthCheck(conf *configv1.Service, dial func(registry.Endpoin
 				return nil, fmt.Errorf("%s has nothing to ask instances by", conf.GetAdapter())
 			}
 			return health.Func(p.Probe, func() { _ = t.Close() }), nil // nobody to tell
+		}
+		// Whether the adapter's transports can be asked shows in one of them. It connects to nobody, for nobody calls.
+		if t, err := dial(registry.Endpoint{Address: "127.0.0.1:1"}); err == nil {
+			if _, ok := t.(rpcadapters.Prober); !ok {
+				b.fault(path+".adapter", "%s has nothing to ask instances by", conf.GetAdapter()).
+					WithFix("write another check: grpc: {}, http: {path: /healthz}, tcp: {}")
+			}
+			_ = t.Close() // it was not used
 		}
 	}
 	return c
