@@ -62,7 +62,7 @@ func (Adapter) Dial(t rpcadapters.Target) (rpcadapters.Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("trpc: %w", err)
 	}
-	tr := &transport{cl: cl, max: t.MaxMessage, conf: conf}
+	tr := &transport{cl: cl, max: t.MaxMessage, most: max(defaultMaxFrame, t.MaxMessage), conf: conf}
 	tr.calls.New = func() any { return &unaryCall{} }
 	return tr, nil
 }
@@ -70,6 +70,7 @@ func (Adapter) Dial(t rpcadapters.Target) (rpcadapters.Transport, error) {
 type transport struct {
 	cl    *framed.Client
 	max   int // bytes of one message of an answer, with what is attached to it
+	most  int // bytes of a frame that is sent
 	conf  *trpcv1.Options
 	calls sync.Pool // of *unaryCall
 }
@@ -203,6 +204,9 @@ func (t *transport) unary(ctx context.Context, u *unaryCall, req *rpc.Message, o
 	var e *rpc.Error
 	if u.body, u.encoding, u.made, e = u.plan.pack(req, false, t.max); e != nil {
 		return e
+	}
+	if size += len(u.body) + len(req.Attached); size > t.most {
+		return requestTooLarge(size, t.most)
 	}
 	u.contentType, u.attached, u.attachment = u.plan.form.content, req.Attached, uint32(len(req.Attached)) //nolint:gosec // far smaller
 	if u.plan.oneWay {

@@ -160,6 +160,11 @@ func unreadable(err error) *rpc.Error {
 	return misshapen(err)
 }
 
+// requestTooLarge is the error of a request that a server would close the connection for, with all calls on it.
+func requestTooLarge(size, most int) *rpc.Error {
+	return rpc.Refuse(codes.ResourceExhausted, "MESSAGE_TOO_LARGE", "the request has %d bytes in the service's protocol: at most %d are sent", size, most).WithStatus(413)
+}
+
 // tooMuchMetadata is the error of a call whose header would not fit.
 func tooMuchMetadata(size int) *rpc.Error {
 	e := &rpc.Error{

@@ -20,6 +20,7 @@ type clientStream struct {
 	plan *plan
 	rpc  *rpc.Call
 	max  int // bytes of one message
+	most int // bytes of a frame that is sent
 
 	in    inbox
 	out   outbox
@@ -49,7 +50,7 @@ func (t *transport) Open(ctx context.Context, c *rpc.Call) (rpcadapters.ClientSt
 	if size > maxHeader {
 		return nil, tooMuchMetadata(size)
 	}
-	s := &clientStream{ctx: ctx, plan: p, rpc: c, max: t.max, heard: make(chan struct{})}
+	s := &clientStream{ctx: ctx, plan: p, rpc: c, max: t.max, most: t.most, heard: make(chan struct{})}
 	s.in.init(int(p.window))
 	s.out.init()
 	if err := t.cl.Open(ctx, &s.Stream, s, &initFrame{plan: p, rpc: c, messageType: messageType}); err != nil {
@@ -241,6 +242,9 @@ func (s *clientStream) Send(m *rpc.Message) error {
 	payload, _, made, e := s.plan.pack(m, true, s.max)
 	if made != nil {
 		defer made.Free()
+	}
+	if e == nil && headLen+len(payload) > s.most {
+		e = requestTooLarge(headLen+len(payload), s.most)
 	}
 	if e != nil {
 		return e
