@@ -116,7 +116,29 @@ func (nowhere) Find(string, *rpc.Call) *rpcadapters.Found { return nil }
 // entry is the door for the calls of the listeners of one key.
 type entry struct {
 	gateway *Gateway
-	key     atomic.Pointer[string] // see inletKey
+	keys    atomic.Pointer[entryKeys]
+}
+
+// entryKeys say which table of a snapshot is an entry's, see inletKey: the snapshot before the options were changed has it under
+// the former key.
+type entryKeys struct{ now, former string }
+
+// turn has the entry go by another key from the next snapshot on.
+func (e *entry) turn(key string) {
+	next := &entryKeys{now: key}
+	if k := e.keys.Load(); k != nil {
+		next.former = k.now
+	}
+	e.keys.Store(next)
+}
+
+// table is the entry's in a snapshot.
+func (e *entry) table(s *Snapshot) *inletTable {
+	k := e.keys.Load()
+	if t := s.inlets[k.now]; t != nil {
+		return t
+	}
+	return s.inlets[k.former]
 }
 
 // inletVisit is one call's stay; pooled.
@@ -141,7 +163,7 @@ func (e *entry) Find(name string, c *rpc.Call) *rpcadapters.Found {
 		rt, refusal := snap.nobody, invalid
 		var to *inletTarget
 		if refusal == nil {
-			if to = snap.inlets[*e.key.Load()].find(name, c.Header); to != nil {
+			if to = e.table(snap).find(name, c.Header); to != nil {
 				rt = to.route
 			} else {
 				refusal = rpc.Refuse(codes.Unimplemented, "METHOD_NOT_FOUND", "no method %s is served here", printable(name)).WithStatus(404)

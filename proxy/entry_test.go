@@ -316,3 +316,40 @@ func TestEntryWithoutMemory(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// Other options of a listener are in force with the snapshot that has them, and no call falls in between.
+func TestEntryFindsMethodsWhileOptionsChange(t *testing.T) {
+	b, k := mustTalk(t, talkText("", ""))
+	door, stop, done := k.doors[0], make(chan struct{}), make(chan *rpc.Error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			s := &said{call: rpc.Call{Protocol: "talk", Peer: netip.MustParseAddrPort("192.0.2.1:7")}}
+			s.call.Times.Start, s.call.Body = time.Now(), s
+			f := door.Find(talkCall, &s.call)
+			var ctx wire.Context
+			ctx.Reset(context.Background())
+			f.Run(&ctx, &s.call, "talk", 0, s)
+			ctx.Release()
+			if s.refused != nil {
+				done <- s.refused
+				return
+			}
+		}
+	}()
+	for i := range 20 {
+		b.set(talkText([2]string{", options: {charset: gbk}", ""}[i%2], ""))
+		if err := b.gateway.Reload(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	if e := <-done; e != nil {
+		t.Errorf("want every call answered, found %v", e)
+	}
+}

@@ -132,7 +132,7 @@ func (g *Gateway) listen(doc *config.Document) (opened, gone []*listener, err er
 		l.tls.Store(f.config)
 		if l.inlet != nil {
 			l.inlet.former.Add(panicsOf(*l.inlet.protocol.Swap(&f.protocol)))
-			l.inlet.entry.key.Store(new(inletKey(swaps[l])))
+			l.inlet.entry.turn(inletKey(swaps[l]))
 		}
 	}
 	for _, l := range g.listeners {
@@ -188,7 +188,7 @@ func (g *Gateway) open(conf *configv1.Listener) (*listener, error) {
 	if g.opts.Standard.inlet(conf) != nil {
 		l.inlet = &inletSpoken{}
 		l.inlet.entry.gateway = g
-		l.inlet.entry.key.Store(new(inletKey(conf)))
+		l.inlet.entry.turn(inletKey(conf))
 		p, err := g.speaks(l.inlet, conf)
 		if err != nil {
 			return nil, err
