@@ -170,7 +170,9 @@ func (p *pair) serve(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		_ = s.Shutdown(ctx) // cuts what a failed test left
-		<-done
+		if err := <-done; err != nil {
+			t.Errorf("Serve: want nil after Shutdown, found %v", err)
+		}
 		d := p.gateway
 		if calls, left := d.calls.Load(), d.left.Load(); calls != left || int(calls) != len(d.sent) {
 			t.Errorf("want every call finished and left once, found %d calls, %d finished, %d left", calls, len(d.sent), left)
