@@ -37,6 +37,7 @@ func TestRollingDrain(t *testing.T) {
 				}
 			})
 		}
+		eventually(t, "the first calls", func() bool { return calls.Load() > 0 || t.Failed() })
 		for range 5 {
 			before, made := calls.Load(), cl.Made()
 			s.Hurry(true)
