@@ -156,9 +156,21 @@ func (t *try) call(ctx context.Context, c *rpc.Call, node *balancer.Node, req *r
 	defer cancel()
 	err := node.Transport.Unary(one, c, req, out)
 	if err != nil && over(one) && !over(ctx) {
-		return tooSlow(err)
+		return outOfTime(err)
 	}
 	return err
+}
+
+// outOfTime is what a try ends with whose time is over: what the transport says, unless it is just that. Whether it was sent is
+// believed only where there is more behind the error than the context's end.
+func outOfTime(err error) error {
+	e := rpc.AsError(err)
+	if e.Class != rpc.Framework || e.Code != codes.DeadlineExceeded {
+		return err
+	}
+	slow := tooSlow(err)
+	slow.Executed = e.Executed || errors.Is(err, context.DeadlineExceeded)
+	return slow
 }
 
 // over tells whether a context has ended, or its time has by the clock: its timer may be late, and transports do not wait for it.

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -134,6 +135,39 @@ func TestPerTryTimeout(t *testing.T) {
 	n.Store(0)
 	if v := b.visit("POST", write, ""); v.status != 504 || n.Load() != 1 || !strings.Contains(string(v.answer), "UPSTREAM_TIMEOUT") {
 		t.Errorf("want a call that may have been executed ended, found %d after %d tries: %s", v.status, n.Load(), v.answer)
+	}
+}
+
+// What a try ends with when its time is over: what was never sent, for want of a connection, goes elsewhere whatever the method is;
+// what the method itself said in the last moment is its answer.
+func TestPerTryTimeoutSaysWhatHappened(t *testing.T) {
+	for name, test := range map[string]struct {
+		err    func(context.Context) error
+		want   int64
+		status int
+	}{
+		"nothing was sent": {func(ctx context.Context) error {
+			return rpc.AsError(ctx.Err()).WithCause(errors.New("no connection so far"))
+		}, 2, 200},
+		"perhaps sent":              {func(ctx context.Context) error { return rpc.AsError(ctx.Err()) }, 1, 504},
+		"the method's own error":    {func(context.Context) error { return busy }, 1, 503},
+		"no connection":             {func(context.Context) error { return unreached }, 2, 200},
+		"refused by its framework":  {func(context.Context) error { return refusedBy }, 1, 500},
+		"an error of nobody's kind": {func(ctx context.Context) error { return context.Cause(ctx) }, 1, 504},
+	} {
+		b := mustBench(t, serviceOf("outliers: {off: true}, retry: {per_try_timeout: 0.02s}"))
+		var n atomic.Int64
+		b.at = func(ctx context.Context, _ string, _ *rpc.Call, out *rpc.Reply) error {
+			if n.Add(1) > 1 {
+				hello(out)
+				return nil
+			}
+			<-ctx.Done()
+			return test.err(ctx)
+		}
+		if v := b.visit("POST", write, ""); v.status != test.status || n.Load() != test.want {
+			t.Errorf("%s: want status %d after %d tries, found %d after %d: %s", name, test.status, test.want, v.status, n.Load(), v.answer)
+		}
 	}
 }
 
