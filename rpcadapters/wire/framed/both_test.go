@@ -67,8 +67,11 @@ func TestLateAnswerIsDropped(t *testing.T) {
 	e := &echo{release: make(chan struct{})}
 	_, addr := serve(t, ServerConfig{Service: e}, server.Options{})
 	cl := client(t, addr, ClientConfig{Conns: 1})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		eventually(t, "the call has begun", func() bool { e.mu.Lock(); defer e.mu.Unlock(); return len(e.seen) == 1 })
+		cancel()
+	}()
 	_, err := ask(ctx, cl, "slow")
 	isFault(t, err, Ended, true)
 	close(e.release)
