@@ -120,6 +120,7 @@ type try struct {
 	retries *retries
 	info    balancer.Info
 	start   time.Time // of the attempt
+	asked   bool      // counted is known
 	counted bool      // somebody before the gateway tries the call again by himself
 }
 

@@ -66,8 +66,8 @@ func (t *try) again(ctx context.Context, c *rpc.Call, err error) bool {
 	if c.Attempts == 0 || c.Attempts >= t.retries.attempts || ctx.Err() != nil {
 		return false
 	}
-	if len(t.info.Tried) == 1 {
-		t.counted = headerOf(c, retryHeader) != ""
+	if !t.asked { // once, for it is set below
+		t.asked, t.counted = true, headerOf(c, retryHeader) != ""
 	}
 	if !notExecuted(err) && (t.counted || !t.retries.twice(c.Method) || !t.retriable(err)) {
 		return false

@@ -254,6 +254,24 @@ func TestHedgingFails(t *testing.T) {
 	}
 }
 
+// Somebody who counts tries by himself has no more of them made here than the two that were hedged.
+func TestHedgingIsNotTriedAgainForThoseWhoCount(t *testing.T) {
+	b := mustBench(t, serviceOf("outliers: {off: true}, retry: {hedge_after: 0.01s, attempts: 4}"))
+	var n atomic.Int64
+	both := make(chan struct{})
+	b.at = func(context.Context, string, *rpc.Call, *rpc.Reply) error {
+		if n.Add(1) == 2 {
+			close(both)
+		}
+		<-both
+		return torn
+	}
+	b.visit("GET", read, "", rpc.Pair{Key: "x-retry-attempt", Value: "1"})
+	if n.Load() != 2 {
+		t.Errorf("want two attempts, found %d", n.Load())
+	}
+}
+
 // The load that an instance tells of is known to the balancer, and goes on to the caller.
 func TestLoadIsTaken(t *testing.T) {
 	b := mustBench(t, document)
