@@ -67,6 +67,9 @@ func (cl *Client) Tell(ctx context.Context, c *Call, r Frame) error {
 }
 
 func (c *Call) do(ctx context.Context, cl *Client) error {
+	if err := ctx.Err(); err != nil {
+		return &Fault{Kind: Ended, Cause: err}
+	}
 	c.waiter.init(c)
 	w := c.watch(ctx)
 	fault := c.once(ctx, cl)

@@ -20,6 +20,9 @@ type Stream struct {
 // Open begins a stream with its first frame. Frames for it may come, and go to the sink, before Open returns. ctx counts
 // until then: what ends the stream afterwards is the caller's business. The error is a *Fault.
 func (cl *Client) Open(ctx context.Context, s *Stream, to Sink, first Frame) error {
+	if err := ctx.Err(); err != nil {
+		return &Fault{Kind: Ended, Cause: err}
+	}
 	s.to, s.req = to, first
 	s.waiter.init(s)
 	w := s.watch(ctx)
