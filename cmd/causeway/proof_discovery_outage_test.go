@@ -68,7 +68,7 @@ func shelved(t testing.TB, dir string) string {
 // instance dies meanwhile, and a gateway starts. No idempotent call fails, also not when the ensemble is back and still lists
 // the dead instance.
 func TestProofOutage(t *testing.T) {
-	session, away, rate := 3*time.Second, 3*time.Second, 100
+	session, away, rate := 3*time.Second, 3*time.Second, 30
 	if full() {
 		session, away, rate = 6*time.Second, 60*time.Second, 500
 	} else {
@@ -79,7 +79,7 @@ func TestProofOutage(t *testing.T) {
 	args := []string{"-session", session.String()}
 	instances := startInstances(t, 4, zk, args...)
 	dir := t.TempDir()
-	text := proofConfig(t, dir, zk, session, checked)
+	text := proofConfig(t, dir, zk, session, checked())
 	g, err := tryGateway(t, dir, text)
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestProofOutage(t *testing.T) {
 		began := time.Now()
 		name := strings.ReplaceAll(what, " ", "-")
 		before := c.answered(name)
-		p := startInstance(t, zk, name, "", append(args, "-window", "100ms")...)
+		p := startInstance(t, zk, name, "", append(args, "-window", "1s")...)
 		await(t, what+": calls on a new instance", func() bool { return c.answered(name) > before })
 		p.stop()
 		await(t, what+": the instance that left to be gone", func() bool { return g.at(p.address) == nil && g.fresh() })
@@ -137,7 +137,7 @@ func TestProofOutage(t *testing.T) {
 	await(t, "the dead instance to be passed over", func() bool { i := g.at(instances[0].address); return i != nil && !i.Used })
 	late := shelved(t, dir)
 	startedAt := time.Now()
-	second, err := tryGateway(t, late, proofConfig(t, late, zk, session, checked))
+	second, err := tryGateway(t, late, proofConfig(t, late, zk, session, checked()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func proofPartition(t *testing.T) {
 	}
 	p.run(exec.CommandContext(t.Context(), far.ip, append([]string{"netns", "exec", far.name, binary, "-zookeeper", near.ln.Addr().String(), "-name", p.name, "-address", far.there + ":0"}, args...)...))
 	dir := t.TempDir()
-	g, err := tryGateway(t, dir, proofConfig(t, dir, zk.Address, session, checked))
+	g, err := tryGateway(t, dir, proofConfig(t, dir, zk.Address, session, checked()))
 	if err != nil {
 		t.Fatal(err)
 	}

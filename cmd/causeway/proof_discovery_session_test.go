@@ -278,7 +278,7 @@ func (g *gatewayProcess) peak() int {
 // although that hears it, and finds the registry without any data; one of its servers is no ZooKeeper at all. Each time it comes
 // back by itself, what changed meanwhile is seen, and no idempotent call fails.
 func TestProofSessions(t *testing.T) {
-	session, rate := 2*time.Second, 50
+	session, rate := 2*time.Second, 20
 	if full() {
 		session, rate = 6*time.Second, 300
 	} else {
@@ -286,9 +286,9 @@ func TestProofSessions(t *testing.T) {
 	}
 	zk := realserver.StartZooKeeper(t)
 	between := startTap(t, "127.0.0.1", zk.Address)
-	args := []string{"-session", session.String(), "-window", "100ms"}
+	args := []string{"-session", session.String(), "-window", "1s"}
 	instances := startInstances(t, 3, zk.Address, args...)
-	g := startGatewayProcess(t, proofConfig(t, t.TempDir(), startGarbage(t)+","+between.ln.Addr().String(), session, checked))
+	g := startGatewayProcess(t, proofConfig(t, t.TempDir(), startGarbage(t)+","+between.ln.Addr().String(), session, checked()))
 	c := startCallers(t, g.address)
 	await(t, "all instances", func() bool { all, _ := g.used(); return len(all) == 3 })
 	l := load.Start(rate, patient, c.idempotent()...)
