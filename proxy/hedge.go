@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/causeway-gateway/causeway/proxy/balancer"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
@@ -94,11 +96,15 @@ func (f *forward) run(ctx context.Context, c *rpc.Call, t *try, node *balancer.N
 	h.err = t.call(ctx, c, node, req, &h.reply)
 }
 
-// settle takes the outcome of an attempt; one that lost says nothing of its instance, and its answer is dropped.
+// settle takes the outcome of an attempt. The answer of one that lost is dropped; where it was broken off for that it would have
+// taken longer still.
 func (f *forward) settle(t *try, h *hedge, lost bool) {
-	if lost {
-		h.reply.Reset()
+	t.to.up.Report(h.node, h.err, h.took)
+	if !lost {
 		return
 	}
-	t.to.up.Report(h.node, h.err, h.took)
+	h.reply.Reset()
+	if h.err != nil && rpc.AsError(h.err).Code == codes.Canceled {
+		t.to.up.Overtaken(h.node, h.took)
+	}
 }

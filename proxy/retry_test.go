@@ -254,6 +254,34 @@ func TestHedgingFails(t *testing.T) {
 	}
 }
 
+// An attempt that another has overtaken tells how slow its instance is at least, and one that failed by itself meanwhile that it did.
+func TestHedgingTellsOfTheSlower(t *testing.T) {
+	for name, lose := range map[string]func(ctx context.Context) error{
+		"overtaken": func(ctx context.Context) error { <-ctx.Done(); return rpc.AsError(ctx.Err()) },
+		"failed":    func(ctx context.Context) error { <-ctx.Done(); return unreached },
+	} {
+		b := mustBench(t, serviceOf("retry: {hedge_after: 0.02s}, balancer: {policy: peak_ewma}"))
+		var n atomic.Int64
+		var slow atomic.Pointer[string]
+		b.at = func(ctx context.Context, address string, _ *rpc.Call, out *rpc.Reply) error {
+			if n.Add(1) == 1 {
+				slow.Store(&address)
+				return lose(ctx)
+			}
+			hello(out)
+			return nil
+		}
+		if v := b.visit("GET", read, ""); v.status != 200 || n.Load() != 2 {
+			t.Fatalf("%s: want the second attempt's answer, found %d after %d", name, v.status, n.Load())
+		}
+		for _, i := range b.gateway.Services()[0].Instances {
+			if i.Address == *slow.Load() && (i.Latency < 10*time.Millisecond || name == "failed" && i.Latency < 500*time.Millisecond) {
+				t.Errorf("%s: want the slow instance known to be slow, found a latency of %v", name, i.Latency)
+			}
+		}
+	}
+}
+
 // Somebody who counts tries by himself has no more of them made here than the two that were hedged.
 func TestHedgingIsNotTriedAgainForThoseWhoCount(t *testing.T) {
 	b := mustBench(t, serviceOf("outliers: {off: true}, retry: {hedge_after: 0.01s, attempts: 4}"))

@@ -53,6 +53,10 @@ func (s *Service) Report(n *balancer.Node, err error, took time.Duration) {
 	}
 }
 
+// Overtaken takes note of an attempt on a node that was broken off after so long because another was faster: had it gone on it would
+// have taken longer. It is no outcome, and may be called beside Report.
+func (s *Service) Overtaken(n *balancer.Node, took time.Duration) { n.Observe(took, s.Clock()) }
+
 // lookSoon has the outcomes of calls looked at now, by the service that this one's configuration was changed to as well: the
 // record asks only once.
 func (s *Service) lookSoon() {
