@@ -334,7 +334,7 @@ func callConnect(opts ...connect.ClientOption) func(context.Context, testing.TB,
 			got.out = append(got.out, res.Msg)
 		case schema.Bidi:
 			stream := client.CallBidiStream(ctx)
-			defer stream.CloseResponse()
+			defer func() { _ = stream.CloseResponse() }() // it has been read
 			say(stream.RequestHeader())
 			for _, m := range a.in {
 				if err := stream.Send(m); err != nil && !errors.Is(err, io.EOF) {
@@ -387,12 +387,11 @@ func callOver(adapter rpcadapters.Adapter, at int) func(context.Context, testing
 		}
 		if a.method.Kind == schema.Unary {
 			out := &adaptertest.Message{}
-			if r := c.unary(ctx, t, a.method.Name, a.header, a.in[0], out); r.err != nil || a.oneWay {
-				return note(r)
-			} else {
+			r := c.unary(ctx, t, a.method.Name, a.header, a.in[0], out)
+			if r.err == nil && !a.oneWay {
 				got.out = append(got.out, out)
-				return note(r)
 			}
+			return note(r)
 		}
 		out, r := c.stream(ctx, t, a.method.Name, a.header, a.in)
 		got.out = out

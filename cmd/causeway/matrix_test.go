@@ -381,10 +381,17 @@ func passesLarge(t *testing.T, g *kindsGateway, in kindsCaller) {
 func passesMetadata(t *testing.T, g *kindsGateway, in kindsCaller) {
 	a := g.asked(t, adaptertest.Unary, &adaptertest.Message{})
 	a.header = rpc.Metadata{
-		{Key: "x-tenant", Value: "acme"}, {Key: "x-raw-bin", Value: "\x00\xfe"}, {Key: "x-consumer-name", Value: "root"},
-		{Key: "x_consumer_groups", Value: "root"}, {Key: "x-credential-identifier", Value: "root"}, {Key: "x-causeway-mirror", Value: "root"},
-		{Key: "x-forwarded-for", Value: "192.0.2.9"}, {Key: "x-real-ip", Value: "192.0.2.9"}, {Key: "trpc-env", Value: "forged"},
-		{Key: "status_dyed_key", Value: "forged"}, {Key: "tars-status-status_grid_key", Value: "forged"},
+		{Key: "x-tenant", Value: "acme"},
+		{Key: "x-raw-bin", Value: "\x00\xfe"},
+		{Key: "x-consumer-name", Value: "root"},
+		{Key: "x_consumer_groups", Value: "root"},
+		{Key: "x-credential-identifier", Value: "root"},
+		{Key: "x-causeway-mirror", Value: "root"},
+		{Key: "x-forwarded-for", Value: "192.0.2.9"},
+		{Key: "x-real-ip", Value: "192.0.2.9"},
+		{Key: "trpc-env", Value: "forged"},
+		{Key: "status_dyed_key", Value: "forged"},
+		{Key: "tars-status-status_grid_key", Value: "forged"},
 	}
 	got := in.call(t.Context(), t, g.gatewayTest, a)
 	if got.failed {

@@ -51,6 +51,9 @@ func Both(t *testing.T, e Ends) {
 	t.Run("the connection breaks", p.broken)
 	t.Run("streams", p.streams)
 	t.Run("a probe", p.probe)
+	t.Run("outbound", func(t *testing.T) {
+		Outbound(t, Outward{Adapter: e.Adapter, Options: e.Options, Address: p.address, NotFound: e.NotFound})
+	})
 }
 
 // pair are two ends, connected.
