@@ -56,3 +56,28 @@ func TestBreakerCountsPanicsOfStreams(t *testing.T) {
 		t.Errorf("want it open and nobody inside, found %+v", s)
 	}
 }
+
+// A breaker that the configuration does not have any more is not open for ever in the metrics.
+func TestBreakerLeavesTheMetrics(t *testing.T) {
+	const broken = "outliers: {off: true}, retry: {attempts: 1}"
+	b := mustBench(t, serviceOf(broken+", breaker: {failure_rate: 0.5, min_calls: 10, open: 60s}"))
+	b.at = func(context.Context, string, *rpc.Call, *rpc.Reply) error { return torn }
+	for range 20 {
+		b.visit("POST", write, "")
+	}
+	series := func() (found []float64) {
+		b.gateway.Sample()
+		b.meter.Each("causeway_breaker_open", func(v float64, _ []string) { found = append(found, v) })
+		return found
+	}
+	if s := series(); len(s) != 1 || s[0] != 1 {
+		t.Fatalf("want an open breaker, found %v", s)
+	}
+	b.set(serviceOf(broken))
+	if err := b.gateway.Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if s := series(); len(s) != 0 {
+		t.Errorf("want nothing of a breaker that is not there, found %v", s)
+	}
+}

@@ -90,6 +90,7 @@ func (g *serviceGauges) sample(service string, s upstream.Stats, b *breaker.Brea
 		total(g.ejections.With(service, reason), s.Ejections[reason])
 	}
 	if b == nil {
+		g.breaker.Delete(service) // there may have been one before
 		return
 	}
 	st := b.State()
