@@ -449,7 +449,7 @@ func TestProofInstances(t *testing.T) {
 	o := once.Stop()
 	t.Logf("PROOF the same, of calls that may not be executed twice: %s %v", o.String(), o.Reasons)
 	for reason := range o.Reasons {
-		if !slices.ContainsFunc([]string{"UPSTREAM_", "Unavailable ", "DeadlineExceeded "}, func(clear string) bool { return strings.Contains(reason, clear) }) {
+		if !slices.ContainsFunc([]string{"UPSTREAM_", "Unavailable ", "DeadlineExceeded "}, func(said string) bool { return strings.Contains(reason, said) }) {
 			t.Errorf("want it said clearly why a call failed, found %s", reason)
 		}
 	}
