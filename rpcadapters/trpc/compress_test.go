@@ -153,7 +153,7 @@ func chunk(stream, block []byte) []byte {
 // FuzzUnpack: what is unpacked stays within the limit, is what was counted, and agrees with the library where that reads it.
 func FuzzUnpack(f *testing.F) {
 	for _, body := range bodies() {
-		body = body[:min(len(body), 70_000)]
+		body = body[:min(len(body), 2000)] // large ones are slow to mutate
 		for _, e := range []uint32{encodingGzip, encodingZlib, encodingSnappyStream, encodingSnappyBlock} {
 			packed, err := appendPacked(nil, body, e)
 			if err != nil {
