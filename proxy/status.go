@@ -52,6 +52,13 @@ type ServiceStatus struct {
 	Stale        error // why a registry's instances may be out of date, nil: they are not
 }
 
+// Ready tells whether the gateway takes calls: Status.Ready alone, for those who ask often.
+func (g *Gateway) Ready() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.snap.Load() != nil && !g.draining.Load() && !g.closed
+}
+
 // Status tells how the gateway stands.
 func (g *Gateway) Status() Status {
 	g.mu.Lock()
@@ -97,14 +104,13 @@ func (s *Snapshot) serviceStatus() []ServiceStatus {
 		if sv.schema != nil {
 			st.Schema = sv.schema.name
 		}
-		v := sv.up.Inspect()
-		for i := range v.Instances {
+		sources := sv.up.Survey(func(_ string, used bool) {
 			st.Known++
-			if v.Instances[i].Used {
+			if used {
 				st.Used++
 			}
-		}
-		for _, src := range v.Sources {
+		})
+		for _, src := range sources {
 			if src.Stale > 0 {
 				st.Stale = errors.Join(st.Stale, fmt.Errorf("stale for %s: %s: %s", src.Stale.Round(time.Second), src.Name, src.Err))
 			}
@@ -179,17 +185,17 @@ func (g *Gateway) sampleInstances() {
 	now, nodes := map[instanceOf]bool{}, map[string]bool{}
 	used := map[instanceOf]int64{}
 	for _, sv := range snap.services {
-		for _, n := range sv.up.Inspect().Instances {
-			i := instanceOf{sv.name, n.Address}
+		sv.up.Survey(func(address string, uses bool) {
+			i := instanceOf{sv.name, address}
 			now[i] = true
-			if n.Used {
+			if uses {
 				used[i] = 1
 			}
-			nodes[n.Address] = true
-			if host, _, err := net.SplitHostPort(n.Address); err == nil {
+			nodes[address] = true
+			if host, _, err := net.SplitHostPort(address); err == nil {
 				nodes[host] = true
 			}
-		}
+		})
 	}
 	for i := range now {
 		g.gauges.instances.With(i.service, i.node).Set(used[i])

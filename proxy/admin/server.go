@@ -125,9 +125,8 @@ func (s *Server) livez(w http.ResponseWriter, _ *http.Request) { text(w, http.St
 
 // readyz answers 200 while the gateway takes calls. With ?verbose (and the token) it says how each part stands.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	st := s.opts.Gateway.Status()
 	code, verdict := http.StatusOK, "ok\n"
-	if !st.Ready {
+	if !s.opts.Gateway.Ready() {
 		code, verdict = http.StatusServiceUnavailable, "not ready\n"
 	}
 	if _, verbose := r.URL.Query()["verbose"]; !verbose {
@@ -138,7 +137,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, "?verbose wants the admin token")
 		return
 	}
-	text(w, code, report(st, s.storeFaults())+"readyz: "+verdict)
+	text(w, code, report(s.opts.Gateway.Status(), s.storeFaults())+"readyz: "+verdict)
 }
 
 // report is a line per part: [+] in order, [-] not.

@@ -71,19 +71,7 @@ func (s *Service) Inspect() View {
 	if s.shelver != nil {
 		out.Saved, _ = s.shelver.figures()
 	}
-	for _, src := range s.sources {
-		v := SourceView{Name: src.Name, Key: src.Key, Known: src.known, Instances: len(src.set.Endpoints), Skipped: src.set.Skipped, Suspects: len(src.suspects)}
-		if !src.stale.IsZero() {
-			v.Stale = now.Sub(src.stale)
-		}
-		if src.err != nil {
-			v.Err = src.err.Error()
-		}
-		if src.shelved {
-			v.Shelved = max(now.Sub(src.savedAt), 1) // whatever the clock says by now
-		}
-		out.Sources = append(out.Sources, v)
-	}
+	out.Sources = s.survey(now)
 	for _, i := range s.order {
 		v := s.show(i, now)
 		if g := panicking(out.Groups, &v); g != nil {
@@ -95,6 +83,41 @@ func (s *Service) Inspect() View {
 		out.Instances = append(out.Instances, InstanceView{
 			Address: l.address, IDs: []string{l.id}, Sources: []string{l.src.Name}, State: StateLeftOut, Beat: -1, Load: -1, Why: "left out: " + l.why,
 		})
+	}
+	return out
+}
+
+// Survey tells of the sources, and f of every instance whether it takes calls as a matter of course: what Inspect has, without the
+// words. f must not call the service.
+func (s *Service) Survey(f func(address string, used bool)) []SourceView {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	for _, i := range s.order {
+		v := s.reassess(i, now)
+		f(i.address, v.up && v.weight > 0)
+	}
+	for _, l := range s.left {
+		f(l.address, false)
+	}
+	return s.survey(now)
+}
+
+// survey is what is known of the sources. The lock is held.
+func (s *Service) survey(now time.Time) []SourceView {
+	var out []SourceView
+	for _, src := range s.sources {
+		v := SourceView{Name: src.Name, Key: src.Key, Known: src.known, Instances: len(src.set.Endpoints), Skipped: src.set.Skipped, Suspects: len(src.suspects)}
+		if !src.stale.IsZero() {
+			v.Stale = now.Sub(src.stale)
+		}
+		if src.err != nil {
+			v.Err = src.err.Error()
+		}
+		if src.shelved {
+			v.Shelved = max(now.Sub(src.savedAt), 1) // whatever the clock says by now
+		}
+		out = append(out, v)
 	}
 	return out
 }
