@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/causeway-gateway/causeway/proxy/balancer"
 	"github.com/causeway-gateway/causeway/proxy/breaker"
@@ -100,6 +101,7 @@ type Service struct {
 	counts    counts
 
 	successor atomic.Pointer[Service] // has taken over what is known
+	former    weak.Pointer[Service]   // of which it was taken over; it is not held, for it may be long gone
 }
 
 // view is what calls see: swapped in whole.
@@ -185,6 +187,7 @@ func (s *Service) adopt(former *Service) {
 	former.mu.Lock()
 	defer former.mu.Unlock()
 	former.successor.Store(s)
+	s.former = weak.Make(former)
 	s.records, s.epoch = former.records, former.epoch
 	s.counts = former.counts.clone()
 	for _, src := range s.sources {
@@ -338,6 +341,9 @@ func (s *Service) Budget() *breaker.Budget { return s.budget }
 // service that has taken this one over, if one has. It may be called twice.
 func (s *Service) Close() {
 	s.closing.Do(func() {
+		if f := s.former.Value(); f != nil {
+			f.successor.CompareAndSwap(s, nil) // the configuration was refused: the former one goes on
+		}
 		s.stop()
 		if !s.waited() {
 			s.cfg.Log.Error("a resolver does not end; its service is closed all the same", "service", s.cfg.Name, "waited", patience)

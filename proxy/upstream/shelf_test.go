@@ -436,3 +436,24 @@ func TestSuspectsAreSaved(t *testing.T) {
 		}
 	})
 }
+
+// A configuration that was tried and refused leaves the one in force as it was: what it learns last is saved, too.
+func TestTheLastChangeIsSavedAfterARefusedConfiguration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shelf := newMemory()
+		b := start(t, Config{Shelf: shelf}, nil, "zk")
+		b.update("zk", many("i", 2)...)
+		tried := start(t, Config{Shelf: shelf}, b.Service, "zk")
+		tried.end()
+		if b.successor.Load() != nil {
+			t.Error("want no successor that is closed")
+		}
+		after(2 * saveGap)
+		b.update("zk", many("i", 3)...)
+		b.update("zk", many("i", 4)...)
+		b.end()
+		if n, _ := shelf.has("orders@zk/orders"); n != 4 {
+			t.Errorf("want the last four instances saved, found %d", n)
+		}
+	})
+}
