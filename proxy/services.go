@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
 	"github.com/causeway-gateway/causeway/proxy/balancer"
@@ -114,9 +115,9 @@ func (b *builder) bind(path string, sv *service, adapter rpcadapters.Adapter, op
 			continue
 		}
 		// What is wrong with the options is wrong for every method.
-		if at, text, ok := strings.Cut(err.Error(), ": "); ok && strings.HasPrefix(at, "options.") {
+		if at, text, ok := strings.Cut(err.Error(), ": "); ok && isOption(options, strings.TrimPrefix(at, "options.")) {
 			if !told[err.Error()] {
-				b.fault(path+"."+at, "%s", text)
+				b.fault(path+".options."+strings.TrimPrefix(at, "options."), "%s", text)
 			}
 			told[err.Error()] = true
 			continue
@@ -124,6 +125,18 @@ func (b *builder) bind(path string, sv *service, adapter rpcadapters.Adapter, op
 		b.fault(path, "service %q: %s: %s", sv.name, m.Name[1:], err).
 			WithFix("mend it in the schema or under `options`, or list under `serves` what can be called")
 	}
+}
+
+// isOption tells whether a path, "errors[0].code", begins with a key of the options.
+func isOption(options proto.Message, path string) bool {
+	if options == nil {
+		return false
+	}
+	name := path
+	if i := strings.IndexAny(path, ".["); i >= 0 {
+		name = path[:i]
+	}
+	return options.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(name)) != nil
 }
 
 // upstreamDigest tells whether two configurations of a service mean the same connections, registries and judgement: the
@@ -202,6 +215,9 @@ func (b *builder) dial(path string, conf *configv1.Service, adapter rpcadapters.
 		})
 	}
 	c.Health = b.healthCheck(path+".health_check", conf, c.Dial, secure)
+	if conf.GetHealthCheck().GetAdapter() != nil && !asks(adapter, conf, options) {
+		b.fault(path+".health_check.adapter", "%s has nothing to ask instances by", conf.GetAdapter()).WithFix("write grpc: {}, http: {path: /healthz} or tcp: {}")
+	}
 	c.Implied = &upstream.Check{
 		Key:  "tcp",
 		Dial: func(ep registry.Endpoint) (health.Prober, error) { return health.TCP(ep.Address, nil) },
@@ -210,6 +226,17 @@ func (b *builder) dial(path string, conf *configv1.Service, adapter rpcadapters.
 		return nil, false
 	}
 	return upstream.New(c, former), true
+}
+
+// asks tells whether the transports of an adapter can ask their instance whether it is well. Dialling does not connect.
+func asks(adapter rpcadapters.Adapter, conf *configv1.Service, options proto.Message) bool {
+	t, err := adapter.Dial(rpcadapters.Target{Address: "127.0.0.1:1", Service: conf.GetName(), Config: options})
+	if err != nil {
+		return true // it is told elsewhere
+	}
+	defer func() { _ = t.Close() }() // it was not used
+	_, ok := t.(rpcadapters.Prober)
+	return ok
 }
 
 // sources are what knows the instances of a service, in the order in which they are believed.

@@ -323,8 +323,8 @@ type step struct {
 func (d *demo) show(ctx context.Context, out io.Writer) error {
 	p := printer{w: out}
 	p.printf("Causeway in front of services that register themselves in ZooKeeper\n\n")
-	p.printf("  gateway   %s\n  admin     %s   token %s\n  zookeeper %s\n  services  grpc  %s   demo.orders.v1.Orders and demo.chat.v1.Chat, with reflection\n            tars  %s   %s\n            trpc  %s   %s\n\n",
-		d.gateway, d.admin, d.app.token, d.backends.zkAddress, d.backends.addresses("grpc"), d.backends.addresses("tars"), inventory.Name, d.backends.addresses("trpc"), pricing.Name)
+	p.printf("  gateway   %s\n  admin     %s   token %s\n  zookeeper %s\n  services  grpc  %s   demo.orders.v1.Orders and demo.chat.v1.Chat, with reflection\n            tars  %s   %s\n            trpc  %s   %s\n  its file  %s\n\n",
+		d.gateway, d.admin, d.app.token, d.backends.zkAddress, d.backends.addresses("grpc"), d.backends.addresses("tars"), inventory.Name, d.backends.addresses("trpc"), pricing.Name, filepath.Join(d.dir, "causeway.yaml"))
 	if err := d.try(ctx, &p, step{
 		title: "nothing is registered so far", path: "/v1/orders/1", status: 404,
 		want: `{"code":12,"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"ROUTE_NOT_FOUND","domain":"causeway"}]}`,

@@ -126,6 +126,9 @@ func (k *checker) discovery(path string, d *configv1.Discovery) {
 		k.fault(path+".layout", "name one of: "+list(layouts()), "unknown layout %s%s", k.show(path+".layout", l), schema.DidYouMean(l, layouts()))
 	}
 	k.zkRoot(path+".root", d.GetRoot())
+	if strings.Contains(d.GetService(), "/") && d.GetLayout() != "dubbo" && d.GetLayout() != "generic" {
+		k.fault(path+".service", "write the name that instances register under", "%s has a /, which no name of a service has in ZooKeeper", k.show(path+".service", d.GetService()))
+	}
 	switch {
 	case d.GetLayout() == "generic" && d.GetGeneric() == nil && !k.failed(path+".generic"):
 		k.missing(path, "generic", "describe the nodes: generic: {path: \"/{service}\", name: \"^(?P<host>.+):(?P<port>[0-9]+)$\"}")
@@ -325,6 +328,12 @@ func (k *checker) retry(path string, r *configv1.Retry) {
 	}
 	if n := r.GetAttempts(); n > maxAttempts {
 		k.fault(path+".attempts", "write at most "+strconv.Itoa(maxAttempts), "wanted at most %d, found %s", maxAttempts, k.shown(path+".attempts", strconv.FormatUint(uint64(n), 10)))
+	}
+	if k.written(path+".attempts") && r.GetAttempts() == 0 {
+		k.fault(path+".attempts", "write 1 for a single try, or remove the key for the default", "wanted at least 1, found 0")
+	}
+	if r.GetHedgeAfter() != nil && r.GetAttempts() == 1 {
+		k.fault(path+".hedge_after", "write attempts: 2, or remove one of the two", "a second try beside the first, and `attempts` allows one")
 	}
 	k.timeout(path+".per_try_timeout", r.GetPerTryTimeout())
 	k.share(path+".budget", r.GetBudget())

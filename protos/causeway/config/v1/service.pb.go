@@ -814,7 +814,7 @@ type Balancer struct {
 	SlowStart *durationpb.Duration `protobuf:"bytes,4,opt,name=slow_start,json=slowStart,proto3" json:"slow_start,omitempty"`
 	// Groups of instances by metadata, with shares of the calls: canaries, versions. A route can name one.
 	Subsets []*Subset `protobuf:"bytes,5,rep,name=subsets,proto3" json:"subsets,omitempty"`
-	// Below this share of instances that are well, all of them are used again, for the fault is likely elsewhere. Default 0.5; 0: never.
+	// Below this share of instances that are well, all of them are used again at which there is somebody, for the fault is likely elsewhere. Default 0.5; 0: never.
 	Panic *float64 `protobuf:"fixed64,6,opt,name=panic,proto3,oneof" json:"panic,omitempty"`
 	// By how much the instances nearby, or of a priority, may be loaded more than their share before calls spill over to others. Default 1.4.
 	Overprovision float64 `protobuf:"fixed64,7,opt,name=overprovision,proto3" json:"overprovision,omitempty"`
@@ -1043,7 +1043,7 @@ type HashKey_Variable struct {
 }
 
 type HashKey_Expression struct {
-	// An expression (CEL) over the call: "request.message.customer".
+	// An expression (CEL) over the call: "message.customer".
 	Expression string `protobuf:"bytes,5,opt,name=expression,proto3,oneof"`
 }
 
