@@ -12,7 +12,8 @@ import (
 // keeper has its calls go on without their clients.
 type keeper struct {
 	left   <-chan struct{} // closed once the client has left
-	begun  chan error      // what the context of a call says then, after Keep
+	begun  chan struct{}   // a call has begun
+	then   chan error      // what its context says after Keep
 	ended  chan error      // what ended it
 	before bool            // Keep is said before the client leaves
 }
@@ -23,7 +24,7 @@ func (k *keeper) Run(in *Incoming) {
 	if k.before {
 		in.Keep()
 	}
-	k.begun <- nil
+	k.begun <- struct{}{}
 	<-k.left
 	if !k.before {
 		for end := time.Now().Add(20 * time.Second); in.ctx.Err() == nil && time.Now().Before(end); {
@@ -31,7 +32,7 @@ func (k *keeper) Run(in *Incoming) {
 		}
 		in.Keep()
 	}
-	k.begun <- in.Context().Err()
+	k.then <- in.Context().Err()
 	<-in.Context().Done()
 	k.ended <- in.Context().Err()
 }
@@ -41,7 +42,7 @@ func TestKeep(t *testing.T) {
 	for name, before := range map[string]bool{"before it leaves": true, "after it has left": false} {
 		t.Run(name, func(t *testing.T) {
 			left := make(chan struct{})
-			k := &keeper{left: left, begun: make(chan error, 2), ended: make(chan error, 1), before: before}
+			k := &keeper{left: left, begun: make(chan struct{}, 1), then: make(chan error, 1), ended: make(chan error, 1), before: before}
 			s, addr := serve(t, ServerConfig{Service: k}, server.Options{})
 			c, err := net.Dial("tcp", addr) //nolint:noctx // loopback
 			if err != nil {
@@ -51,7 +52,7 @@ func TestKeep(t *testing.T) {
 			<-k.begun
 			_ = c.Close()
 			close(left)
-			if err := <-k.begun; err != nil {
+			if err := <-k.then; err != nil {
 				t.Errorf("want the call to go on, found %v", err)
 			}
 			select {
