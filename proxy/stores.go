@@ -138,18 +138,36 @@ func (s *called) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, out *
 		return rpc.Refuse(codes.Unavailable, "NO_INSTANCE", "no instance of the service is available")
 	}
 	sv := snap.services[s.name]
-	t := try{to: sv, start: time.Now()}
+	if sv.plans != nil {
+		c.Plan = sv.plans[c.Method]
+	}
+	t := try{to: sv}
 	t.info.Subset = -1
+	sv.up.Budget().Deposit()
+	for {
+		err := t.ask(ctx, c, req, out)
+		if err == nil || len(t.info.Tried) == 0 || len(t.info.Tried) >= mostAsked || ctx.Err() != nil || !notExecuted(err) || !sv.up.Budget().Withdraw() {
+			return err
+		}
+		out.Reset()
+	}
+}
+
+// mostAsked is how many instances are asked of which none has run what a plugin asks.
+const mostAsked = 3
+
+// ask calls one instance.
+func (t *try) ask(ctx context.Context, c *rpc.Call, req *rpc.Message, out *rpc.Reply) error {
+	t.start = time.Now()
 	node, err := t.pick(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer node.Done()
-	if sv.plans != nil {
-		c.Plan = sv.plans[c.Method]
+	if err = node.Transport.Unary(ctx, c, req, out); err != nil {
+		t.info.Tried = append(t.info.Tried, node)
 	}
-	err = node.Transport.Unary(ctx, c, req, out)
-	sv.up.Report(node, err, time.Since(t.start))
+	t.to.up.Report(node, err, time.Since(t.start))
 	return err
 }
 
