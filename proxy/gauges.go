@@ -71,7 +71,7 @@ func (g *Gateway) sampleServices() {
 		}
 	}
 	s := g.probers.Stats()
-	total(m.probes.With("passed"), s.Probes-s.Failed-uint64(max(s.Running, 0)))
+	total(m.probes.With("passed"), s.Passed)
 	total(m.probes.With("failed"), s.Failed)
 	m.probed.With("up").Set(int64(s.Up))
 	m.probed.With("down").Set(int64(s.Down))

@@ -31,7 +31,8 @@ type Pool struct {
 type Stats struct {
 	Endpoints, Up, Down, Unknown int    // endpoints watched, or kept for a watch to come
 	Running, Waiting             int    // probes under way, and those that wait for a place
-	Probes, Failed               uint64 // probes begun, and those that failed
+	Probes                       uint64 // probes begun
+	Passed, Failed               uint64 // results; a probe that does not end fails once in each interval
 	Missed                       uint64 // slots that went by without a probe: the process stood still, or the former probe ran on
 }
 

@@ -320,6 +320,7 @@ func (p *Pool) result(e *endpoint, err error, took time.Duration) bool {
 	if err == nil {
 		s.Fails = 0
 		e.passes++
+		p.stats.Passed++
 	} else {
 		s.Err = err
 		s.Fails++

@@ -481,3 +481,25 @@ func TestIntervalsChange(t *testing.T) {
 		slow.Close()
 	})
 }
+
+// TestPassesAreCounted: passes are what passed, however often a probe that does not end has failed.
+func TestPassesAreCounted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPool(quiet())
+		deaf := &probed{takes: 40 * time.Second, deaf: true}
+		p.Watch("deaf", Timing{Interval: time.Second, Timeout: time.Second}, deaf.dial, nil)
+		pass(30 * time.Second)
+		if s := p.Stats(); s.Passed != 0 || s.Failed <= s.Probes {
+			t.Errorf("want no pass of a check that does not end, and many failures of its one probe, found %+v", s)
+		}
+		well := &probed{}
+		p.Watch("well", Timing{Interval: time.Second, Timeout: time.Second}, well.dial, nil)
+		pass(5 * time.Second)
+		if s := p.Stats(); s.Passed < 4 || s.Passed > 6 {
+			t.Errorf("want about five passes, found %+v", s)
+		}
+		p.Close()
+		pass(2 * deaf.takes)
+	})
+}
