@@ -55,6 +55,9 @@ type Set struct {
 	Revision  int64 // rises with each change seen by the resolver that sent it
 	Endpoints []Endpoint
 	Skipped   int // entries that could not be read, or were too many
+	// Withdrawn says that somebody has taken the service itself out of the registry, which has lost nothing: that there are no
+	// endpoints is meant so.
+	Withdrawn bool
 }
 
 // NewSet sorts endpoints and returns the set; it takes the slice over. Two endpoints with one ID are an error.

@@ -172,7 +172,9 @@ func TestTARSListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	if err := nc.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	c := &tarskit.Client{Conn: nc}
 	a, err := c.Call(tarskit.Packet{Servant: kitServant, Function: "hello", Body: tarskit.String(nil, 1, "kit"), Timeout: 3000})
 	if err != nil || a.Ret != 0 || string(a.Body) != string(tarskit.String(nil, 0, "hello kit")) || a.Context["x-request-id"] == "" {

@@ -33,6 +33,11 @@ type suspect struct {
 // vanishes right after an outage, for instances may have to register again. An instance that has announced
 // its leave, that is at another address by the same ID, or that another source has, has not vanished; nor has one that did not answer the gateway either.
 func (src *source) guard(former []registry.Endpoint, leaving map[string]struct{}, now time.Time) {
+	if src.set.Withdrawn { // it is meant so
+		clear(src.suspects)
+		clear(src.gone)
+		return
+	}
 	up := 0
 	ids := make(map[string]struct{}, len(src.set.Endpoints))
 	for i := range src.set.Endpoints {

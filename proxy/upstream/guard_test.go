@@ -24,6 +24,29 @@ func guarded(t *testing.T) (*bench, *doctor, func()) {
 	}
 }
 
+// A service that somebody has withdrawn has no suspects, nor keeps those that it had.
+func TestWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _, end := guarded(t)
+		defer end()
+		b.update("zk", many("i", 4)...)
+		b.update("zk")
+		after(time.Second)
+		b.wantPicked("suspects", "i0", "i1", "i2", "i3")
+		b.sources["zk"].sink.Update(registry.Set{Service: "orders", Revision: 2, Withdrawn: true})
+		settled()
+		if n := len(b.Nodes()); n != 0 {
+			t.Errorf("want nobody left, found %d", n)
+		}
+		b.update("zk", many("i", 4)...)
+		b.sources["zk"].sink.Update(registry.Set{Service: "orders", Revision: 4, Withdrawn: true})
+		settled()
+		if n, g := len(b.Nodes()), b.Stats().Guarded; n != 0 || g != 1 {
+			t.Errorf("want nobody left and no alert, found %d and %d alerts", n, g)
+		}
+	})
+}
+
 func TestMassRemoval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, d, end := guarded(t)

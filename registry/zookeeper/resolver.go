@@ -53,6 +53,12 @@ func (r *Resolver) Watch(ctx context.Context, service string, to registry.Sink) 
 		c: r.Conn, to: to, service: service, layout: layout, allow: r.Allow,
 		relist: cmp.Or(r.Relist, 30*time.Second), settle: cmp.Or(r.Settle, 20*time.Millisecond), most: cmp.Or(r.Most, 10_000),
 	}
+	if isNative {
+		if w.home.service, err = native.node(service); err != nil {
+			return err
+		}
+		w.home.path = native.services()
+	}
 	var nodes []string
 	for _, p := range places {
 		w.places = append(w.places, &place{Place: p, entries: map[string]*entry{}})
@@ -88,6 +94,8 @@ type watch struct {
 	settle  time.Duration
 	most    int
 
+	home home // of the native layout
+
 	places     []*place
 	generation uint64
 	links      uint64
@@ -98,10 +106,50 @@ type watch struct {
 	known      bool // a set was sent
 }
 
+// home is the node that all services of the native layout are below. While it is the same node, a service's node that is missing
+// has been deleted by somebody; where all data was lost, it is another one.
+type home struct {
+	path      string // empty: another layout
+	service   string // the service's own node
+	id        int64  // the transaction that made it; 0: not known
+	read      uint64 // the generation in which that was read
+	withdrawn bool
+}
+
+// look brings up to date what is known of the service's node, behind a list.
+func (h *home) look(ctx context.Context, w *watch) error {
+	if h.path == "" {
+		return nil
+	}
+	h.withdrawn = false
+	missing := w.places[0].missing
+	if !missing && h.read == w.generation {
+		return nil
+	}
+	now, err := w.c.read(ctx, w.generation, h.path)
+	switch {
+	case errors.Is(err, zk.ErrNoAuth):
+		return nil // nobody can tell
+	case err != nil:
+		return err
+	case now.stat == nil:
+		return nil // everything is gone
+	case !missing:
+		h.id, h.read = now.stat.Czxid, w.generation
+		return nil
+	case h.id != now.stat.Czxid:
+		return nil
+	}
+	own, err := w.c.read(ctx, w.generation, h.service)
+	h.withdrawn = err == nil && own.stat == nil
+	return err
+}
+
 // place is what is known of one of the layout's places.
 type place struct {
 	Place
 	fresh   bool // it has been read in this session, and no read has failed since
+	missing bool // it was not there when it was listed last
 	entries map[string]*entry
 	own     []registry.Endpoint // of a leaf
 	bad     int                 // of a leaf
@@ -226,6 +274,9 @@ func (w *watch) pull(ctx context.Context, full bool) error {
 			stale = append(stale, func() error { return w.read(ctx, p, name, e) })
 		}
 	}
+	if err := w.home.look(ctx, w); err != nil {
+		return err
+	}
 	return inParallel(stale)
 }
 
@@ -285,6 +336,9 @@ func (w *watch) list(ctx context.Context, p *place) error {
 			if there, err = w.c.exists(ctx, w.generation, p.Path); err == nil && there {
 				continue // it has just been made
 			}
+			p.missing = true
+		} else {
+			p.missing = false
 		}
 		if err != nil {
 			return fmt.Errorf("zookeeper: list %s: %w", p.Path, err)
@@ -397,14 +451,14 @@ func (w *watch) send() {
 		}
 		return a.ID == b.ID
 	})
-	if w.known && !w.failed && w.sent.Skipped == skipped && reflect.DeepEqual(w.sent.Endpoints, unique) {
+	if w.known && !w.failed && w.sent.Skipped == skipped && w.sent.Withdrawn == w.home.withdrawn && reflect.DeepEqual(w.sent.Endpoints, unique) {
 		return
 	}
 	if skipped > w.sent.Skipped {
 		w.c.cfg.Log.Warn("zookeeper: entries of a service cannot be read and are left out", "service", w.service, "entries", skipped)
 	}
 	w.revision++
-	w.sent = registry.Set{Service: w.service, Revision: w.revision, Endpoints: unique, Skipped: skipped}
+	w.sent = registry.Set{Service: w.service, Revision: w.revision, Endpoints: unique, Skipped: skipped, Withdrawn: w.home.withdrawn}
 	w.known, w.failed = true, false
 	out := w.sent
 	out.Endpoints = slices.Clone(unique) // the taker's own

@@ -64,6 +64,7 @@ func testResolver(t *testing.T, addr string, session time.Duration) {
 		"malformed entries":                     testMalformed,
 		"data of one's own watch":               testDataChanges,
 		"bursts end with the last state":        testBursts,
+		"a service that was withdrawn":          testWithdrawn,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -94,6 +95,49 @@ func testContainers(t *testing.T, side *zk.Conn, sink *registrytest.Sink, dir st
 		}
 		sink.Wait()
 		eventually(t, "the container gone", func() bool { there, _, err := side.Exists(dir); return err == nil && !there })
+	}
+}
+
+// A service whose node somebody has deleted is withdrawn; where everything above it is gone too, the registry has lost it.
+func testWithdrawn(t *testing.T, side *zk.Conn, sink *registrytest.Sink, dir string) {
+	wipe := func(path string) {
+		var remove func(path string)
+		remove = func(path string) {
+			names, _, err := side.Children(path)
+			for _, n := range names {
+				remove(path + "/" + n)
+			}
+			if err == nil {
+				err = side.Delete(path, -1)
+			}
+			if err != nil && !errors.Is(err, zk.ErrNoNode) {
+				t.Fatal(err)
+			}
+		}
+		remove(path)
+	}
+	service, _, _ := cutLast(dir)
+	services, _, _ := cutLast(service)
+	for range 2 {
+		setInstances(t, side, dir, "a:1", "b:1")
+		if set := sink.Wait("a:1", "b:1"); set.Withdrawn {
+			t.Error("want a service with instances there")
+		}
+		wipe(service)
+		sink.WaitSet("withdrawn", func(s registry.Set) bool { return s.Withdrawn && len(s.Endpoints) == 0 })
+	}
+	setInstances(t, side, dir, "a:1", "b:1")
+	sink.Wait("a:1", "b:1")
+	setInstances(t, side, dir)
+	if set := sink.Wait(); set.Withdrawn {
+		t.Error("want a service without instances there")
+	}
+	setInstances(t, side, dir, "a:1", "b:1")
+	sink.Wait("a:1", "b:1")
+	wipe(services)
+	mkdir(t, side, services) // by another service that has come back sooner
+	if set := sink.Wait(); set.Withdrawn {
+		t.Error("want nothing taken for withdrawn where everything was lost")
 	}
 }
 
