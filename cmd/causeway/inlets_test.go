@@ -96,8 +96,8 @@ var inlets = []inlet{
 	{"gRPC-Web", "POST", echoCall, askGRPCWeb, nil},
 	{"Connect", "POST", echoCall, askConnect, nil},
 	{"WebSocket", "GET", "/v1/rooms/1/messages", askWebSocket, nil},
-	{"TARS", "", echoCall, askOver(tars.Adapter{}, 1), map[codes.Code]codes.Code{codes.ResourceExhausted: codes.Unavailable}},
-	{"tRPC", "", echoCall, askOver(trpc.Adapter{}, 2), map[codes.Code]codes.Code{codes.PermissionDenied: codes.Unauthenticated, codes.FailedPrecondition: codes.InvalidArgument}},
+	{"TARS", "", echoCall, askOver(tars.Adapter{}, 1), map[codes.Code]codes.Code{codes.ResourceExhausted: codes.Unavailable, codes.DataLoss: codes.Internal}},
+	{"tRPC", "", echoCall, askOver(trpc.Adapter{}, 2), map[codes.Code]codes.Code{codes.PermissionDenied: codes.Unauthenticated, codes.FailedPrecondition: codes.InvalidArgument, codes.DataLoss: codes.Internal}},
 }
 
 // askOver asks by a protocol that has a listener of its own, the gateway's at.

@@ -21,7 +21,8 @@ const jars = "/usr/share/java/curator-recipes.jar:/usr/share/java/curator-framew
 // testExamples runs the examples in other languages: they announce themselves, take the place of their own ghost, and drain
 // on SIGTERM.
 //
-// Java takes its time to compile and to start: one of the servers is enough for it.
+// Java takes its time to compile and to start: one of the servers is enough for it, and it has to be the one whose sessions last
+// longer than that, or the ghost may end in the moment in which it is met.
 func testExamples(t *testing.T, addr string, session time.Duration, javaToo bool) {
 	conn := connect(t, Config{Servers: []string{addr}, Session: session})
 	for name, program := range map[string]func(t *testing.T) []string{

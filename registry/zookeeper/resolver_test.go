@@ -31,7 +31,7 @@ func TestServers(t *testing.T) {
 		})
 		t.Run("examples", func(t *testing.T) {
 			t.Parallel()
-			testExamples(t, addr, session, session < time.Second)
+			testExamples(t, addr, session, session > time.Second)
 		})
 	})
 }
