@@ -69,16 +69,6 @@ func (s *Service) lookSoon() {
 // Clock is the time of balancer.Info.Now: monotonic nanoseconds.
 func (s *Service) Clock() int64 { return int64(time.Since(s.epoch)) }
 
-// Blames tells whether the end of a call is held against its service, for a breaker: the transport failed, or nobody was
-// reached. nil is not.
-func Blames(err error) bool {
-	if err == nil {
-		return false
-	}
-	outcome := Classify(err, 0)
-	return outcome == outlier.Failed || outcome == outlier.Unreached
-}
-
 // unreachable is the reason of the errors of transports that found no connection.
 const unreachable = "UPSTREAM_UNREACHABLE"
 

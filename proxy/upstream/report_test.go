@@ -21,37 +21,30 @@ func TestClassify(t *testing.T) {
 	sent := rpc.AsError(context.DeadlineExceeded)
 	sent.Executed = true
 	for name, c := range map[string]struct {
-		err    error
-		took   time.Duration
-		want   outlier.Outcome
-		blames bool
+		err  error
+		took time.Duration
+		want outlier.Outcome
 	}{
-		"the method's own error":              {&rpc.Error{Code: codes.NotFound, Class: rpc.Business, Executed: true}, short, outlier.Success, false},
-		"the method says that it is off":      {&rpc.Error{Code: codes.Unavailable, Class: rpc.Business, Executed: true}, short, outlier.Success, false},
-		"the method's own timeout":            {&rpc.Error{Code: codes.DeadlineExceeded, Class: rpc.Business, Executed: true}, long, outlier.Success, false},
-		"refused by the gateway":              {rpc.Refuse(codes.ResourceExhausted, "ANSWER_TOO_LARGE", "too large"), long, outlier.Neutral, false},
-		"no connection":                       {refused(), short, outlier.Unreached, true},
-		"broken off":                          {brokenOff(), short, outlier.Failed, true},
-		"wrapped":                             {fmt.Errorf("attempt 2: %w", brokenOff()), short, outlier.Failed, true},
-		"a malformed answer":                  {&rpc.Error{Code: codes.Internal, Class: rpc.Transport, Executed: true}, short, outlier.Failed, true},
-		"one try took too long":               {&rpc.Error{Code: codes.DeadlineExceeded, Class: rpc.Transport, Executed: true}, short, outlier.Failed, true},
-		"the caller left":                     {context.Canceled, long, outlier.Neutral, false},
-		"the caller left a transport":         {&rpc.Error{Code: codes.Canceled, Class: rpc.Transport, Executed: true}, long, outlier.Neutral, false},
-		"the caller had no time":              {sent, short, outlier.Neutral, false},
-		"the instance had time":               {sent, long, outlier.Failed, false},
-		"no connection in the time there was": {deadline, long, outlier.Failed, false},
-		"turned away before it was looked at": {&rpc.Error{Code: codes.Unavailable, Class: rpc.Transport, Reason: "UPSTREAM_RESET"}, short, outlier.Failed, true},
-		"any other error":                     {errors.New("bug"), long, outlier.Neutral, false},
+		"the method's own error":              {&rpc.Error{Code: codes.NotFound, Class: rpc.Business, Executed: true}, short, outlier.Success},
+		"the method says that it is off":      {&rpc.Error{Code: codes.Unavailable, Class: rpc.Business, Executed: true}, short, outlier.Success},
+		"the method's own timeout":            {&rpc.Error{Code: codes.DeadlineExceeded, Class: rpc.Business, Executed: true}, long, outlier.Success},
+		"refused by the gateway":              {rpc.Refuse(codes.ResourceExhausted, "ANSWER_TOO_LARGE", "too large"), long, outlier.Neutral},
+		"no connection":                       {refused(), short, outlier.Unreached},
+		"broken off":                          {brokenOff(), short, outlier.Failed},
+		"wrapped":                             {fmt.Errorf("attempt 2: %w", brokenOff()), short, outlier.Failed},
+		"a malformed answer":                  {&rpc.Error{Code: codes.Internal, Class: rpc.Transport, Executed: true}, short, outlier.Failed},
+		"one try took too long":               {&rpc.Error{Code: codes.DeadlineExceeded, Class: rpc.Transport, Executed: true}, short, outlier.Failed},
+		"the caller left":                     {context.Canceled, long, outlier.Neutral},
+		"the caller left a transport":         {&rpc.Error{Code: codes.Canceled, Class: rpc.Transport, Executed: true}, long, outlier.Neutral},
+		"the caller had no time":              {sent, short, outlier.Neutral},
+		"the instance had time":               {sent, long, outlier.Failed},
+		"no connection in the time there was": {deadline, long, outlier.Failed},
+		"turned away before it was looked at": {&rpc.Error{Code: codes.Unavailable, Class: rpc.Transport, Reason: "UPSTREAM_RESET"}, short, outlier.Failed},
+		"any other error":                     {errors.New("bug"), long, outlier.Neutral},
 	} {
 		if got := Classify(c.err, c.took); got != c.want {
 			t.Errorf("%s: want %d, found %d", name, c.want, got)
 		}
-		if got := Blames(c.err); got != c.blames {
-			t.Errorf("%s: want the service blamed: %v, found %v", name, c.blames, got)
-		}
-	}
-	if Blames(nil) {
-		t.Error("want no blame for a success")
 	}
 }
 
