@@ -21,10 +21,10 @@ demo: build ## run the gateway in front of a small order service and show what i
 	@bin/causeway demo
 
 # Tests that wait do so beside others (-parallel); a program with the race detector would sleep for a second at its end.
-test: ## run all tests; RACE=1 adds the race detector, POISON=1 overwrites released buffers, CAUSEWAY_REAL=1 makes a missing program a failure
+test: ## run all tests; RACE=1 adds the race detector, POISON=1 overwrites released buffers, RUN=REGEXP chooses, CAUSEWAY_REAL=1 makes a missing program a failure
 	@go build -o bin/testsum ./testdata/testsum
-	@GORACE='atexit_sleep_ms=50' go test -json -count=1 -shuffle=on -timeout 20m -parallel 4 $(if $(filter-out 0,$(RACE)),-race) \
-		$(if $(filter-out 0,$(POISON)),-tags causeway_poison) $(PACKAGES) | bin/testsum
+	@GORACE='atexit_sleep_ms=50' bin/testsum -count=1 -shuffle=on -timeout 20m -parallel 4 $(if $(RUN),-run '$(RUN)') $(if $(filter-out 0,$(RACE)),-race) \
+		$(if $(filter-out 0,$(POISON)),-tags causeway_poison) -- $(PACKAGES)
 
 proof: ## run the long proofs in full; each prints its figure
 	CAUSEWAY_PROOF=1 go test -count=1 -v -timeout 60m -run '^TestProof' $(PACKAGES)

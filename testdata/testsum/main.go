@@ -1,5 +1,12 @@
-// Command testsum reads the stream of `go test -json` and tells a person how it went: a line per package as it ends,
-// the whole output of what failed, what was not run and why, and a last line with the counts.
+// Command testsum runs `go test -json` and tells a person how it went: a line per package as it ends, the figures of
+// proofs, the whole output of what failed, what was not run and why, and a last line with the counts.
+//
+//	testsum [flags of go test] -- packages
+//
+// Packages run beside each other and share the machine's cores, so a test that waits may be starved. Where no more than
+// a few tests failed, they are run once more, alone: one that passes then is counted as passed, and the last line says how
+// many there were. What starving does not explain is never tried again: a data race, a panic, a leak, a package that does
+// not build or end, a refused skip.
 //
 // A test is counted once: one with subtests is counted through them. A test may be left out for three reasons only:
 //
@@ -15,23 +22,43 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
 )
 
+// retried is how many tests may fail and be tried again; more have a common reason.
+const retried = 5
+
 func main() {
-	ok, err := summarize(os.Stdin, os.Stdout)
-	if err != nil {
+	at := slices.Index(os.Args, "--")
+	if at < 0 {
+		fmt.Fprintln(os.Stderr, "usage: testsum [flags of go test] -- packages")
+		os.Exit(2)
+	}
+	flags := os.Args[1:at]
+	s := newSummary(os.Stdout)
+	ran, err := s.run(append(slices.Clone(flags), os.Args[at+1:]...))
+	if err == nil && s.mayRetry() {
+		err = s.retry(flags)
+	}
+	ok, endErr := s.end()
+	if err = errors.Join(err, endErr); err != nil {
 		fmt.Fprintln(os.Stderr, "testsum:", err)
 	}
-	if err != nil || !ok {
+	switch {
+	case err != nil || !ok:
+		os.Exit(1)
+	case !ran && s.second == 0:
+		fmt.Fprintln(os.Stderr, "testsum: go test failed, and no test did")
 		os.Exit(1)
 	}
 }
@@ -55,6 +82,7 @@ type suite struct {
 	output  []string // of the package itself, not of a test
 	started bool
 	ended   bool
+	failed  int
 }
 
 // result is one test or subtest.
@@ -68,37 +96,86 @@ type result struct {
 type left struct{ pkg, test, why string }
 
 type summary struct {
-	out     io.Writer
+	out     *bufio.Writer
 	suites  map[string]*suite
 	builds  map[string][]string // compiler output by ImportPath
 	passed  int
 	failed  int
-	missing []left // a real program is not installed
-	chosen  []left // -short or the race detector
+	second  int                 // of passed, those that passed when they were run again, alone
+	again   map[string][]string // tests that failed and may be tried again, by package; without subtests
+	final   bool                // something failed that may not
+	missing []left              // a real program is not installed
+	chosen  []left              // -short or the race detector
 }
 
-// summarize returns whether the run was good. An error is one of reading or writing.
-func summarize(in io.Reader, out io.Writer) (bool, error) {
-	buffered := bufio.NewWriter(out)
-	s := &summary{out: buffered, suites: map[string]*suite{}, builds: map[string][]string{}}
+func newSummary(out io.Writer) *summary {
+	return &summary{out: bufio.NewWriter(out), suites: map[string]*suite{}, builds: map[string][]string{}, again: map[string][]string{}}
+}
+
+// run runs go test and reads its stream. It reports whether go test ended well; an error is one of starting or reading.
+func (s *summary) run(args []string) (bool, error) {
+	cmd := exec.CommandContext(context.Background(), "go", append([]string{"test", "-json"}, args...)...) //nolint:gosec // what its caller would run
+	cmd.Stderr = os.Stderr
+	stream, err := cmd.StdoutPipe()
+	if err != nil {
+		return false, err
+	}
+	if err := cmd.Start(); err != nil {
+		return false, err
+	}
+	err = s.read(stream)
+	return cmd.Wait() == nil, err
+}
+
+// read takes a whole stream. An error is one of reading or writing.
+func (s *summary) read(in io.Reader) error {
 	lines := bufio.NewReader(in)
 	for {
 		line, err := lines.ReadString('\n')
 		if line != "" {
 			s.line(line)
-			if err := buffered.Flush(); err != nil {
-				return false, err
+			if err := s.out.Flush(); err != nil {
+				return err
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			break
+			s.cutOff()
+			return nil
 		}
 		if err != nil {
-			return false, err
+			return err
 		}
 	}
-	s.end()
-	return s.failed == 0 && s.passed > 0, buffered.Flush()
+}
+
+// mayRetry reports whether all that failed may be tried again.
+func (s *summary) mayRetry() bool {
+	n := 0
+	for _, tests := range s.again {
+		n += len(tests)
+	}
+	return !s.final && n > 0 && n <= retried
+}
+
+// retry runs what failed once more, one package after the other and no test beside another. Its own counts take the
+// place of those of the first run.
+func (s *summary) retry(flags []string) error {
+	for _, pkg := range slices.Sorted(maps.Keys(s.again)) {
+		tests := s.again[pkg]
+		s.printf("again, alone: %s %s\n", pkg, strings.Join(tests, " "))
+		second := newSummary(s.out)
+		_, err := second.run(append(slices.Clone(flags), "-parallel=1", "-run=^("+strings.Join(tests, "|")+")$", pkg))
+		if err != nil {
+			return err
+		}
+		if second.failed == 0 && second.passed > 0 && len(second.missing)+len(second.chosen) == 0 {
+			failed := s.suites[pkg].failed
+			s.failed -= failed
+			s.passed += failed
+			s.second += failed
+		}
+	}
+	return nil
 }
 
 func (s *summary) printf(format string, args ...any) { fmt.Fprintf(s.out, format, args...) }
@@ -168,17 +245,28 @@ func (s *summary) finish(p *suite, e event) {
 			if !r.parent {
 				passed++
 			}
+			for _, line := range r.output {
+				if strings.Contains(line, ": PROOF ") {
+					s.printf("%s: %s\n", name, strings.TrimSpace(line))
+				}
+			}
 		case "skip":
 			if s.skip(p.name, name, r) {
 				skipped++
 			} else {
 				failed++
+				s.final = true
 			}
 		default: // fail, or still running when the package ended
 			if !p.blame(name) {
 				failed++
 			}
 			s.printf("--- in %s\n%s", p.name, strings.Join(r.output, ""))
+			top, _, _ := strings.Cut(name, "/")
+			if !slices.Contains(s.again[p.name], top) {
+				s.again[p.name] = append(s.again[p.name], top)
+			}
+			s.final = s.final || r.action == "" || slices.ContainsFunc(r.output, grave.MatchString)
 			if r.action == "" {
 				s.printf("%s did not end\n", name)
 			}
@@ -186,10 +274,13 @@ func (s *summary) finish(p *suite, e event) {
 	}
 	if e.Action == "fail" {
 		s.printf("%s%s", strings.Join(s.builds[e.FailedBuild], ""), strings.Join(p.output, ""))
+		s.final = s.final || slices.ContainsFunc(p.output, grave.MatchString)
 		if failed == 0 { // TestMain, an init, a data race after the last test, or the build
 			failed = 1
+			s.final = true
 		}
 	}
+	p.failed = failed
 	s.passed += passed
 	s.failed += failed
 	switch {
@@ -215,6 +306,7 @@ func (p *suite) blame(name string) bool {
 var (
 	skipLine = regexp.MustCompile(`(?m)^\s+\S+\.go:\d+: (.*)`)
 	ownWish  = regexp.MustCompile(`\bshort\b|\brace\b`)
+	grave    = regexp.MustCompile(`DATA RACE|race detected|^panic:|^fatal error:|(?i:leak)`)
 )
 
 // skip files a skipped test under its reason, and reports whether the reason is one of those allowed.
@@ -236,14 +328,19 @@ func (s *summary) skip(pkg, test string, r *result) bool {
 	return true
 }
 
-// end prints what was not run and the counts.
-func (s *summary) end() {
+// cutOff counts the packages whose end the stream does not tell.
+func (s *summary) cutOff() {
 	for _, p := range slices.SortedFunc(maps.Values(s.suites), func(a, b *suite) int { return cmp.Compare(a.name, b.name) }) {
 		if p.started && !p.ended {
 			s.failed++
+			s.final = true
 			s.printf("FAIL  %s  the stream ended before the package did\n", p.name)
 		}
 	}
+}
+
+// end prints what was not run and the counts, and reports whether the run was good. An error is one of writing.
+func (s *summary) end() (bool, error) {
 	if s.passed == 0 && s.failed == 0 {
 		s.printf("FAIL  no test was run\n")
 	}
@@ -253,5 +350,10 @@ func (s *summary) end() {
 	for _, l := range s.missing {
 		s.printf("skipped: %s %s: %s\n", l.pkg, l.test, l.why)
 	}
-	s.printf("%d passed, %d failed, %d skipped\n", s.passed, s.failed, len(s.missing))
+	s.printf("%d passed, %d failed, %d skipped", s.passed, s.failed, len(s.missing))
+	if s.second > 0 {
+		s.printf("; %d of them passed when run again, alone", s.second)
+	}
+	s.printf("\n")
+	return s.failed == 0 && s.passed > 0, s.out.Flush()
 }

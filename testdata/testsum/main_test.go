@@ -2,12 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -27,18 +31,60 @@ func run(t *testing.T, files map[string]string) (string, bool) {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-json", "-count=1", "-vet=off", "-p=1", "./...")
+	cmd := exec.CommandContext(t.Context(), testsum(t), "-count=1", "-vet=off", "-p=1", "--", "./...")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-buildvcs=false")
-	var stream bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stream, io.Discard
-	_ = cmd.Run() // fails as the tests in it do
-	var out strings.Builder
-	ok, err := summarize(&stream, &out)
+	out, err := cmd.Output() // fails as the tests in it do
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return regexp.MustCompile(`\d+\.\d+s`).ReplaceAllString(string(out), "0s"), err == nil
+}
+
+// testsum builds the program once.
+func testsum(t *testing.T) string {
+	t.Helper()
+	path, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return regexp.MustCompile(`\d+\.\d+s`).ReplaceAllString(out.String(), "0s"), ok
+	return path
+}
+
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "testsum")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "testsum")
+	out, err := exec.CommandContext(context.Background(), "go", "build", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := built(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// read summarizes a stream without a second run.
+func read(t *testing.T, in io.Reader) (string, bool) {
+	t.Helper()
+	var out bytes.Buffer
+	s := newSummary(&out)
+	if err := s.read(in); err != nil {
+		t.Fatal(err)
+	}
+	ok, err := s.end()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String(), ok
 }
 
 const header = "package a\n\nimport \"testing\"\n\n"
@@ -113,6 +159,58 @@ func TestParent(t *testing.T) { t.Run("good", func(t *testing.T) {}); t.Error("a
 			want:  "...goroutine leak\n...1 passed, 1 failed, 0 skipped\n",
 		},
 		{
+			name: "starved once",
+			files: map[string]string{"a/a_test.go": header + `
+import "os"
+
+func TestGood(t *testing.T) { t.Log("PROOF 1 of 1") }
+func TestStarved(t *testing.T) {
+	t.Run("x", func(t *testing.T) {
+		if os.Mkdir("here", 0o700) == nil {
+			t.Error("late")
+		}
+	})
+}
+`},
+			want: "...TestGood: a_test.go:8: PROOF 1 of 1\n...a_test.go:12: late\n...FAIL  m/a  1 failed of 2, 0s\nagain, alone: m/a TestStarved\nok    m/a  1 passed, 0s\n" +
+				"2 passed, 0 failed, 0 skipped; 1 of them passed when run again, alone\n",
+			ok: true,
+		},
+		{
+			name: "once by a leak: not tried again",
+			files: map[string]string{"a/a_test.go": header + `
+import "os"
+
+func TestGood(t *testing.T) {}
+func TestLeak(t *testing.T) {
+	if os.Mkdir("here", 0o700) == nil {
+		t.Error("a goroutine leaks")
+	}
+}
+`},
+			want: "...FAIL  m/a  1 failed of 2, 0s\n1 passed, 1 failed, 0 skipped\n",
+		},
+		{
+			name: "too many to try again",
+			files: map[string]string{"a/a_test.go": header + `
+import "os"
+
+func TestGood(t *testing.T) {}
+func Test1(t *testing.T) { once(t) }
+func Test2(t *testing.T) { once(t) }
+func Test3(t *testing.T) { once(t) }
+func Test4(t *testing.T) { once(t) }
+func Test5(t *testing.T) { once(t) }
+func Test6(t *testing.T) { once(t) }
+func once(t *testing.T) {
+	if os.Mkdir(t.Name(), 0o700) == nil {
+		t.Error("late")
+	}
+}
+`},
+			want: "...FAIL  m/a  6 failed of 7, 0s\n1 passed, 6 failed, 0 skipped\n",
+		},
+		{
 			name:  "no test",
 			files: map[string]string{"a/a.go": "package a\n"},
 			want:  "FAIL  no test was run\n0 passed, 0 failed, 0 skipped\n",
@@ -156,12 +254,11 @@ func TestBrokenStreams(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			var out strings.Builder
-			ok, err := summarize(strings.NewReader(tc.in), &out)
-			if ok || err != nil {
-				t.Errorf("good is %v, error %v; want neither", ok, err)
+			out, ok := read(t, strings.NewReader(tc.in))
+			if ok {
+				t.Error("want no good run")
 			}
-			if d := cmp.Diff(tc.want, out.String()); d != "" {
+			if d := cmp.Diff(tc.want, out); d != "" {
 				t.Errorf("output (-want +got):\n%s", d)
 			}
 		})
@@ -174,12 +271,8 @@ func FuzzSummarize(f *testing.F) {
 	f.Add([]byte("FAIL\n"))
 	counts := regexp.MustCompile(`(^|\n)\d+ passed, \d+ failed, \d+ skipped\n$`)
 	f.Fuzz(func(t *testing.T, in []byte) {
-		var out bytes.Buffer
-		if _, err := summarize(bytes.NewReader(in), &out); err != nil {
-			t.Fatal(err)
-		}
-		if !counts.Match(out.Bytes()) {
-			t.Errorf("no counts at the end of %q", out.String())
+		if out, _ := read(t, bytes.NewReader(in)); !counts.MatchString(out) {
+			t.Errorf("no counts at the end of %q", out)
 		}
 	})
 }
