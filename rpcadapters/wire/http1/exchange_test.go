@@ -276,8 +276,9 @@ func TestCutBody(t *testing.T) {
 }
 
 func TestTakeOver(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, u setup) {
-		u.limits = http1.Limits{Idle: 50 * time.Millisecond, Head: 50 * time.Millisecond}
+		u.limits = http1.Limits{Idle: 50 * time.Millisecond, Write: 50 * time.Millisecond}
 		forgotten, done := make(chan struct{}), make(chan struct{})
 		s, address := u.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
 			conn, read, err := x.Engine().(wire.Taker).TakeOver()

@@ -278,16 +278,19 @@ func TestWithoutDescriptors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !answered(p.conns[0], 10*time.Second) {
-		t.Fatal("want the first served")
+	const sure = 30 // it has descriptors for these
+	for _, c := range p.conns[:sure] {
+		if !answered(c, 30*time.Second) {
+			t.Fatal("want the first served")
+		}
 	}
-	for _, c := range p.conns[1:] {
+	for _, c := range p.conns[sure:] {
 		if !answered(c, 20*time.Millisecond) {
 			waiting = append(waiting, c)
 			continue
 		}
 	}
-	if len(waiting) < 40 || len(waiting) > 95 {
+	if len(waiting) < 40 {
 		t.Fatalf("want some of 100 served and others not, found %d waiting", len(waiting))
 	}
 	before := p.cpu()
@@ -301,7 +304,7 @@ func TestWithoutDescriptors(t *testing.T) {
 		}
 	}
 	for _, c := range waiting {
-		if !answered(c, 10*time.Second) {
+		if !answered(c, 30*time.Second) {
 			t.Fatal("want all served in the end")
 		}
 		_ = c.Close()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"strings"
@@ -17,11 +18,15 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/server"
 )
 
-// best is the shortest of times, by which a promise about time is held on a machine that has other things to do.
-func best(t *testing.T, what string, promised time.Duration, times []time.Duration) {
+// best holds a promise about time on a machine that has other things to do: never early, and the shortest of some tries in
+// time. As long as none is, there are more tries.
+func best(t *testing.T, what string, promised time.Duration, tries int, try func(i int) time.Duration) {
 	t.Helper()
-	shortest := times[0]
-	for _, d := range times {
+	var times []time.Duration
+	shortest, begun := time.Duration(math.MaxInt64), time.Now()
+	for i := 0; i < tries || shortest > promised && time.Since(begun) < 30*time.Second && !t.Failed(); i++ {
+		d := try(i)
+		times = append(times, d)
 		shortest = min(shortest, d)
 		if d < 0 {
 			t.Errorf("%s: %s too early", what, -d)
@@ -42,6 +47,7 @@ func TestDeadline(t *testing.T) {
 	const tries, after = 8, 105 * time.Millisecond
 	for _, how := range []string{"done", "await", "body"} {
 		t.Run(how, func(t *testing.T) {
+			t.Parallel()
 			both(t, func(t *testing.T, u setup) {
 				late := make(chan time.Duration, 1)
 				_, address := u.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
@@ -69,8 +75,7 @@ func TestDeadline(t *testing.T) {
 					_ = x.Respond(504, nil, nil)
 				}))
 				c := u.dial(t, address)
-				var all []time.Duration
-				for range tries {
+				best(t, "deadline", 20*time.Millisecond, tries, func(int) time.Duration {
 					if how == "body" {
 						c = u.dial(t, address) // with the body unread the connection has ended
 						c.send(post + "Content-Length: 10\r\n\r\nabc")
@@ -80,9 +85,8 @@ func TestDeadline(t *testing.T) {
 					if resp, _ := c.answer("GET"); resp.StatusCode != 504 {
 						t.Errorf("want 504, found %v", resp)
 					}
-					all = append(all, <-late)
-				}
-				best(t, "deadline", 20*time.Millisecond, all)
+					return <-late
+				})
 			})
 		})
 	}
@@ -97,17 +101,15 @@ func TestDeadlineAfterIdleTime(t *testing.T) {
 		_ = x.Respond(504, nil, []byte(time.Since(x.Start).String()))
 	}))
 	c := setup{}.dial(t, address)
-	var all []time.Duration
-	for range 3 {
+	best(t, "deadline", 20*time.Millisecond, 3, func(int) time.Duration {
 		time.Sleep(2100 * time.Millisecond) // beyond the time that a connection is looked at each tick
 		c.send(get + "\r\n")
 		took, err := time.ParseDuration(c.body("GET"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, took-30*time.Millisecond)
-	}
-	best(t, "deadline", 20*time.Millisecond, all)
+		return took - 30*time.Millisecond
+	})
 }
 
 func TestDeparture(t *testing.T) {
@@ -120,6 +122,7 @@ func TestDeparture(t *testing.T) {
 	}
 	for how, leave := range leave {
 		t.Run(how, func(t *testing.T) {
+			t.Parallel()
 			both(t, func(t *testing.T, u setup) {
 				began, ended := make(chan struct{}), make(chan time.Time)
 				_, address := u.serve(t, handler(func(ctx context.Context, _ *wire.Exchange) {
@@ -130,9 +133,9 @@ func TestDeparture(t *testing.T) {
 						t.Errorf("want the call cancelled, found %v", ctx.Err())
 					}
 				}))
-				var all []time.Duration
-				for i := range tries {
+				best(t, "departure", 100*time.Millisecond, tries, func(i int) time.Duration {
 					c := u.dial(t, address)
+					defer c.Close()
 					c.send(get + "\r\n")
 					if how == "pipeline" {
 						c.send(get + "\r\n" + get)
@@ -143,10 +146,8 @@ func TestDeparture(t *testing.T) {
 					if err := leave(c); err != nil {
 						t.Fatal(err)
 					}
-					all = append(all, (<-ended).Sub(left))
-					c.Close()
-				}
-				best(t, "departure", 100*time.Millisecond, all)
+					return (<-ended).Sub(left)
+				})
 			})
 		})
 	}
@@ -154,6 +155,7 @@ func TestDeparture(t *testing.T) {
 
 // A client that is there is not taken for one that has gone.
 func TestStayingIsNoDeparture(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, u setup) {
 		_, address := u.serve(t, handler(func(ctx context.Context, x *wire.Exchange) {
 			wait := time.NewTimer(300 * time.Millisecond)
@@ -183,6 +185,7 @@ func (h hiding) Accept() (net.Conn, error) {
 }
 
 func TestDepartureWithoutDescriptor(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, u setup) {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -222,7 +225,7 @@ func TestDepartureWithoutDescriptor(t *testing.T) {
 		<-began
 		c.tcp.Close()
 		<-ended
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if err := s.Shutdown(ctx); err != nil {
 			t.Error(err)
@@ -236,23 +239,25 @@ func TestDepartureWithoutDescriptor(t *testing.T) {
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, u setup) {
-		var ref refusals
-		u.refused = &ref
-		u.limits = http1.Limits{Head: 300 * time.Millisecond, Idle: 400 * time.Millisecond, Write: 300 * time.Millisecond, BodyGrace: 200 * time.Millisecond, BodyRate: 1000}
-		var r recorder
-		_, address := u.serve(t, &r)
-
-		t.Run("head", func(t *testing.T) {
-			c := u.dial(t, address)
+		// Each has a server of its own, with no limit that a busy machine could come to besides the one in question.
+		try := func(name string, lim http1.Limits, h wire.Handler, client func(t *testing.T, c *client, ref *refusals)) {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				var ref refusals
+				u := setup{limits: lim, refused: &ref, tls: u.tls}
+				_, address := u.serve(t, h)
+				client(t, u.dial(t, address), &ref)
+			})
+		}
+		try("head", http1.Limits{Head: time.Second}, &recorder{}, func(t *testing.T, c *client, ref *refusals) {
 			c.send(get)
 			if a := c.rest(); !strings.HasPrefix(a, "HTTP/1.1 408 ") || ref.last() != "408 REQUEST_TIMEOUT" {
 				t.Errorf("want 408, found %q, %s", a, ref.last())
 			}
 		})
-		t.Run("head, byte by byte", func(t *testing.T) {
-			c := u.dial(t, address)
+		try("head, byte by byte", http1.Limits{Head: time.Second}, &recorder{}, func(t *testing.T, c *client, _ *refusals) {
 			go func() {
-				for range 400 {
+				for {
 					if _, err := c.Write([]byte("G")); err != nil {
 						return // it was time
 					}
@@ -264,8 +269,7 @@ func TestSlowClients(t *testing.T) {
 			}
 			c.Close()
 		})
-		t.Run("first byte", func(t *testing.T) {
-			c := u.dial(t, address)
+		try("first byte", http1.Limits{Head: 300 * time.Millisecond}, &recorder{}, func(t *testing.T, c *client, _ *refusals) {
 			if u.tls != nil {
 				c.send("") // the handshake
 			}
@@ -273,21 +277,20 @@ func TestSlowClients(t *testing.T) {
 				t.Errorf("want the end alone, found %q", a)
 			}
 		})
-		t.Run("idle", func(t *testing.T) {
-			c := u.dial(t, address)
+		try("idle", http1.Limits{Idle: 300 * time.Millisecond}, &recorder{}, func(t *testing.T, c *client, _ *refusals) {
 			c.send(get + "\r\n")
 			c.answer("GET")
 			if a := c.rest(); a != "" {
 				t.Errorf("want the end alone, found %q", a)
 			}
 		})
-		t.Run("body", func(t *testing.T) {
-			c := u.dial(t, address)
+		slow := http1.Limits{BodyGrace: 200 * time.Millisecond, BodyRate: 1000}
+		try("body", slow, &recorder{}, func(t *testing.T, c *client, _ *refusals) {
 			c.send(post + "Content-Length: 100000\r\n\r\nabc")
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				for range 400 {
+				for {
 					if _, err := c.Write([]byte("a")); err != nil {
 						return // it was time
 					}
@@ -301,16 +304,14 @@ func TestSlowClients(t *testing.T) {
 			c.Close()
 			<-done
 		})
-		t.Run("body that may be slow", func(t *testing.T) {
-			_, address := u.serve(t, handler(func(_ context.Context, x *wire.Exchange) {
-				x.Engine().(interface{ SlowBody() }).SlowBody()
-				body, err := io.ReadAll(x)
-				if err != nil {
-					t.Error(err)
-				}
-				_ = x.Respond(200, nil, body)
-			}))
-			c := u.dial(t, address)
+		try("body that may be slow", slow, handler(func(_ context.Context, x *wire.Exchange) {
+			x.Engine().(interface{ SlowBody() }).SlowBody()
+			body, err := io.ReadAll(x)
+			if err != nil {
+				t.Error(err)
+			}
+			_ = x.Respond(200, nil, body)
+		}), func(t *testing.T, c *client, _ *refusals) {
 			c.send(post + "Content-Length: 2\r\n\r\na")
 			time.Sleep(400 * time.Millisecond)
 			c.send("b")
@@ -318,14 +319,14 @@ func TestSlowClients(t *testing.T) {
 				t.Errorf("want 200, found %v %q", resp, body)
 			}
 		})
-		t.Run("body fast enough", func(t *testing.T) {
-			c := u.dial(t, address)
-			c.send(post + "Content-Length: 5000\r\n\r\n")
+		// Longer than the grace, and faster than the rate by what a busy machine may stop for.
+		try("body fast enough", http1.Limits{BodyGrace: time.Second, BodyRate: 100}, &recorder{}, func(t *testing.T, c *client, _ *refusals) {
+			c.send(post + "Content-Length: 10000\r\n\r\n")
 			for range 10 {
-				c.send(strings.Repeat("a", 500))
-				time.Sleep(50 * time.Millisecond)
+				c.send(strings.Repeat("a", 1000))
+				time.Sleep(130 * time.Millisecond)
 			}
-			if resp, body := c.answer("POST"); resp.StatusCode != 200 || len(body) != 5000 {
+			if resp, body := c.answer("POST"); resp.StatusCode != 200 || len(body) != 10_000 {
 				t.Errorf("want 200, found %v %d", resp, len(body))
 			}
 		})
@@ -334,6 +335,7 @@ func TestSlowClients(t *testing.T) {
 
 // A client that does not take its answer is cut, and the call that writes it ends.
 func TestSlowReader(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, u setup) {
 		u.limits = http1.Limits{Write: 300 * time.Millisecond}
 		ended := make(chan error, 1)
@@ -368,6 +370,7 @@ func TestSlowReader(t *testing.T) {
 
 // A deadline that passes just when the body comes ends that call or none: the connection lives on with the next request.
 func TestDeadlineRacesWithBody(t *testing.T) {
+	t.Parallel()
 	both(t, func(t *testing.T, u setup) {
 		_, address := u.serve(t, handler(func(_ context.Context, x *wire.Exchange) {
 			if x.HTTP.Method == "POST" {
@@ -431,9 +434,9 @@ func TestContextIsUsedAgain(t *testing.T) {
 // 5,000 clients (in short 200) that send a byte every 5 s are gone after 11 s, and others are served meanwhile.
 func TestProofSlowloris(t *testing.T) {
 	t.Parallel()
-	clients := 200
+	clients, limit := 200, 40*time.Second // for machines that have other things to do
 	if os.Getenv("CAUSEWAY_PROOF") != "" {
-		clients = 5000
+		clients, limit = 5000, 15*time.Second // 11 s and what a busy machine adds
 	}
 	s, address := setup{}.serve(t, &recorder{})
 	var open atomic.Int32
@@ -462,6 +465,9 @@ func TestProofSlowloris(t *testing.T) {
 	}
 	dialled := time.Since(start)
 	canary := setup{}.dial(t, address)
+	if err := canary.SetDeadline(start.Add(2 * time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	var worst time.Duration
 	for open.Load() > 0 {
 		at := time.Now()
@@ -472,7 +478,7 @@ func TestProofSlowloris(t *testing.T) {
 	}
 	took := time.Since(start)
 	t.Logf("PROOF slow clients: %d dialled in %s, all gone after %s; the canary waited %s at most", clients, dialled, took, worst)
-	if took > dialled+15*time.Second { // 11 s and what a busy machine adds
+	if took > dialled+limit {
 		t.Errorf("want them gone 11 s after the last came, found %s", took-dialled)
 	}
 	waitFor(t, "the connections to end", func() bool { return s.Conns() == 1 })
