@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -21,6 +22,7 @@ import (
 type inletTable struct {
 	protocol string
 	names    map[string][]inletTarget
+	services map[string]struct{} // what stands before the last slash of names
 	left     []unserved
 }
 
@@ -74,7 +76,7 @@ func (b *builder) inlets(names []placed) {
 }
 
 func (b *builder) inletTable(at string, in rpcadapters.Inlet, options proto.Message, names []placed) *inletTable {
-	table := &inletTable{protocol: in.Name(), names: map[string][]inletTarget{}}
+	table := &inletTable{protocol: in.Name(), names: map[string][]inletTarget{}, services: map[string]struct{}{}}
 	bound := map[*schema.Method]*rpcadapters.Bound{}
 	names = inOrder(slices.Clone(names))
 	slices.SortStableFunc(names, func(a, b placed) int { return cmp.Compare(b.route.priority, a.route.priority) })
@@ -102,6 +104,7 @@ func (b *builder) inletTable(at string, in rpcadapters.Inlet, options proto.Mess
 				continue
 			}
 			table.names[name] = append(table.names[name], inletTarget{p.target, to.Plan})
+			table.services[serviceOf(name)] = struct{}{}
 		}
 	}
 	return table
@@ -167,6 +170,7 @@ func (e *entry) Find(name string, c *rpc.Call) *rpcadapters.Found {
 				rt = to.route
 			} else {
 				refusal = rpc.Refuse(codes.Unimplemented, "METHOD_NOT_FOUND", "no method %s is served here", printable(name)).WithStatus(404)
+				v.found.NoService = !e.table(snap).serves(name)
 			}
 		}
 		if !rt.gate.Enter() {
@@ -206,6 +210,18 @@ next:
 	}
 	return nil
 }
+
+// serves tells whether the service of a name is there.
+func (t *inletTable) serves(name string) bool {
+	if t == nil {
+		return false
+	}
+	_, ok := t.services[serviceOf(name)]
+	return ok
+}
+
+// serviceOf is what stands before the last slash of a method's name.
+func serviceOf(name string) string { return name[:max(strings.LastIndexByte(name, '/'), 0)] }
 
 // of tells by what names a method is called, in order; where there are none, why.
 func (t *inletTable) of(m *schema.Method) (names []string, why string) {

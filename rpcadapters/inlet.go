@@ -57,7 +57,9 @@ type Found struct {
 	Handler rpc.Handler
 	// Refusal is set where nobody takes the call: it is answered with that, and Finish is told.
 	Refusal *rpc.Error
-	Visit   Visit
+	// NoService is set beside a Refusal where nothing at all is served under what stands before the name's last slash.
+	NoService bool
+	Visit     Visit
 }
 
 // Visit is whoever made a Found.

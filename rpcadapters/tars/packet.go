@@ -56,6 +56,8 @@ type Response struct {
 	Body            []byte
 	Status, Context Entries
 	Desc            []byte // text of an error
+	// Servant and Function are those of the request, which the layout of versions 3 and 2 has room for.
+	Servant, Function []byte
 }
 
 // Entries are the entries of a map<string, string>, as they are encoded. The zero value has none.
@@ -139,14 +141,21 @@ func AppendResponse(dst []byte, r *Response) []byte {
 	return dst
 }
 
+// noParameters is a map without entries, with tag 0.
+var noParameters = []byte{0x08, 0x0c}
+
 func appendTUP(dst []byte, r *Response) []byte {
 	dst = tarswire.AppendInt(dst, 1, int64(r.Version))
 	dst = tarswire.AppendInt(dst, 2, int64(r.PacketType))
 	dst = tarswire.AppendInt(dst, 3, int64(r.MessageType))
 	dst = tarswire.AppendInt(dst, 4, int64(r.ID))
-	dst = tarswire.AppendString(dst, 5, "")
-	dst = tarswire.AppendString(dst, 6, "")
-	dst = tarswire.AppendBytes(dst, 7, r.Body)
+	dst = appendText(dst, 5, r.Servant)
+	dst = appendText(dst, 6, r.Function)
+	body := r.Body
+	if len(body) == 0 {
+		body = noParameters // SDKs read it before they look at the code
+	}
+	dst = tarswire.AppendBytes(dst, 7, body)
 	dst = tarswire.AppendInt(dst, 8, 0)
 	dst = r.Context.appendTo(dst, 9)
 	n := r.Status.n
@@ -267,6 +276,7 @@ func parseTUP(r *Response, data []byte) error {
 	}
 	*r = Response{
 		Version: q.Version, PacketType: q.PacketType, ID: q.ID, MessageType: q.MessageType, Body: q.Body, Status: q.Status, Context: q.Context,
+		Servant: q.Servant, Function: q.Function,
 	}
 	for it := q.Status.Read(); it.Next(); {
 		switch string(it.Key) {

@@ -115,6 +115,7 @@ type serverCall struct {
 	parsed bool
 	fault  error
 	sent   int  // bytes of the answer
+	noServant bool
 	torn   bool // something of the call has panicked: it may be held, and is not used again
 	header rpc.Metadata
 }
@@ -161,7 +162,7 @@ func (c *serverCall) run(entry rpcadapters.Entry) {
 		_, _ = c.write() // a client that has gone needs no answer
 		return
 	}
-	c.resp.Version, c.resp.PacketType = c.req.Version, c.req.PacketType
+	c.resp.Version, c.resp.PacketType, c.resp.Servant, c.resp.Function = c.req.Version, c.req.PacketType, c.req.Servant, c.req.Function
 	if string(c.req.Function) == pingFunction {
 		_, _ = c.write() // of every servant, as the SDKs do
 		return
@@ -205,6 +206,7 @@ func (c *serverCall) call(entry rpcadapters.Entry) {
 	c.Header = appendEntries(c.Header[:0], &c.req.Context, &c.req.Status, nil)
 	c.name = append(append(append(c.name[:0], c.req.Servant...), '/'), c.req.Function...)
 	found := entry.Find(string(c.name), &c.Call)
+	c.noServant = found.NoService
 	if found.Refusal == nil {
 		c.plan, c.Body = found.Plan.(*served), c
 		c.most, c.budget = found.Options.MaxBody, found.Options.Budget
@@ -234,6 +236,9 @@ func (c *serverCall) Answer(e *rpc.Error) rpc.Sent {
 	c.resp.Ret, c.resp.Desc = retOK, nil
 	if e != nil {
 		ret, text := retOf(e)
+		if c.noServant && ret == retNoFunction {
+			ret = retNoServant
+		}
 		c.resp.Ret, c.resp.Desc = ret, c.text(text)
 		c.header = append(c.header, e.Header...)
 	}

@@ -94,6 +94,12 @@ func (d *door) Find(name string, c *rpc.Call) *rpcadapters.Found {
 	b, ok := d.bound[name]
 	if !ok {
 		f.Refusal = rpc.Refuse(codes.Unimplemented, "METHOD_NOT_FOUND", "no method %s is served here", name)
+		f.NoService = true
+		for known := range d.bound {
+			if known[:strings.LastIndexByte(known, '/')] == name[:strings.LastIndexByte(name, '/')] {
+				f.NoService = false
+			}
+		}
 		return f
 	}
 	f.Method, f.Plan = d.methods[name], b.Plan
@@ -380,11 +386,15 @@ func TestInletAnswers(t *testing.T) {
 	}{
 		{"ok", nil, kitRequest(t, s, "hello", `{"name":"x"}`, nil), 0, "", codes.OK, "", false},
 		{"no function", nil, AppendRequest(nil, &Request{Version: 1, ID: 7, Servant: []byte(servant), Function: []byte("nope")}), -3, "no method Kit.EchoServer.EchoObj/nope is served here", codes.Unimplemented, "METHOD_NOT_FOUND", false},
-		{"no servant", nil, AppendRequest(nil, &Request{Version: 1, ID: 7, Servant: []byte("A.B.C"), Function: []byte("hello")}), -3, "no method A.B.C/hello is served here", codes.Unimplemented, "METHOD_NOT_FOUND", false},
+		{"no servant", nil, AppendRequest(nil, &Request{Version: 1, ID: 7, Servant: []byte("A.B.C"), Function: []byte("hello")}), -4, "no method A.B.C/hello is served here", codes.Unimplemented, "METHOD_NOT_FOUND", false},
 		{"a parameter is missing", nil, kitRequest(t, s, "hello", `{"name":"x"}`, func(r *Request) { r.Body = []byte{} }), -1, "the request: Kit.helloRequest lacks tag 1 (name), which is required", codes.InvalidArgument, "MALFORMED_BODY", false},
 		{"a parameter of another type", nil, kitRequest(t, s, "hello", `{}`, func(r *Request) { r.Body = tarswire.AppendInt(nil, 1, 5) }), -1, "the request: name: wanted STRING1 or STRING4, found BYTE at offset 1", codes.InvalidArgument, "MALFORMED_BODY", false},
 		{"the application's code", &rpc.Error{Class: rpc.Business, Native: 1001, Code: codes.Unknown, Message: "mine"}, kitRequest(t, s, "hello", `{"name":"x"}`, nil), 1001, "mine", codes.Unknown, "", false},
 		{"a gRPC status", &rpc.Error{Class: rpc.Business, Native: 5, Code: codes.NotFound, Message: "no book"}, kitRequest(t, s, "hello", `{"name":"x"}`, nil), 5, "no book", codes.NotFound, "", false},
+		{"the time of a gRPC service", &rpc.Error{Class: rpc.Business, Native: 4, Code: codes.DeadlineExceeded, Message: "mine"}, kitRequest(t, s, "hello", `{"name":"x"}`, nil), -7, "mine", codes.DeadlineExceeded, "", false},
+		{"a method that a gRPC service has not", &rpc.Error{Class: rpc.Business, Native: 12, Code: codes.Unimplemented, Message: "mine"}, kitRequest(t, s, "hello", `{"name":"x"}`, nil), -3, "mine", codes.Unimplemented, "", false},
+		{"the application's code 4", &rpc.Error{Class: rpc.Business, Native: 4, Code: codes.DeadlineExceeded, Message: "mine", Header: rpc.Metadata{{Key: "tars-ret", Value: "4"}}}, kitRequest(t, s, "hello", `{"name":"x"}`, nil), 4, "mine", codes.DeadlineExceeded, "", false},
+		{"an error without a number", &rpc.Error{Class: rpc.Business, Code: codes.Unknown, Message: "mine", Header: rpc.Metadata{{Key: "trpc-func-ret", Value: "0"}}}, kitRequest(t, s, "hello", `{"name":"x"}`, nil), 2, "mine", codes.Unknown, "", false},
 		{"refused", rpc.Refuse(codes.Unauthenticated, "NO_CREDENTIALS", "who are you"), kitRequest(t, s, "hello", `{"name":"x"}`, nil), 16, "who are you", codes.Unauthenticated, "NO_CREDENTIALS", false},
 		{"too many", rpc.Refuse(codes.ResourceExhausted, "RATE_LIMITED", "slow down"), kitRequest(t, s, "hello", `{"name":"x"}`, nil), -9, "slow down", codes.ResourceExhausted, "RATE_LIMITED", false},
 		{"no instance", rpc.Refuse(codes.Unavailable, "NO_INSTANCE", "none"), kitRequest(t, s, "hello", `{"name":"x"}`, nil), -10, "none", codes.Unavailable, "NO_INSTANCE", false},
@@ -409,6 +419,9 @@ func TestInletAnswers(t *testing.T) {
 					t.Errorf("found %+v", got)
 				}
 				return
+			}
+			if got.Version == VersionTUP && (len(got.Body) == 0 || string(got.Servant) != servant || string(got.Function) != "hello") { // which SDKs read before the code
+				t.Errorf("found the body %x of %s/%s", got.Body, got.Servant, got.Function)
 			}
 			if got.ID != 7 || got.Ret != one.ret || string(got.Desc) != one.desc {
 				t.Errorf("found %d %q of call %d", got.Ret, got.Desc, got.ID)

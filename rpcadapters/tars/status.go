@@ -119,10 +119,7 @@ func unwritable(err error) *rpc.Error {
 func retOf(e *rpc.Error) (int32, string) {
 	text := e.Message
 	if e.Class == rpc.Business {
-		if e.Native != 0 {
-			return e.Native, text
-		}
-		return int32(e.Code), text //nolint:gosec // at most 16
+		return applicationRet(e), text
 	}
 	if _, ok := verdictOf(e.Native); ok && e.Native < 0 && e.Reason == "" {
 		return e.Native, text
@@ -148,6 +145,23 @@ func retOf(e *rpc.Error) (int32, string) {
 		return retUnknownServer, text
 	}
 	return int32(e.Code), text //nolint:gosec // at most 16
+}
+
+// applicationRet is the code of an error of the application. What servers of gRPC say of themselves by a status has a code of
+// the framework: SDKs count time-outs, and know of functions that are not there.
+func applicationRet(e *rpc.Error) int32 {
+	status := int32(e.Code) //nolint:gosec // at most 16
+	switch {
+	case e.Native == 0:
+		return status
+	case e.Native != status || len(e.Header) > 0: // TARS and tRPC have the number in a header as well
+		return e.Native
+	case e.Code == codes.DeadlineExceeded:
+		return retCallTimeout
+	case e.Code == codes.Unimplemented:
+		return retNoFunction
+	}
+	return status
 }
 
 // malformedBody is the reason of a request whose body does not hold what the function takes.
