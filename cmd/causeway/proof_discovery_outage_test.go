@@ -101,9 +101,7 @@ func TestProofOutage(t *testing.T) {
 		p.stop()
 		await(t, what+": the instance that left to be gone", func() bool { return g.at(p.address) == nil && g.fresh() })
 		t.Logf("PROOF %s: an instance has come, was called and has gone within %s", what, ms(time.Since(began)))
-		if n := g.used(); n != 4 {
-			t.Errorf("%s: want the others kept, found %d", what, n)
-		}
+		await(t, what+": all the others in use", func() bool { return g.used() == 4 })
 	}
 	if full() {
 		for _, member := range ensemble { // one of them is the gateway's
@@ -150,9 +148,7 @@ func TestProofOutage(t *testing.T) {
 	defer l2.Stop()
 	passes(t, l2, rate)
 	time.Sleep(time.Until(began.Add(away)))
-	if n, m := g.used(), second.used(); n != 3 || m != 3 {
-		t.Errorf("want the three living instances used in the outage, found %d and %d", n, m)
-	}
+	await(t, "the three living instances in use", func() bool { return g.used() == 3 && second.used() == 3 })
 	dead := c.answered(instances[0].name)
 	for _, z := range ensemble {
 		z.Launch()

@@ -57,9 +57,7 @@ func TestProofRollingRestart(t *testing.T) {
 		await(t, "100,000 calls", func() bool { ended, _ := l.Ended(); return ended >= 100_000 })
 	}
 	none(t, "rolling restarts", l)
-	if n := g.used(); n != each {
-		t.Errorf("want all instances used at the end, found %d", n)
-	}
+	await(t, "all instances in use at the end", func() bool { return g.used() == each })
 }
 
 // probedInstance is an instance in this process that counts what it is asked.
@@ -136,9 +134,9 @@ func atRest() (heap int64, goroutines int) {
 // The configuration is loaded again and again, each time with a change, of something else or of the service itself. Each
 // instance is asked once per interval all the same, one that is down never gets a call, no call is lost, and nothing piles up.
 func TestProofReloads(t *testing.T) {
-	reloads, gap, interval, rate := 30, 50*time.Millisecond, "0.25s", 20
+	reloads, gap, interval, rate, edge := 30, 50*time.Millisecond, "0.25s", 20, 2.0
 	if full() {
-		reloads, gap, interval, rate = 1000, 90*time.Millisecond, "1s", 300
+		reloads, gap, interval, rate, edge = 1000, 90*time.Millisecond, "1s", 300, 1.0
 	}
 	every, err := time.ParseDuration(interval)
 	if err != nil {
@@ -201,8 +199,8 @@ func TestProofReloads(t *testing.T) {
 		for i, p := range instances {
 			probes := float64(p.probes.Load() - before[i])
 			t.Logf("PROOF %d reloads in %s: instance %s was asked %.3f times per interval", n, time.Since(began).Round(100*time.Millisecond), p.name, probes/wanted)
-			// One more or less is where the interval begins.
-			if probes > 1.05*wanted+1 || full() && probes < 0.95*wanted-1 || wanted > 4 && probes < 1 {
+			// One more or less is where the interval begins; in the short form a check of the interval before may come late.
+			if probes > 1.05*wanted+edge || full() && probes < 0.95*wanted-1 || wanted > 4 && probes < 1 {
 				t.Errorf("want instance %s asked %.1f times, found %.0f", p.name, wanted, probes)
 			}
 		}

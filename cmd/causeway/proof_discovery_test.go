@@ -101,7 +101,7 @@ func (e *instanceEcho) Call(ctx context.Context, r *echov1.CallRequest) (*echov1
 const attemptHeader = "x-retry-attempt"
 
 // patient is how long proofs wait for what must come; what they hold to a time is measured.
-const patient = 60 * time.Second
+const patient = 2 * time.Minute
 
 // await waits for a condition and returns how long that took.
 func await(t testing.TB, what string, holds func() bool) time.Duration {
@@ -216,16 +216,33 @@ plugins:
 registries:
   - name: zk
     zookeeper: {servers: [` + quoted + `], session: ` + strconv.FormatFloat(session.Seconds(), 'f', -1, 64) + `s}
-`
+` + unhurried()
 }
 
-// checked are the keys of a service whose instances are asked, and whose tries end. In the short form both have more time: the
-// machine may have much other work.
+// unhurried gives calls more time in the short form.
+func unhurried() string {
+	if full() {
+		return ""
+	}
+	return "defaults: {timeout: 60s}\n"
+}
+
+// checked are the keys of a service whose instances are asked, and whose tries end. In the short form both have more time, for the
+// machine may have much other work: so calls hang for longer on an instance that does, and more than a fifth of them are tried
+// again. What a budget holds retries to is TestProofRetryStorm's.
 func checked() string {
 	if full() {
 		return "    health_check: {grpc: {}}\n    retry: {per_try_timeout: 2s}\n"
 	}
-	return "    health_check: {grpc: {}, timeout: 3s}\n    retry: {per_try_timeout: 8s}\n"
+	return "    health_check: {grpc: {}, timeout: 3s}\n" + tried()
+}
+
+// tried is its part for instances that are not asked.
+func tried() string {
+	if full() {
+		return "    retry: {per_try_timeout: 5s}\n"
+	}
+	return "    retry: {per_try_timeout: 15s, budget: 1}\n"
 }
 
 // callers make calls of the echo service through a gateway and note who answered.
@@ -417,6 +434,8 @@ func TestProofInstances(t *testing.T) {
 	passes(t, l, 5*rate/2) // retries are a share of the calls
 	for round := range rounds {
 		victim := instances[round%4]
+		victim.signal(syscall.SIGSTOP) // so that it has calls when it dies, most of them such as may be tried again
+		await(t, "calls on the instance", func() bool { i := g.at(victim.address); return i == nil || !i.Used || i.Inflight >= 8 })
 		began := time.Now()
 		victim.kill()
 		passed := await(t, "the killed instance to be passed over", func() bool { i := g.at(victim.address); return i == nil || !i.Used })
@@ -449,11 +468,15 @@ func TestProofInstances(t *testing.T) {
 	o := once.Stop()
 	t.Logf("PROOF the same, of calls that may not be executed twice: %s %v", o.String(), o.Reasons)
 	for reason := range o.Reasons {
-		if !slices.ContainsFunc([]string{"UPSTREAM_", "Unavailable ", "DeadlineExceeded "}, func(said string) bool { return strings.Contains(reason, said) }) {
+		if !slices.ContainsFunc([]string{"UPSTREAM_", "DEADLINE_EXCEEDED", "Unavailable ", "DeadlineExceeded "}, func(said string) bool { return strings.Contains(reason, said) }) {
 			t.Errorf("want it said clearly why a call failed, found %s", reason)
 		}
 	}
-	if o.Ended != o.Started || o.Failed > o.Ended/5 {
+	share := 2 // of the calls that may be on an instance when it hangs or dies
+	if full() {
+		share = 5
+	}
+	if o.Ended != o.Started || o.Failed > o.Ended/share {
 		t.Errorf("want few calls failed, found %s", o.String())
 	}
 	r := none(t, "instances killed, frozen and new", l)

@@ -70,9 +70,10 @@ func TestProofSlowInstance(t *testing.T) {
 		"passed over": "    balancer: {policy: peak_ewma}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			rate, found, length := 50, 10*time.Second, 20*time.Second
+			// In the short form it is slower: the others may take long, too.
+			rate, by, found, length := 50, 2*time.Second, 10*time.Second, 20*time.Second
 			if full() {
-				rate = 400
+				rate, by = 400, 500*time.Millisecond
 			} else {
 				t.Parallel()
 			}
@@ -81,7 +82,7 @@ func TestProofSlowInstance(t *testing.T) {
 				instances = append(instances, startProbed(t, "127.0.0.1", name))
 			}
 			slow := instances[3]
-			slow.answer = func() error { time.Sleep(500 * time.Millisecond); return nil }
+			slow.answer = func() error { time.Sleep(by); return nil }
 			_, c := startBefore(t, keys, instances...)
 			l := load.Start(rate, patient, c.all()...)
 			defer l.Stop()

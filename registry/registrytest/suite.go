@@ -137,7 +137,7 @@ func (s *Sink) Updates() int {
 // until waits for a condition, which is asked with the lock held.
 func (s *Sink) until(what string, holds func() bool) {
 	s.t.Helper()
-	timeout := time.NewTimer(40 * time.Second)
+	timeout := time.NewTimer(90 * time.Second)
 	defer timeout.Stop()
 	for {
 		s.mu.Lock()

@@ -19,7 +19,10 @@ func TestProofEnsemble(t *testing.T) {
 	for _, z := range all {
 		servers = append(servers, z.Address)
 	}
-	const session = 2 * time.Second
+	rounds, session := 1, 2*time.Second
+	if os.Getenv("CAUSEWAY_PROOF") == "1" {
+		rounds, session = 10, 6*time.Second
+	}
 	instance := connect(t, Config{Servers: servers, Session: session})
 	gateway := connect(t, Config{Servers: servers, Session: session})
 	if _, err := (&Registrar{Conn: instance}).Register(short(t), "orders", registry.Endpoint{Address: "a:1"}); err != nil {
@@ -56,10 +59,6 @@ func TestProofEnsemble(t *testing.T) {
 		return nil
 	}
 
-	rounds := 1
-	if os.Getenv("CAUSEWAY_PROOF") == "1" {
-		rounds = 10
-	}
 	for range rounds {
 		silent := serverOf(gateway)
 		before, _ := gateway.now()
@@ -98,7 +97,7 @@ func TestProofEnsemble(t *testing.T) {
 	if n := sink.Emptied(); n != 0 {
 		t.Errorf("want no empty set, found %d", n)
 	}
-	if rounds == 1 && now.session != first.session {
+	if rounds > 1 && now.session != first.session { // in the short form the machine may stand still for longer than a session
 		t.Errorf("want the instance's session kept, found %x after %x", now.session, first.session)
 	}
 }

@@ -51,7 +51,7 @@ func testExamples(t *testing.T, addr string, session time.Duration, javaToo bool
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			service := "from." + name
-			args := append(program(t), addr, service, "10.0.3.7", "9000", "1.5")
+			args := append(program(t), addr, service, "10.0.3.7", "9000", "4") // seconds in which it is to be seen draining
 			start := func() *exec.Cmd {
 				cmd := exec.Command(args[0], args[1:]...)
 				cmd.Stderr = os.Stderr

@@ -164,16 +164,16 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(40 * time.Second); !holds(); <-tick.C {
+	for end := time.Now().Add(90 * time.Second); !holds(); <-tick.C {
 		if time.Now().After(end) {
-			t.Fatalf("want %s, not so after 40 s", what)
+			t.Fatalf("want %s, not so after 90 s", what)
 		}
 	}
 }
 
 func short(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -175,20 +175,22 @@ func (l *Lease) want(change func()) int {
 
 // settle waits until the node shows what was wanted. When ctx ends first it says what is in the way.
 func (l *Lease) settle(ctx context.Context, wanted int) error {
-	for {
+	for over := false; ; {
 		l.mu.Lock()
 		reached, last, changed := l.reached, l.last, l.changed
 		l.mu.Unlock()
-		if reached >= wanted {
+		switch {
+		case reached >= wanted:
 			return nil
+		case over && last != nil:
+			return fmt.Errorf("%w: %w", ctx.Err(), last)
+		case over:
+			return ctx.Err()
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			if last != nil {
-				return fmt.Errorf("%w: %w", ctx.Err(), last)
-			}
-			return ctx.Err()
+			over = true // what is reached by now counts
 		case <-l.ended:
 			return errClosed
 		}

@@ -138,8 +138,21 @@ func testWritten(t *testing.T, x registered) {
 	}
 }
 
+// settled waits until a lease has seen that its node is as it should be, which it knows later than others who look.
+func settled(t *testing.T, l *Lease) {
+	t.Helper()
+	eventually(t, "the lease to have seen its node", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.reached >= l.wanted
+	})
+}
+
 func testExpired(t *testing.T, x registered) {
-	lease := x.register(t, &Registrar{}, registry.Endpoint{Address: "a:1"})
+	lease, ok := x.register(t, &Registrar{Window: time.Minute}, registry.Endpoint{Address: "a:1"}).(*Lease) // it ends by its context
+	if !ok {
+		t.Fatal("want a *Lease")
+	}
 	before, _ := x.conn.now()
 	_, first, _ := nodeAt(t, x.side, x.dir+"/a-1")
 	x.gate.set(refuse)
@@ -157,6 +170,7 @@ func testExpired(t *testing.T, x registered) {
 	eventually(t, "the node expired", func() bool { _, _, ok := nodeAt(t, x.side, x.dir+"/a-1"); return !ok })
 	x.gate.set(pass)
 	x.eventually(t, "it back", "a-1", func(in Instance, _ *zk.Stat) bool { return in.Status == "draining" })
+	settled(t, lease)
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -212,7 +226,7 @@ func testSpoiled(t *testing.T, x registered) {
 }
 
 func testOrder(t *testing.T, x registered) {
-	lease, ok := x.register(t, &Registrar{Window: 1500 * time.Millisecond}, registry.Endpoint{Address: "a:1"}).(*Lease)
+	lease, ok := x.register(t, &Registrar{Window: time.Minute}, registry.Endpoint{Address: "a:1"}).(*Lease)
 	if !ok {
 		t.Fatal("want a *Lease")
 	}
@@ -233,7 +247,13 @@ func testOrder(t *testing.T, x registered) {
 	order(registry.Down)
 	order(registry.Up)
 	// Its own word comes before an operator's.
-	if err := lease.Drain(short(t)); err != nil {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- lease.Drain(ctx) }()
+	eventually(t, "it draining", func() bool { return lease.Status() == registry.Draining })
+	settled(t, lease)
+	cancel()
+	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
 	data, _, err := x.side.Get(x.dir + "/a-1")
@@ -298,7 +318,8 @@ func testInspect(t *testing.T, x registered) {
 }
 
 func testDrain(t *testing.T, x registered) {
-	l := x.register(t, &Registrar{Window: 1500 * time.Millisecond, Beat: 10 * time.Millisecond}, registry.Endpoint{Address: "a:1"})
+	const window = 5 * time.Second
+	l := x.register(t, &Registrar{Window: window, Beat: 10 * time.Millisecond}, registry.Endpoint{Address: "a:1"})
 	eventually(t, "a beat", func() bool {
 		there, _, err := x.side.Exists(x.root + "/v1/services/orders/beats/a-1")
 		return there && err == nil
@@ -317,7 +338,7 @@ func testDrain(t *testing.T, x registered) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(began); took < 1500*time.Millisecond {
+	if took := time.Since(began); took < window {
 		t.Errorf("want the window waited for, found %v", took)
 	}
 	if there, _, err := x.side.Exists(x.root + "/v1/services/orders/beats/a-1"); there || err != nil {
@@ -458,7 +479,7 @@ func TestDrainOnSignal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lease.r.Window = time.Second
+	lease.r.Window = 3 * time.Second
 	heard := make(chan os.Signal, 16) // so that a signal that comes too early does not end the tests
 	signal.Notify(heard, syscall.SIGTERM)
 	defer signal.Stop(heard)
@@ -550,7 +571,7 @@ func TestAuthAndTLS(t *testing.T) {
 func TestServerRestarts(t *testing.T) {
 	t.Parallel()
 	z := realserver.StartZooKeeper(t)
-	conn := connect(t, Config{Servers: []string{z.Address}, Session: 6 * time.Second})
+	conn := connect(t, Config{Servers: []string{z.Address}, Session: 9 * time.Second})
 	if _, err := (&Registrar{Conn: conn}).Register(short(t), "orders", registry.Endpoint{Address: "a:1"}); err != nil {
 		t.Fatal(err)
 	}

@@ -303,7 +303,7 @@ func TestResolverReadsAgainOnANewSession(t *testing.T) {
 	s, addr := startDev(t)
 	side := plain(t, addr)
 	g := startGate(t, addr)
-	conn := connect(t, Config{Servers: []string{g.addr()}, Session: 300 * time.Millisecond})
+	conn := connect(t, Config{Servers: []string{g.addr()}, Session: 3 * time.Second}) // it is ended, and does not end by itself
 	sink, stop := registrytest.Watch(t, &Resolver{Conn: conn, Relist: time.Hour}, "orders")
 	defer stop() //nolint:errcheck // the context's error
 	dir := "/causeway/v1/services/orders/instances"

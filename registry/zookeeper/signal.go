@@ -29,7 +29,7 @@ func drain(ctx context.Context, leases []registry.Lease) error {
 	for i, l := range leases {
 		all.Go(func() {
 			err := l.Drain(ctx)
-			short, cancel := context.WithTimeout(ctx, 2*time.Second) // the node expires anyway
+			short, cancel := context.WithTimeout(ctx, 5*time.Second) // the node expires anyway
 			defer cancel()
 			faults[i] = errors.Join(err, l.Close(short))
 		})

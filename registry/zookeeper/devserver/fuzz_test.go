@@ -6,7 +6,6 @@ import (
 	"net"
 	"slices"
 	"testing"
-	"time"
 )
 
 // FuzzRequest executes packets of any bytes in one session and holds the tree to what must be true of every tree.
@@ -89,7 +88,7 @@ func FuzzRequest(f *testing.F) {
 
 func TestBounds(t *testing.T) {
 	s, addr := start(t, Config{MaxNodes: 6, MaxBytes: 100, MaxSessions: 2, MaxConns: 3, MaxWatches: 2, MaxPacket: 1000})
-	a := dialRaw(t, addr, time.Second, 0, nil, 0)
+	a := dialRaw(t, addr, long, 0, nil, 0)
 	a.mustCall(opCreate, createBody("/a", "", persistent))
 	a.mustCall(opCreate, createBody("/b", "", persistent))
 	if err, _ := a.call(opCreate, createBody("/c", "", persistent)); err != quotaExceeded {
@@ -98,8 +97,8 @@ func TestBounds(t *testing.T) {
 	if err, _ := a.call(opSetData, setBody("/a", string(make([]byte, 97)))); err != quotaExceeded {
 		t.Errorf("one byte too many: want code %d, found %d", quotaExceeded, err)
 	}
-	b := dialRaw(t, addr, time.Second, 0, nil, 0)
-	if c := dialRaw(t, addr, time.Second, 0, nil, 0); c.sessionID != 0 {
+	b := dialRaw(t, addr, long, 0, nil, 0)
+	if c := dialRaw(t, addr, long, 0, nil, 0); c.sessionID != 0 {
 		t.Error("want the third session refused")
 	}
 	b.mustCall(opGetData, watchPath("/a", true))

@@ -14,7 +14,7 @@ func testReads(t *testing.T, addr string, _ time.Duration, c *zk.Conn, root stri
 	all := zk.WorldACL(zk.PermAll)
 	must[string](t)(c.Create(root+"/a", []byte("x"), 0, all))
 	must[string](t)(c.Create(root+"/a/b", nil, 0, all))
-	r := dialRaw(t, addr, time.Second, 0, nil, 0)
+	r := dialRaw(t, addr, long, 0, nil, 0)
 	r.mustCall(opCreate, createBody(root+"/e2", "", ephemeral))
 	r.mustCall(opCreate, createBody(root+"/e1", "", ephemeral))
 	own := reader{b: r.mustCall(opGetEphemerals, appendString(nil, root))}
@@ -69,7 +69,7 @@ func testReads(t *testing.T, addr string, _ time.Duration, c *zk.Conn, root stri
 
 // testOrder sends many requests before it reads an answer.
 func testOrder(t *testing.T, addr string, _ time.Duration, _ *zk.Conn, root string) {
-	r := dialRaw(t, addr, time.Second, 0, nil, 0)
+	r := dialRaw(t, addr, long, 0, nil, 0)
 	path := root + "/n"
 	r.mustCall(opCreate, createBody(path, "", persistent))
 	const rounds = 100
@@ -95,7 +95,7 @@ func testOrder(t *testing.T, addr string, _ time.Duration, _ *zk.Conn, root stri
 
 // testEndOrder watches a session's end from outside: one event for each list, and whoever hears of one sees all gone.
 func testEndOrder(t *testing.T, addr string, _ time.Duration, _ *zk.Conn, root string) {
-	watcher, owner := dialRaw(t, addr, time.Second, 0, nil, 0), dialRaw(t, addr, time.Second, 0, nil, 0)
+	watcher, owner := dialRaw(t, addr, long, 0, nil, 0), dialRaw(t, addr, long, 0, nil, 0)
 	for _, name := range []string{"/a", "/b"} {
 		owner.mustCall(opCreate, createBody(root+name, "", persistent))
 		owner.mustCall(opCreate, createBody(root+name+"/e-", "", ephemeralSequential))

@@ -21,6 +21,9 @@ type raw struct {
 	timeout   time.Duration
 }
 
+// long is a session that the server makes as long as it may be.
+const long = time.Minute
+
 func dialRaw(t testing.TB, addr string, timeout time.Duration, sid int64, password []byte, seen int64) *raw {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
@@ -28,7 +31,7 @@ func dialRaw(t testing.TB, addr string, timeout time.Duration, sid int64, passwo
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
-	if err := nc.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := nc.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	c := &raw{t: t, nc: nc}

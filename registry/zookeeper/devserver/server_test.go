@@ -19,11 +19,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// start starts a server with ticks of 150 ms, or as cfg says, and returns it with its address.
+// start starts a server with ticks of 300 ms, or as cfg says, and returns it with its address.
 func start(t testing.TB, cfg Config) (*Server, string) {
 	t.Helper()
 	if cfg.Tick == 0 {
-		cfg.Tick = 150 * time.Millisecond
+		cfg.Tick = 300 * time.Millisecond
 	}
 	if cfg.Vanish == 0 {
 		cfg.Vanish = 50 * time.Millisecond
@@ -57,7 +57,7 @@ func dial(t testing.TB, addr string, session time.Duration) *zk.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	timeout := time.NewTimer(10 * time.Second)
+	timeout := time.NewTimer(time.Minute)
 	defer timeout.Stop()
 	for {
 		select {
@@ -66,7 +66,7 @@ func dial(t testing.TB, addr string, session time.Duration) *zk.Conn {
 				return c
 			}
 		case <-timeout.C:
-			t.Fatal("no session after 10 s")
+			t.Fatal("no session after a minute")
 		}
 	}
 }
@@ -75,7 +75,7 @@ func dial(t testing.TB, addr string, session time.Duration) *zk.Conn {
 func TestServers(t *testing.T) {
 	t.Run("devserver", func(t *testing.T) {
 		_, addr := start(t, Config{})
-		conform(t, addr, 150*time.Millisecond)
+		conform(t, addr, 300*time.Millisecond)
 	})
 	t.Run("zookeeper", func(t *testing.T) {
 		conform(t, realserver.StartZooKeeper(t).Address, 500*time.Millisecond)
@@ -197,7 +197,7 @@ func testErrors(t *testing.T, addr string, _ time.Duration, c *zk.Conn, root str
 			t.Errorf("%s: want %v, found %v", tc.name, tc.want, err)
 		}
 	}
-	r := dialRaw(t, addr, time.Second, 0, nil, 0)
+	r := dialRaw(t, addr, long, 0, nil, 0)
 	for path, want := range map[string]code{
 		"": badArguments, "a": badArguments, root + "/": badArguments, root + "/.": badArguments, root + "/\x01": badArguments,
 		root + "/\u0085": badArguments, root + "//b": noNode, root + "/../b": noNode,
@@ -280,7 +280,7 @@ func testVanishing(t *testing.T, _ string, tick time.Duration, c *zk.Conn, root 
 // waitFor waits for an event of a one-shot watch.
 func waitFor(t testing.TB, events <-chan zk.Event, want zk.EventType) {
 	t.Helper()
-	timeout := time.NewTimer(15 * time.Second)
+	timeout := time.NewTimer(time.Minute)
 	defer timeout.Stop()
 	select {
 	case e := <-events:
@@ -288,12 +288,12 @@ func waitFor(t testing.TB, events <-chan zk.Event, want zk.EventType) {
 			t.Errorf("want %v, found %v", want, e)
 		}
 	case <-timeout.C:
-		t.Fatalf("want %v, found nothing after 15 s", want)
+		t.Fatalf("want %v, found nothing after a minute", want)
 	}
 }
 
 func testWatches(t *testing.T, addr string, _ time.Duration, _ *zk.Conn, root string) {
-	watcher, writer := dialRaw(t, addr, time.Second, 0, nil, 0), dialRaw(t, addr, time.Second, 0, nil, 0)
+	watcher, writer := dialRaw(t, addr, long, 0, nil, 0), dialRaw(t, addr, long, 0, nil, 0)
 	path := root + "/n"
 	for _, step := range []struct {
 		name    string
@@ -379,7 +379,7 @@ func testWatches(t *testing.T, addr string, _ time.Duration, _ *zk.Conn, root st
 }
 
 func testWatchOrder(t *testing.T, addr string, _ time.Duration, _ *zk.Conn, root string) {
-	watcher, writer := dialRaw(t, addr, time.Second, 0, nil, 0), dialRaw(t, addr, time.Second, 0, nil, 0)
+	watcher, writer := dialRaw(t, addr, long, 0, nil, 0), dialRaw(t, addr, long, 0, nil, 0)
 	path := root + "/n"
 	writer.mustCall(opCreate, createBody(path, "0", persistent))
 	last := "0"
@@ -415,7 +415,7 @@ func testWatchOrder(t *testing.T, addr string, _ time.Duration, _ *zk.Conn, root
 }
 
 func testPersistentWatches(t *testing.T, addr string, _ time.Duration, _ *zk.Conn, root string) {
-	flat, deep, writer := dialRaw(t, addr, time.Second, 0, nil, 0), dialRaw(t, addr, time.Second, 0, nil, 0), dialRaw(t, addr, time.Second, 0, nil, 0)
+	flat, deep, writer := dialRaw(t, addr, long, 0, nil, 0), dialRaw(t, addr, long, 0, nil, 0), dialRaw(t, addr, long, 0, nil, 0)
 	path := root + "/n"
 	flat.mustCall(opAddWatch, appendInt32(appendString(nil, path), 0))
 	deep.mustCall(opAddWatch, appendInt32(appendString(nil, path), 1))
@@ -453,7 +453,7 @@ func testPersistentWatches(t *testing.T, addr string, _ time.Duration, _ *zk.Con
 }
 
 func testSetWatches(t *testing.T, addr string, _ time.Duration, c *zk.Conn, root string) {
-	writer, watcher := dialRaw(t, addr, time.Second, 0, nil, 0), dialRaw(t, addr, time.Second, 0, nil, 0)
+	writer, watcher := dialRaw(t, addr, long, 0, nil, 0), dialRaw(t, addr, long, 0, nil, 0)
 	for _, name := range []string{"same", "changed", "gone"} {
 		writer.mustCall(opCreate, createBody(root+"/"+name, "", persistent))
 	}
@@ -484,7 +484,7 @@ func testSetWatches(t *testing.T, addr string, _ time.Duration, c *zk.Conn, root
 func testMulti(t *testing.T, addr string, _ time.Duration, c *zk.Conn, root string) {
 	all := zk.WorldACL(zk.PermAll)
 	must[string](t)(c.Create(root+"/old", []byte("0"), 0, all))
-	watcher := dialRaw(t, addr, time.Second, 0, nil, 0)
+	watcher := dialRaw(t, addr, long, 0, nil, 0)
 	watcher.mustCall(opGetChildren, watchPath(root, true))
 	got, err := c.Multi(
 		&zk.CheckVersionRequest{Path: root + "/old", Version: 0},

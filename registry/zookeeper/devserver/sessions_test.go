@@ -93,7 +93,7 @@ func testWords(t *testing.T, addr string, _ time.Duration, _ *zk.Conn, _ string)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := nc.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := nc.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		io.WriteString(nc, word) //nolint:errcheck // the read would show it
@@ -115,7 +115,7 @@ func testHostile(t *testing.T, addr string, _ time.Duration, c *zk.Conn, root st
 		{"no operation", append(appendInt32(nil, 2), 0, 0)},
 		{"a string beyond its packet", append(appendInt32(nil, 12), appendInt32(appendInt32(appendInt32(nil, 1), opGetData), 1<<20)...)},
 	} {
-		r := dialRaw(t, addr, time.Second, 0, nil, 0)
+		r := dialRaw(t, addr, long, 0, nil, 0)
 		if _, err := r.nc.Write(tc.send); err != nil {
 			t.Fatal(err)
 		}
