@@ -68,6 +68,8 @@ type plan struct {
 	retErrors         bool
 	request, response names
 	status            Entries // of every request
+	messageType       int32   // of every request: what its status has
+	framework         int32   // what of the framework's status callers may set, as bits of the message type
 	errors            []errorRule
 }
 
@@ -105,8 +107,32 @@ func (Adapter) Bind(m *schema.Method, conf proto.Message) (any, error) {
 	}
 	for _, key := range sortedKeys(o.GetStatus()) {
 		p.status.Add(key, o.GetStatus()[key])
+		for _, f := range frameworkKeys {
+			if f.name == key {
+				p.messageType |= f.bit
+			}
+		}
+	}
+	if p.framework, err = frameworkBits(o.GetFrameworkStatus()); err != nil {
+		return nil, err
 	}
 	return p, nil
+}
+
+// frameworkBits are the bits of the keys that callers may set.
+func frameworkBits(list []string) (bits int32, err error) {
+	for i, key := range list {
+		name, bit := frameworkKey(key)
+		if name != key {
+			var known []string
+			for _, f := range frameworkKeys {
+				known = append(known, f.name)
+			}
+			return 0, fmt.Errorf("options.framework_status[%d]: want one of %s, found %q%s", i, strings.Join(known, ", "), key, schema.DidYouMean(key, known))
+		}
+		bits |= bit
+	}
+	return bits, nil
 }
 
 // checkServant looks at a name of the form App.Server.Obj.

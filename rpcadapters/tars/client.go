@@ -119,7 +119,11 @@ func (k *clientCall) fill(ctx context.Context, c *rpc.Call, p *plan) *rpc.Error 
 		k.req.Timeout = int32(min(max(int64(left/time.Millisecond), 1), math.MaxInt32))
 	}
 	k.req.Status.raw, k.req.Status.n = append(k.req.Status.raw, p.status.raw...), p.status.n
-	appendMetadata(&k.req.Context, &k.req.Status, c.Header, p.request)
+	framework := p.framework
+	if c.Protocol == protocolName {
+		framework |= traceBit
+	}
+	k.req.MessageType = p.messageType | appendMetadata(&k.req.Context, &k.req.Status, c.Header, p.request, framework&^p.messageType)
 	return nil
 }
 

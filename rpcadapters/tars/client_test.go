@@ -479,6 +479,7 @@ func TestBindErrors(t *testing.T) {
 		{&tarsadapterv1.Options{Servant: servant, RetErrors: true, RetErrorMethods: []string{"hello"}}, `options.ret_error_methods: Kit.Echo/hello does not return an int`},
 		{&tarsadapterv1.Options{Servant: servant, Errors: []*tarsadapterv1.ErrorRule{{From: 1, Code: "NOPE"}}}, `options.errors[0].code: want a gRPC code like NOT_FOUND, found "NOPE"`},
 		{&tarsadapterv1.Options{Servant: servant, Errors: []*tarsadapterv1.ErrorRule{{From: 1, Status: 42}}}, `options.errors[0].status: want an HTTP status from 200 to 599, found 42`},
+		{&tarsadapterv1.Options{Servant: servant, FrameworkStatus: []string{"STATUS_DYE_KEY"}}, `options.framework_status[0]: want one of STATUS_GRID_KEY, STATUS_DYED_KEY, STATUS_SETNAME_VALUE, STATUS_TRACE_KEY, found "STATUS_DYE_KEY"; did you mean "STATUS_DYED_KEY"?`},
 	} {
 		_, err := Adapter{}.Bind(kitMethod(t, s, "hello"), c.o)
 		if err == nil || err.Error() != c.want {

@@ -235,7 +235,7 @@ func TestHostileClient(t *testing.T) {
 		"a member twice":          {frame(append([]byte{0x10, 0x01}, good...)), -1},
 		"an empty function":       {with(func(r *Request) { r.Function = nil }), -3},
 		"a function with a NUL":   {with(func(r *Request) { r.Function = []byte("hello\x00") }), -3},
-		"a servant of 64 KiB":     {with(func(r *Request) { r.Servant = make([]byte, 64<<10) }), -3},
+		"a servant of 64 KiB":     {with(func(r *Request) { r.Servant = make([]byte, 64<<10) }), -4},
 		"a timeout of -1":         {with(func(r *Request) { r.Timeout = -1 }), 0},
 		"the id 0":                {with(func(r *Request) { r.ID = 0 }), 0},
 		"TUP that is none":        {with(func(r *Request) { r.Version = 3; r.Body = []byte{0x08, 0x00, 0x01, 0x06} }), -1},

@@ -203,7 +203,7 @@ func (c *serverCall) write() (sent bool, err error) {
 // call has the gateway handle the call.
 func (c *serverCall) call(entry rpcadapters.Entry) {
 	c.Protocol, c.Peer, c.Times.Start = protocolName, c.in.Peer, c.in.Start
-	c.Header = appendEntries(c.Header[:0], &c.req.Context, &c.req.Status, nil)
+	c.Header = appendRequest(c.Header[:0], &c.req.Context, &c.req.Status)
 	c.name = append(append(append(c.name[:0], c.req.Servant...), '/'), c.req.Function...)
 	found := entry.Find(string(c.name), &c.Call)
 	c.noServant = found.NoService

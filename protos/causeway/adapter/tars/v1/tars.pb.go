@@ -54,12 +54,17 @@ type Options struct {
 	RequestContext []string `protobuf:"bytes,12,rep,name=request_context,json=requestContext,proto3" json:"request_context,omitempty"`
 	// The context of answers that becomes metadata, as above. Default: all.
 	ResponseContext []string `protobuf:"bytes,13,rep,name=response_context,json=responseContext,proto3" json:"response_context,omitempty"`
-	// What the status of every request has, such as STATUS_SETNAME_VALUE. Callers cannot set what begins with STATUS_.
+	// What the status of every request has, such as STATUS_SETNAME_VALUE. Callers cannot set what begins with STATUS_, but for
+	// framework_status.
 	Status map[string]string `protobuf:"bytes,14,rep,name=status,proto3" json:"status,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// What return codes of the application mean. The first that fits counts; without one it is UNKNOWN.
-	Errors        []*ErrorRule `protobuf:"bytes,15,rep,name=errors,proto3" json:"errors,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Errors []*ErrorRule `protobuf:"bytes,15,rep,name=errors,proto3" json:"errors,omitempty"`
+	// What of the framework's own status callers may set, of STATUS_DYED_KEY, STATUS_GRID_KEY, STATUS_SETNAME_VALUE and
+	// STATUS_TRACE_KEY: callers over TARS as they do everywhere, others as metadata tars-status-STATUS_DYED_KEY. Default: none, but
+	// that STATUS_TRACE_KEY of callers over TARS passes always. The message type says what of them a request has.
+	FrameworkStatus []string `protobuf:"bytes,16,rep,name=framework_status,json=frameworkStatus,proto3" json:"framework_status,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Options) Reset() {
@@ -193,6 +198,13 @@ func (x *Options) GetStatus() map[string]string {
 func (x *Options) GetErrors() []*ErrorRule {
 	if x != nil {
 		return x.Errors
+	}
+	return nil
+}
+
+func (x *Options) GetFrameworkStatus() []string {
+	if x != nil {
+		return x.FrameworkStatus
 	}
 	return nil
 }
@@ -394,7 +406,7 @@ var File_causeway_adapter_tars_v1_tars_proto protoreflect.FileDescriptor
 
 const file_causeway_adapter_tars_v1_tars_proto_rawDesc = "" +
 	"\n" +
-	"#causeway/adapter/tars/v1/tars.proto\x12\x18causeway.adapter.tars.v1\x1a\x1egoogle/protobuf/duration.proto\"\x99\x05\n" +
+	"#causeway/adapter/tars/v1/tars.proto\x12\x18causeway.adapter.tars.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc4\x05\n" +
 	"\aOptions\x12\x18\n" +
 	"\aservant\x18\x01 \x01(\tR\aservant\x12\x12\n" +
 	"\x04body\x18\x02 \x01(\tR\x04body\x12\x18\n" +
@@ -413,7 +425,8 @@ const file_causeway_adapter_tars_v1_tars_proto_rawDesc = "" +
 	"\x0frequest_context\x18\f \x03(\tR\x0erequestContext\x12)\n" +
 	"\x10response_context\x18\r \x03(\tR\x0fresponseContext\x12E\n" +
 	"\x06status\x18\x0e \x03(\v2-.causeway.adapter.tars.v1.Options.StatusEntryR\x06status\x12;\n" +
-	"\x06errors\x18\x0f \x03(\v2#.causeway.adapter.tars.v1.ErrorRuleR\x06errors\x1a9\n" +
+	"\x06errors\x18\x0f \x03(\v2#.causeway.adapter.tars.v1.ErrorRuleR\x06errors\x12)\n" +
+	"\x10framework_status\x18\x10 \x03(\tR\x0fframeworkStatus\x1a9\n" +
 	"\vStatusEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"g\n" +
