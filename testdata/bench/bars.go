@@ -100,6 +100,9 @@ func bars() []bar {
 		{"server stream as NDJSON, of grpc-gateway", "streams", canned, 0.2, ratioOf(causewayNDJSONName, peerStreamName)},
 		{"unary gRPC-Web, of REST", "faces", canned, 1.2, ratioOf(causewayWebName, causewayName)},
 		{"unary Connect-JSON, of REST", "faces", canned, 1.2, ratioOf(causewayConnectName, causewayName)},
+		{"REST to tRPC, of REST to gRPC", "protocols", canned, 1, ratioOf(causewayTRPCName, causewayRESTName)},
+		{"REST to TARS, of REST to gRPC", "protocols", canned, 1.1, ratioOf(causewayTARSName, causewayRESTName)},
+		{"gRPC to tRPC, of gRPC to gRPC", "protocols", canned, 1, ratioOf(causewayGRPCToTRPCName, causewayStreamName)},
 	}
 }
 

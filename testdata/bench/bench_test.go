@@ -30,12 +30,12 @@ func TestMain(m *testing.M) {
 // backend, and at the grpc-go backend in those that say different things to it. With -test.short it is the unary POST only.
 func TestShort(t *testing.T) {
 	runs := []struct{ backend, only string }{
-		{"canned", "post,get,list,error,routes,post8,procs,tls,grpc64x1,grpc8x16,streams,faces"},
+		{"canned", "post,get,list,error,routes,post8,procs,tls,grpc64x1,grpc8x16,streams,faces,protocols"},
 		{"grpc-go", "post,get,error,grpc64x1"},
 	}
 	if testing.Short() {
 		runs = runs[:1]
-		runs[0].only = "post,grpc8x16,streams"
+		runs[0].only = "post,grpc8x16,streams,protocols"
 	}
 	for _, run := range runs {
 		t.Run(run.backend, func(t *testing.T) {

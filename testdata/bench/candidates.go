@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	_ "embed"
 )
 
 // candidate is something that is measured. Its process is started afresh for every entrant of a scenario at a backend.
@@ -63,6 +65,11 @@ const (
 	causewayStreamName  = "causeway, gRPC"
 	causewayWebName     = "causeway, gRPC-Web"
 	causewayConnectName = "causeway, Connect-JSON"
+
+	causewayRESTName       = "causeway, REST to gRPC"
+	causewayTRPCName       = "causeway, REST to tRPC"
+	causewayTARSName       = "causeway, REST to TARS"
+	causewayGRPCToTRPCName = "causeway, gRPC to tRPC"
 )
 
 // candidates returns every candidate in the order of the report.
@@ -137,6 +144,11 @@ const (
 	auth         // these, jwt_auth and limit_count
 )
 
+// benchIDL describes the service for TARS.
+//
+//go:embed bench.tars
+var benchIDL []byte
+
 // startCauseway starts the gateway's own binary with a configuration file written for the stage.
 func startCauseway(ctx context.Context, s *stage, with plugins) (*process, error) {
 	name, file := causewayName, "bare.yaml"
@@ -163,8 +175,24 @@ func startCauseway(ctx context.Context, s *stage, with plugins) (*process, error
 	if s.cert != nil {
 		fmt.Fprintf(&c, "    tls: {cert_file: %q, key_file: %q}\n", s.cert.certFile, s.cert.keyFile)
 	}
-	fmt.Fprintf(&c, "schemas:\n  - {name: bench, descriptor_set: %q}\n", set)
-	fmt.Fprintf(&c, "services:\n  - {name: bench, schema: bench, endpoints: [{address: %q}]}\n", s.backend.address)
+	if s.entrant.upstream == upstreamTARS {
+		idl := filepath.Join(s.dir, "bench.tars")
+		if err := os.WriteFile(idl, benchIDL, 0o600); err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&c, "schemas:\n  - {name: bench, tars: {paths: [%q]}}\n", idl)
+		c.WriteString("routes:\n  - {name: post, service: bench, http: {method: Bench.Orders/place, post: /v1/orders, body: request, response_body: order}}\n")
+	} else {
+		fmt.Fprintf(&c, "schemas:\n  - {name: bench, descriptor_set: %q}\n", set)
+	}
+	fmt.Fprintf(&c, "services:\n  - {name: bench, schema: bench, endpoints: [{address: %q}]", s.backend.address)
+	switch s.entrant.upstream {
+	case upstreamTARS:
+		c.WriteString(", adapter: tars, options: {servant: Bench.OrdersServer.OrdersObj}")
+	case upstreamTRPC:
+		c.WriteString(", adapter: trpc")
+	}
+	c.WriteString("}\n")
 	if with != bare {
 		if s.admin, err = freeAddress(ctx); err != nil {
 			return nil, err

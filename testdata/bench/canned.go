@@ -30,15 +30,21 @@ type cannedAnswer struct {
 // saturates: one goroutine per connection reads what has arrived, answers every call in it with bytes made in advance and
 // writes all answers at once. It speaks HTTP/2 with prior knowledge: flow control both ways, SETTINGS and PING
 // acknowledged, CONTINUATION and padding understood. Messages are not looked at; the grpc-go backend checks them.
+// A connection that begins as one of TARS or tRPC is answered in that protocol.
 type canned struct {
 	answers map[string]*cannedAnswer
 	unknown *cannedAnswer
 	head    []byte // header block of an answer with a message
+	framed  framed
 }
 
 func newCanned() (*canned, error) {
 	ok := appendLiteral(nil, "grpc-status", "0")
-	c := &canned{answers: map[string]*cannedAnswer{}, head: appendHead(nil)}
+	framed, err := newFramed()
+	if err != nil {
+		return nil, err
+	}
+	c := &canned{answers: map[string]*cannedAnswer{}, head: appendHead(nil), framed: framed}
 	for path, m := range map[string]proto.Message{
 		benchpb.Orders_Place_FullMethodName: order(),
 		benchpb.Orders_Find_FullMethodName:  order(),
@@ -109,11 +115,23 @@ func (c *canned) serve(ctx context.Context, l net.Listener) error {
 		}
 		go func() {
 			defer conn.Close()
-			if err := newCannedConn(c).run(conn); err != nil && !errors.Is(err, io.EOF) {
+			if err := c.run(conn); err != nil && !errors.Is(err, io.EOF) {
 				complain("canned backend", err)
 			}
 		}()
 	}
+}
+
+// run answers the calls of one connection.
+func (c *canned) run(conn net.Conn) error {
+	var first [1]byte
+	if _, err := conn.Read(first[:]); err != nil {
+		return err
+	}
+	if first[0] != http2.ClientPreface[0] {
+		return c.framed.run(conn, first[0])
+	}
+	return newCannedConn(c).run(conn)
 }
 
 const (
@@ -165,13 +183,14 @@ func newCannedConn(c *canned) *cannedConn {
 	return cc
 }
 
+// run goes on behind the first byte of the preface.
 func (cc *cannedConn) run(conn net.Conn) error {
 	buf := make([]byte, cannedReadSize)
-	preface := buf[:len(http2.ClientPreface)]
+	preface := buf[:len(http2.ClientPreface)-1] // its first byte has been read
 	if _, err := io.ReadFull(conn, preface); err != nil {
 		return err
 	}
-	if string(preface) != http2.ClientPreface {
+	if string(preface) != http2.ClientPreface[1:] {
 		return fmt.Errorf("want the HTTP/2 preface, got %q", preface)
 	}
 	cc.out = appendFrame(cc.out, http2.FrameSettings, 0, 0,

@@ -216,7 +216,7 @@ func FuzzCanned(f *testing.F) {
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		conn := &memoryConn{in: io.MultiReader(bytes.NewReader([]byte(http2.ClientPreface)), bytes.NewReader(b))}
-		if err := newCannedConn(c).run(conn); err == nil {
+		if err := c.run(conn); err == nil {
 			t.Fatal("a connection that has ended gave no error")
 		}
 		fr := http2.NewFramer(io.Discard, &conn.out)
@@ -226,6 +226,35 @@ func FuzzCanned(f *testing.F) {
 				return
 			} else if err != nil {
 				t.Fatalf("x/net refuses what was sent: %v", err)
+			}
+		}
+	})
+}
+
+// FuzzCannedFramed holds that whatever arrives over TARS or tRPC the canned backend neither panics nor hangs, and answers with
+// whole frames.
+func FuzzCannedFramed(f *testing.F) {
+	c, err := newCanned()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte("\x00\x00\x00\x0a\x10\x01\x2c\x3c\x40\x07\x00\x00\x00\x0d\x10\x01\x2c\x3c\x42\x00\x01\x00\x00"))
+	f.Add([]byte("\x09\x30\x00\x00\x00\x00\x00\x12\x00\x02\x00\x00\x00\x07\x01\x00\x18\x07"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		conn := &memoryConn{in: bytes.NewReader(b)}
+		if len(b) > 0 && b[0] == http2.ClientPreface[0] {
+			return // FuzzCanned
+		}
+		if err := c.run(conn); err == nil {
+			t.Fatal("a connection that has ended gave no error")
+		}
+		answer, size := c.framed.tars.frame, tarsSize
+		if len(b) > 0 && b[0] == trpcMagic>>8 {
+			answer, size = c.framed.trpc.frame, trpcSize
+		}
+		for out := conn.out.Bytes(); len(out) > 0; out = out[len(answer):] {
+			if n, err := size(out); n != len(answer) || err != nil || len(out) < n {
+				t.Fatalf("want frames of %d bytes, found one of %d, %v", len(answer), n, err)
 			}
 		}
 	})

@@ -34,12 +34,19 @@ type entrant struct {
 	candidate string // the name of a candidate
 	name      string // in the report; empty: the candidate's
 	call      *call
-	conns     int  // of the load; 0: as the flags say
-	streams   int  // calls at once on each connection; 0: 1
-	procs     int  // GOMAXPROCS; 0: as the flags say
-	tls       bool // callers speak TLS 1.3
-	canned    bool // only at the canned backend
+	conns     int    // of the load; 0: as the flags say
+	streams   int    // calls at once on each connection; 0: 1
+	procs     int    // GOMAXPROCS; 0: as the flags say
+	tls       bool   // callers speak TLS 1.3
+	canned    bool   // only at the canned backend
+	upstream  string // what causeway speaks to the backend: tars or trpc; empty: gRPC
 }
+
+// What the backend may speak beside gRPC, by the names of causeway's adapters.
+const (
+	upstreamTARS = "tars"
+	upstreamTRPC = "trpc"
+)
 
 // label is the entrant's name in the report.
 func (e *entrant) label() string { return cmp.Or(e.name, e.candidate) }
@@ -302,6 +309,17 @@ func scenarios() ([]scenario, error) {
 				{candidate: causewayName, call: c.post},
 				{candidate: causewayName, name: causewayWebName, call: c.web},
 				{candidate: causewayName, name: causewayConnectName, call: c.con},
+			},
+		},
+		{
+			name: "protocols", about: "unary to what speaks gRPC, tRPC and TARS, from REST and from gRPC at 64 connections x 1 stream; the floor with post",
+			backends: canned, entrants: []entrant{
+				{candidate: floorName, call: c.post},
+				{candidate: causewayName, name: causewayRESTName, call: c.post},
+				{candidate: causewayName, name: causewayTRPCName, call: c.post, upstream: upstreamTRPC},
+				{candidate: causewayName, name: causewayTARSName, call: c.post, upstream: upstreamTARS},
+				{candidate: causewayName, name: causewayStreamName, call: c.grpc, conns: 64},
+				{candidate: causewayName, name: causewayGRPCToTRPCName, call: c.grpc, conns: 64, upstream: upstreamTRPC},
 			},
 		},
 	}, nil
