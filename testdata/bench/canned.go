@@ -115,7 +115,7 @@ func (c *canned) serve(ctx context.Context, l net.Listener) error {
 		}
 		go func() {
 			defer conn.Close()
-			if err := c.run(conn); err != nil && !errors.Is(err, io.EOF) {
+			if err := c.run(conn); !errors.Is(err, io.EOF) {
 				complain("canned backend", err)
 			}
 		}()
