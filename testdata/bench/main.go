@@ -49,7 +49,7 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		out      = flags.String("out", "", "also write the results as JSON to `FILE`")
 		rounds   = flags.Int("rounds", 7, "interleaved rounds")
 		seconds  = flags.Float64("seconds", 1.5, "seconds measured per candidate and round")
-		only     = flags.String("only", "", "comma-separated `scenarios` instead of all (post,get,list,error,routes,post8,procs,tls,grpc64x1,grpc8x16,streams,faces)")
+		only     = flags.String("only", "", "comma-separated `scenarios` instead of all (post,get,list,error,routes,post8,procs,tls,grpc64x1,grpc8x16,streams,auth,faces,protocols)")
 		backends = flags.String("backend", "canned,grpc-go", "comma-separated backends")
 		names    = flags.String("candidates", "", "comma-separated `candidates` instead of all (floor,grpc-gateway,nginx,grpc-go proxy,causeway,causeway+log+metrics)")
 		conns    = flags.Int("conns", 64, "keep-alive connections of the load")
