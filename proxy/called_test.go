@@ -55,3 +55,40 @@ func TestServicesOfPluginsSurviveAnInstance(t *testing.T) {
 		t.Errorf("want what may have been executed asked once, found %v", asked)
 	}
 }
+
+// The breaker of a service bounds what plugins ask of it too.
+func TestBreakerBoundsWhatPluginsAsk(t *testing.T) {
+	var service plugin.Service
+	s := &spy{name: "asks"}
+	kind := s.kind()
+	kind.Config = func() proto.Message { return &metricsv1.Metrics{} }
+	made := kind.New
+	kind.New = func(m proto.Message, env plugin.Env) (plugin.Plugin, error) {
+		service = env.Service("rules")
+		return made(m, env)
+	}
+	s.handle = func(next rpc.Handler, ctx context.Context, c *rpc.Call) error {
+		var out rpc.Reply
+		defer out.Reset()
+		if err := service.Unary(ctx, &rpc.Call{Method: c.Method}, &rpc.Message{}, &out); err != nil {
+			return err
+		}
+		return next.Handle(ctx, c)
+	}
+	b := mustBench(t, strings.Replace(document, "services: [", `services: [{name: rules, for_plugins: true, outliers: {off: true}, breaker: {failure_rate: 0.5, min_calls: 10, open: 60s}, endpoints: [{address: "p:1"}]}, `, 1)+
+		"plugins: [{name: asks}]\n", kind)
+	asked := 0
+	b.at = func(context.Context, string, *rpc.Call, *rpc.Reply) error { asked++; return torn }
+	for range 200 {
+		b.visit("POST", write, "")
+	}
+	v := b.visit("POST", write, "")
+	if asked < 10 || asked > 150 || v.status != 503 || !strings.Contains(string(v.answer), "BREAKER_OPEN") {
+		t.Errorf("want what is asked refused while the service fails, found %d calls of 200, %d %s", asked, v.status, v.answer)
+	}
+	for _, sv := range b.gateway.Services() {
+		if sv.Service == "rules" && sv.Breaker.Inside != 0 {
+			t.Errorf("want nothing left inside, found %d", sv.Breaker.Inside)
+		}
+	}
+}

@@ -141,6 +141,24 @@ func (s *called) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, out *
 	if sv.plans != nil {
 		c.Plan = sv.plans[c.Method]
 	}
+	b := sv.up.Breaker()
+	if b == nil {
+		return sv.answer(ctx, c, req, out)
+	}
+	pass, err := b.Enter(ctx)
+	if err != nil {
+		return refused(ctx, b, err)
+	}
+	counted, failed := true, true // by a panic
+	defer func() { b.Leave(pass, counted, failed) }()
+	start := time.Now()
+	err = sv.answer(ctx, c, req, out)
+	counted, failed = blamed(err, time.Since(start))
+	return err
+}
+
+// answer asks instances of the service until one has run what a plugin asks, or may have.
+func (sv *service) answer(ctx context.Context, c *rpc.Call, req *rpc.Message, out *rpc.Reply) error {
 	t := try{to: sv}
 	t.info.Subset = -1
 	sv.up.Budget().Deposit()

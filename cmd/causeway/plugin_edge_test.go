@@ -290,7 +290,7 @@ func TestSecurityHeaders(t *testing.T) {
 	check("a preflight", e.call("OPTIONS", "/v1/echo/x", "", "Origin", "https://app.example.com", "Access-Control-Request-Method", "GET").header)
 	check("a stream", e.call("GET", "/v1/rooms/2/messages", "").header)
 	for _, in := range inlets {
-		if in.http() && in.name != "WebSocket" { // its answer is its handshake
+		if in.http() {
 			check(in.name, in.ask(t.Context(), t, e.gatewayTest, head{}).header)
 		}
 	}

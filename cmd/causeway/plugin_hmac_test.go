@@ -77,10 +77,13 @@ func TestNoncesInRedis(t *testing.T) {
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	start := func(onError string) *gatewayTest {
 		return startEcho(t, "  - {name: hmac_auth, config: {replay: {store: main, on_error: "+onError+"}}}\n"+
-			"stores: [{name: main, redis: {addresses: [\""+r.Address+"\"], timeout: 1s}}]\n"+
+			"stores: [{name: main, redis: {addresses: [\""+r.Address+"\"], timeout: 5s}}]\n"+ // a busy machine is not what this is about
 			"consumers: [{name: shop, credentials: [{plugin: hmac_auth, config: {key_id: k1, secret: "+matrixSecret+"}}]}]\n", backend.Address)
 	}
 	a, b, local := start("deny"), start("deny"), start("local")
+	for _, g := range []*gatewayTest{a, b, local} {
+		waitFor(t, "the store", func() bool { return metric(g, "causeway_store_up{") == 1 })
+	}
 	send := signedRequest(t, "n1", "/v1/echo", "application/json", []byte("{}"))
 	for i, step := range []struct {
 		g    *gatewayTest

@@ -86,7 +86,7 @@ func limitCallers(t testing.TB, g *clientsGateway) map[string]func(header ...str
 			defer func() { _ = c.CloseNow() }()
 			_, b, err := c.Read(ctx)
 			if err == nil && strings.Contains(string(b), "RATE_LIMITED") || websocket.CloseStatus(err) > 0 {
-				return nil, status.Error(codes.ResourceExhausted, string(b))
+				err = status.Error(codes.ResourceExhausted, string(b))
 			}
 			return resp.Header, err
 		},
@@ -108,7 +108,7 @@ func TestLimitsOnEveryProtocol(t *testing.T) {
 			for name, call := range callers {
 				if h, err := call(); err != nil {
 					t.Errorf("%s: %v", name, err)
-				} else if name != "WebSocket" && h.Get("Ratelimit-Limit") != "5" {
+				} else if h.Get("Ratelimit-Limit") != "5" {
 					t.Errorf("%s: want the limit told, found %v", name, h)
 				}
 			}
@@ -118,9 +118,6 @@ func TestLimitsOnEveryProtocol(t *testing.T) {
 				if status.Code(err) != codes.ResourceExhausted {
 					t.Errorf("%s: want RESOURCE_EXHAUSTED, found %v", name, err)
 					continue
-				}
-				if name == "WebSocket" {
-					continue // the refusal comes after the handshake
 				}
 				if after, err := strconv.Atoi(h.Get("Retry-After")); err != nil || after < 1 || h.Get("Ratelimit-Remaining") != "0" || h.Get("Ratelimit-Reset") == "" {
 					t.Errorf("%s: found %v", name, h)

@@ -94,7 +94,7 @@ defaults: {request_headers: [x-user, x_user, x-old, x-secret, x-skip]}
 		}
 	}
 	for _, in := range inlets {
-		if got := in.ask(t.Context(), t, e.gatewayTest, head{"x-api-key": matrixKey}); got.code != codes.OK || in.http() && in.name != "WebSocket" && got.header.Get("Cache-Control") != "no-store" {
+		if got := in.ask(t.Context(), t, e.gatewayTest, head{"x-api-key": matrixKey}); got.code != codes.OK || in.http() && got.header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: found %s %v", in.name, got, got.header)
 		}
 	}

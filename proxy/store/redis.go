@@ -5,7 +5,8 @@
 //
 // Calls wait for it no longer than the configured time. The first command that is not answered in time, or whose connection
 // breaks, counts the server as gone: from then on every command fails at once, while one goroutine asks whether it is back.
-// It counts as back when it answers within that time again. Nothing is queued meanwhile, and nothing is tried twice.
+// It counts as back when it answers within that time again. Nothing is queued meanwhile, and nothing is tried twice. Only the
+// commands that come before the server was asked for the first time wait for what becomes of that, for as long as any may take.
 package store
 
 import (
@@ -44,6 +45,7 @@ type Store struct {
 	timeout time.Duration
 	scripts sync.Map // *plugin.Script -> *redis.Script
 	live    atomic.Pointer[client]
+	asked   chan struct{} // closed when the server was asked for the first time, whatever it said
 
 	up      *telemetry.Gauge
 	failed  *telemetry.CounterVec
@@ -79,7 +81,7 @@ const (
 // Open makes a store. It does not wait for the server.
 func Open(o Options) (*Store, error) {
 	silence()
-	s := &Store{opts: o, timeout: o.Redis.GetTimeout().AsDuration()}
+	s := &Store{opts: o, timeout: o.Redis.GetTimeout().AsDuration(), asked: make(chan struct{})}
 	if s.timeout <= 0 {
 		s.timeout = defaultTimeout
 	}
@@ -107,7 +109,8 @@ type nothing struct{}
 // Printf implements the library's logger.
 func (nothing) Printf(context.Context, string, ...any) {}
 
-// Bounds of the connections to one server.
+// Bounds of the connections to one server. The two times are for what nobody's call waits for; a store whose own is longer
+// has that.
 const (
 	poolSize    = 64
 	idleConns   = 2
@@ -117,12 +120,13 @@ const (
 
 func (s *Store) dial() *client {
 	conf := s.opts.Redis
+	dialing, waiting := max(dialTimeout, s.timeout), max(pingTimeout, s.timeout)
 	quiet := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	if len(conf.GetAddresses()) > 1 {
 		c := redis.NewClusterClient(&redis.ClusterOptions{
 			Addrs: conf.GetAddresses(), Username: conf.GetUsername(), Password: conf.GetPassword(), TLSConfig: s.opts.TLS,
-			Protocol: 2, MaxRetries: -1, MaxRedirects: 2, DialTimeout: dialTimeout, DialerRetries: 1,
-			ReadTimeout: pingTimeout, WriteTimeout: pingTimeout, ContextTimeoutEnabled: true,
+			Protocol: 2, MaxRetries: -1, MaxRedirects: 2, DialTimeout: dialing, DialerRetries: 1,
+			ReadTimeout: waiting, WriteTimeout: waiting, ContextTimeoutEnabled: true,
 			PoolSize: poolSize, MaxActiveConns: poolSize, PoolTimeout: s.timeout / 2, MinIdleConns: idleConns, PipelinePoolSize: -1,
 			DisableIdentity: true, MaintNotificationsConfig: quiet,
 		})
@@ -132,8 +136,8 @@ func (s *Store) dial() *client {
 	}
 	c := redis.NewClient(&redis.Options{
 		Addr: conf.GetAddresses()[0], Username: conf.GetUsername(), Password: conf.GetPassword(), DB: int(conf.GetDatabase()), TLSConfig: s.opts.TLS,
-		Protocol: 2, MaxRetries: -1, DialTimeout: dialTimeout, DialerRetries: 1,
-		ReadTimeout: pingTimeout, WriteTimeout: pingTimeout, ContextTimeoutEnabled: true,
+		Protocol: 2, MaxRetries: -1, DialTimeout: dialing, DialerRetries: 1,
+		ReadTimeout: waiting, WriteTimeout: waiting, ContextTimeoutEnabled: true,
 		PoolSize: poolSize, MaxActiveConns: poolSize, PoolTimeout: s.timeout / 2, MinIdleConns: idleConns, PipelinePoolSize: -1,
 		DisableIdentity: true, MaintNotificationsConfig: quiet,
 	})
@@ -143,6 +147,9 @@ func (s *Store) dial() *client {
 // Run implements plugin.Store.
 func (s *Store) Run(ctx context.Context, script *plugin.Script, keys []string, args ...any) (any, error) {
 	c := s.live.Load()
+	if c == nil {
+		c = s.first(ctx)
+	}
 	if c == nil {
 		s.failed.With(s.opts.Name, failedGone).Inc()
 		return nil, errGone
@@ -166,6 +173,24 @@ func (s *Store) Run(ctx context.Context, script *plugin.Script, keys []string, a
 	}
 	s.lose(c, err)
 	return nil, err
+}
+
+// first waits until the server was asked once, for as long as a command may take: a gateway that has just begun knows nothing
+// of its store, which is no reason to refuse its first calls.
+func (s *Store) first(ctx context.Context) *client {
+	select {
+	case <-s.asked:
+		return s.live.Load()
+	default:
+	}
+	t := time.NewTimer(s.timeout)
+	defer t.Stop()
+	select {
+	case <-s.asked:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return s.live.Load()
 }
 
 // script is a script as the library has it, with its digest.
@@ -252,6 +277,7 @@ func (s *Store) await() (done bool) {
 			s.found(c)
 			return true
 		}
+		s.wasAsked()
 		if s.life.Err() != nil {
 			return true
 		}
@@ -303,7 +329,17 @@ func (s *Store) found(c *client) {
 	}
 	s.live.Store(c)
 	s.up.Set(1)
+	s.wasAsked()
 	s.opts.Log.Info("the store answers", "store", s.opts.Name)
+}
+
+// wasAsked notes that the server was asked. Only the one goroutine that asks calls it.
+func (s *Store) wasAsked() {
+	select {
+	case <-s.asked:
+	default:
+		close(s.asked)
+	}
 }
 
 // Up tells whether the server answers in time as far as is known.

@@ -180,6 +180,28 @@ func TestServerComesAndGoes(t *testing.T) {
 	}
 }
 
+// A command waits as long as the configuration says, whatever else has a time of its own; and the first one for the server to
+// be asked.
+func TestCommandsHaveTheirTime(t *testing.T) {
+	r := realserver.StartRedis(t)
+	s := open(t, &configv1.Redis{Addresses: []string{r.Address}, Timeout: durationpb.New(5 * time.Second)}, nil)
+	if _, err := s.Run(t.Context(), count, []string{"k"}, 1); err != nil {
+		t.Errorf("the first command: %v", err)
+	}
+	r.Pause()
+	done := make(chan error)
+	go func() { _, err := s.Run(t.Context(), count, []string{"k"}, 1); done <- err }()
+	select {
+	case err := <-done:
+		t.Errorf("want the command to wait, found %v", err)
+	case <-time.After(time.Second): //nolint:forbidigo // longer than any time but the configured one
+	}
+	r.Resume()
+	if err := <-done; err != nil {
+		t.Errorf("want it answered after all, found %v", err)
+	}
+}
+
 // A server that takes connections and says nothing.
 func TestSilentServer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

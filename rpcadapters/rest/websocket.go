@@ -124,7 +124,7 @@ func (s *socket) open(late bool) (*websocket.Conn, error) {
 	ws, err := websocket.Accept(c.x, websocket.Options{
 		Protocols:  []string{jsonProtocol, protoProtocol},
 		MaxMessage: c.m.Options.MaxBody,
-		Header:     rpc.Metadata{{Key: "x-request-id", Value: c.ID}},
+		Header:     c.x.Dress(rpc.Metadata{{Key: "x-request-id", Value: c.ID}}),
 	})
 	if err != nil {
 		if c.x.Status() == 0 {

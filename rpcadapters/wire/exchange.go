@@ -119,11 +119,12 @@ func (x *Exchange) Respond(status int, header rpc.Metadata, body []byte) error {
 	}
 	x.status = status
 	x.bytesOut += int64(len(body))
-	return x.engine.Respond(status, x.dress(header), body)
+	return x.engine.Respond(status, x.Dress(header), body)
 }
 
-// dress is the headers of an answer with those of plugins: HTTP.Answer, and what the Dresser adds.
-func (x *Exchange) dress(header rpc.Metadata) rpc.Metadata {
+// Dress is the headers of an answer with those of plugins: HTTP.Answer, and what the Dresser adds. Respond and WriteHead do
+// so themselves; it is for what answers on a connection that it has taken over. The result is valid until the next one.
+func (x *Exchange) Dress(header rpc.Metadata) rpc.Metadata {
 	if x.Dresser == nil && len(x.HTTP.Answer) == 0 {
 		return header
 	}
@@ -181,7 +182,7 @@ func (x *Exchange) WriteHead(status int, header rpc.Metadata) error {
 		return errNoStream
 	}
 	x.status = status
-	return s.WriteHead(status, x.dress(header))
+	return s.WriteHead(status, x.Dress(header))
 }
 
 // Write appends to the answer.

@@ -324,7 +324,7 @@ func (r *changes) apply(c *rpc.Call, given rpc.Metadata) {
 }
 
 // move takes a header of the service's to another name. With HTTP it is then a header of the answer, not metadata: REST callers
-// get it under that very name.
+// get it under that very name. The answer of a WebSocket went out before.
 func (r *changes) move(c *rpc.Call, m *rpc.Metadata, n rename) {
 	if !m.Has(n.from) {
 		return
@@ -334,7 +334,7 @@ func (r *changes) move(c *rpc.Call, m *rpc.Metadata, n rename) {
 		if p.Key != n.from {
 			continue
 		}
-		if c.HTTP == nil || m == &c.Reply.Trailer {
+		if c.HTTP == nil || m == &c.Reply.Trailer || isWebSocket(c) {
 			p.Key = n.to
 			continue
 		}
@@ -347,6 +347,11 @@ func (r *changes) move(c *rpc.Call, m *rpc.Metadata, n rename) {
 		}
 	}
 	m.Del(n.from)
+}
+
+// isWebSocket tells a call whose answer is a handshake.
+func isWebSocket(c *rpc.Call) bool {
+	return c.Stream != nil && c.Protocol == "rest" && strings.Contains(strings.ToLower(c.HTTP.Header.Get("upgrade")), "websocket")
 }
 
 // stream makes the changes before the head of the answer goes out.

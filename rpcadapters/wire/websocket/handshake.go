@@ -130,7 +130,9 @@ func Accept(x *wire.Exchange, o Options) (*Conn, error) {
 	}
 	h := &handshake{x: x, header: http.Header{}}
 	for _, p := range o.Header {
-		h.header.Add(p.Key, p.Value)
+		if !strings.HasPrefix(p.Key, "sec-websocket-") { // what is agreed on is said below
+			h.header.Add(p.Key, p.Value)
+		}
 	}
 	c := &Conn{}
 	opts := &websocket.AcceptOptions{
