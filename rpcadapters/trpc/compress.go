@@ -13,7 +13,7 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
 
-// Content encodings. What trpc-go and trpc-cpp mean by encodingSnappy differs, so it is never sent; the two formats can be told
+// Content encodings. What trpc-go and trpc-cpp mean by encodingSnappy differs, so requests never say it; the two formats can be told
 // apart.
 const (
 	encodingNone         = 0
@@ -55,10 +55,7 @@ func appendUnpacked(dst, src []byte, encoding uint32, limit int, budget *rpc.Bud
 		return dst, 0, nil
 	}
 	if encoding == encodingSnappy {
-		encoding = encodingSnappyBlock
-		if len(src) >= len(snappyIdentifier) && string(src[:len(snappyIdentifier)]) == snappyIdentifier {
-			encoding = encodingSnappyStream
-		}
+		encoding = snappyOf(src)
 	}
 	switch encoding {
 	case encodingGzip:
@@ -76,6 +73,15 @@ func appendUnpacked(dst, src []byte, encoding uint32, limit int, budget *rpc.Bud
 		err = &unpackFault{encoding, cause(err)}
 	}
 	return out, taken, err
+}
+
+// snappyOf tells which of the formats a body is in that says only that it is one of snappy: trpc-go means that of streams, trpc-cpp
+// that of blocks.
+func snappyOf(body []byte) uint32 {
+	if len(body) >= len(snappyIdentifier) && string(body[:len(snappyIdentifier)]) == snappyIdentifier {
+		return encodingSnappyStream
+	}
+	return encodingSnappyBlock
 }
 
 // cause sorts an error.

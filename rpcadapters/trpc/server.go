@@ -415,15 +415,21 @@ func finished(s *rpc.Sent, e *rpc.Error, werr error) {
 	}
 }
 
-// encode makes the body of the answer: in the form that the request came in, packed by gzip if that was.
+// encode makes the body of the answer: in the form that the request came in, packed as that was.
 func (c *serverCall) encode() *rpc.Error {
 	if c.req.callType == callOneWay {
 		return nil
 	}
 	m := &c.Reply.Message
 	c.appendix = m.Attached
-	packed := c.req.encoding == encodingGzip
-	body, encoding, made, err := c.form.answer(m, c.req.contentType, packed, len(m.Data) >= defaultAbove)
+	packing := c.req.encoding
+	if packing == encodingSnappy {
+		packing = snappyOf(c.body)
+	}
+	body, encoding, made, err := c.form.answer(m, c.req.contentType, packing, len(m.Data) >= defaultAbove)
+	if encoding != encodingNone {
+		encoding = c.req.encoding // what the client calls it
+	}
 	c.answer, c.resp.encoding, c.made = body, encoding, made
 	if err != nil {
 		return rpc.Refuse(codes.Internal, "INVALID_ANSWER", "the service's answer is not a valid %s", c.form.output.Name).WithStatus(502).WithCause(err)
@@ -434,12 +440,12 @@ func (c *serverCall) encode() *rpc.Error {
 	return nil
 }
 
-// answer makes the body of an answer in a content type: packed by gzip where the client knows that and it is worth it. made is
-// what was made for it, also beside an error.
-func (f *form) answer(m *rpc.Message, content uint32, gzip, worth bool) (body []byte, encoding uint32, made *rpc.Buffer, err error) {
+// answer makes the body of an answer in a content type, packed by packing, which is not encodingSnappy, where it is worth it. made
+// is what was made for it, also beside an error.
+func (f *form) answer(m *rpc.Message, content, packing uint32, worth bool) (body []byte, encoding uint32, made *rpc.Buffer, err error) {
 	body = m.Data
 	if m.Comp != rpc.Identity {
-		if m.Comp == rpc.Gzip && gzip && content == contentProto {
+		if m.Comp == rpc.Gzip && packing == encodingGzip && content == contentProto {
 			return body, encodingGzip, nil, nil
 		}
 		made = rpc.GetBuffer()
@@ -459,14 +465,14 @@ func (f *form) answer(m *rpc.Message, content uint32, gzip, worth bool) (body []
 			return nil, 0, made, err
 		}
 	}
-	if gzip && worth {
+	if packing != encodingNone && worth {
 		b := rpc.GetBuffer()
-		b.B, err = appendPacked(b.B, body, encodingGzip)
+		b.B, err = appendPacked(b.B, body, packing)
 		if made != nil {
 			made.Free()
 		}
 		made, body = b, b.B
-		encoding = encodingGzip
+		encoding = packing
 	}
 	return body, encoding, made, err
 }

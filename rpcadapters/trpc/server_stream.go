@@ -1,11 +1,13 @@
 package trpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
 
@@ -29,7 +31,8 @@ type serverStream struct {
 	in     inbox
 	out    outbox
 	budget *rpc.Budget
-	held   int // taken for the last request
+	held   int           // taken for the last request
+	snappy atomic.Uint32 // what the last request was packed with where INIT says encodingSnappy; 0: none has come
 
 	mu     sync.Mutex
 	conn   *framed.Incoming // nil once Run has returned
@@ -231,15 +234,15 @@ func (s *serverStream) open() {
 		return
 	}
 	s.opened = true
-	s.conn.SendNow(&openedFrame{initMeta{hasResponse: true, window: uint32(s.in.window), contentType: s.init.contentType, encoding: s.answers()}}) //nolint:gosec // a window
+	s.conn.SendNow(&openedFrame{initMeta{hasResponse: true, window: uint32(s.in.window), contentType: s.init.contentType, encoding: s.init.encoding}}) //nolint:gosec // a window
 }
 
-// answers is what answers are packed with: gzip, where requests are.
-func (s *serverStream) answers() uint32 {
-	if s.init.encoding == encodingGzip {
-		return encodingGzip
+// packing is what answers are packed with: clients read them as they send requests themselves, whatever INIT says.
+func (s *serverStream) packing() uint32 {
+	if s.init.encoding == encodingSnappy {
+		return cmp.Or(s.snappy.Load(), encodingSnappyStream)
 	}
-	return encodingNone
+	return s.init.encoding
 }
 
 // openedFrame answers INIT.
@@ -265,6 +268,9 @@ func (s *serverStream) Recv(m *rpc.Message) error {
 		return err
 	}
 	s.received += int64(len(payload))
+	if s.init.encoding == encodingSnappy && len(payload) > 0 {
+		s.snappy.Store(snappyOf(payload))
+	}
 	if in := s.sender(); credit > 0 && in != nil {
 		s.feedback.increment = credit
 		in.SendNow(&s.feedback)
@@ -297,7 +303,7 @@ func (s *serverStream) Start() error {
 // Send implements rpc.Stream.
 func (s *serverStream) Send(m *rpc.Message, _ bool) error {
 	s.open()
-	body, _, made, err := s.form.answer(m, s.init.contentType, s.answers() == encodingGzip, true)
+	body, _, made, err := s.form.answer(m, s.init.contentType, s.packing(), true)
 	if made != nil {
 		defer made.Free()
 	}
@@ -354,7 +360,7 @@ func (s *serverStream) finish(in *framed.Incoming, e *rpc.Error) rpc.Sent {
 		}})
 	default:
 		if !opened {
-			in.SendNow(&openedFrame{initMeta{hasResponse: true, window: uint32(s.in.window), contentType: s.init.contentType, encoding: s.answers()}}) //nolint:gosec // a window
+			in.SendNow(&openedFrame{initMeta{hasResponse: true, window: uint32(s.in.window), contentType: s.init.contentType, encoding: s.init.encoding}}) //nolint:gosec // a window
 		}
 		f := &endFrame{stream: s, err: e}
 		if e != nil {
