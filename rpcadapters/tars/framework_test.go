@@ -30,9 +30,12 @@ func TestFrameworkStatus(t *testing.T) {
 		return &Response{Body: tarswire.AppendString(nil, 0, "hi")}
 	})
 	all := rpc.Metadata{
-		{Key: "tars-status-status_trace_key", Value: "t"}, {Key: "tars-status-status_dyed_key", Value: "d"},
-		{Key: "tars-status-status_grid_key", Value: "g"}, {Key: "tars-status-status_setname_value", Value: "a.b.c"},
-		{Key: "tars-status-status_result_code", Value: "0"}, {Key: "status_trace_key", Value: "no"},
+		{Key: "tars-status-status_trace_key", Value: "t"},
+		{Key: "tars-status-status_dyed_key", Value: "d"},
+		{Key: "tars-status-status_grid_key", Value: "g"},
+		{Key: "tars-status-status_setname_value", Value: "a.b.c"},
+		{Key: "tars-status-status_result_code", Value: "0"},
+		{Key: "status_trace_key", Value: "no"},
 		{Key: "tars-status-status_trace_key", Value: "a second one"},
 	}
 	for _, c := range []struct {
@@ -49,7 +52,8 @@ func TestFrameworkStatus(t *testing.T) {
 		{
 			"the configuration's own comes first",
 			&tarsadapterv1.Options{FrameworkStatus: []string{"STATUS_SETNAME_VALUE"}, Status: map[string]string{"STATUS_SETNAME_VALUE": "x.y.z", "STATUS_DYED_KEY": "mine", "other": "1"}},
-			"rest", []string{"0x84", "STATUS_DYED_KEY=mine", "STATUS_SETNAME_VALUE=x.y.z", "other=1"},
+			"rest",
+			[]string{"0x84", "STATUS_DYED_KEY=mine", "STATUS_SETNAME_VALUE=x.y.z", "other=1"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -81,8 +85,11 @@ func TestFrameworkStatus(t *testing.T) {
 		}
 	}))
 	want := rpc.Metadata{
-		{Key: "mine", Value: "2"}, {Key: "tars-status-status_trace_key", Value: "1"}, {Key: "tars-status-status_dyed_key", Value: "1"},
-		{Key: "tars-status-mine", Value: "1"}, {Key: "x-request-id", Value: "id-1"},
+		{Key: "mine", Value: "2"},
+		{Key: "tars-status-status_trace_key", Value: "1"},
+		{Key: "tars-status-status_dyed_key", Value: "1"},
+		{Key: "tars-status-mine", Value: "1"},
+		{Key: "x-request-id", Value: "id-1"},
 	}
 	if diff := cmp.Diff(want, header); diff != "" {
 		t.Error(diff)

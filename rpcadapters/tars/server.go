@@ -102,22 +102,22 @@ func (n *inlet) Begin(*framed.Incoming) framed.Handler { return n }
 // serverCall is one call with all it needs; pooled, so that a call costs little of its own. It is its own body and frame.
 type serverCall struct {
 	rpc.Call
-	in     *framed.Incoming
-	req    Request
-	resp   Response
-	plan   *served
-	most   int         // bytes of the body
-	budget *rpc.Budget // of messages in translation
-	held   int
-	name   []byte
-	answer []byte // body of the answer
-	msg    rpc.Message
-	parsed bool
-	fault  error
-	sent   int  // bytes of the answer
+	in        *framed.Incoming
+	req       Request
+	resp      Response
+	plan      *served
+	most      int         // bytes of the body
+	budget    *rpc.Budget // of messages in translation
+	held      int
+	name      []byte
+	answer    []byte // body of the answer
+	msg       rpc.Message
+	parsed    bool
+	fault     error
+	sent      int // bytes of the answer
 	noServant bool
-	torn   bool // something of the call has panicked: it may be held, and is not used again
-	header rpc.Metadata
+	torn      bool // something of the call has panicked: it may be held, and is not used again
+	header    rpc.Metadata
 }
 
 var serverCalls = sync.Pool{New: func() any { return &serverCall{} }}

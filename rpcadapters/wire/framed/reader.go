@@ -79,6 +79,9 @@ func (r *reader) whole() bool {
 	return err != nil || n <= r.end-r.start
 }
 
+// empty tells that no frame has come in part.
+func (r *reader) empty() bool { return r.start == r.end && r.large == nil && r.skip == 0 }
+
 // next reads a frame. The error is that of the connection, or of frames that are none.
 func (r *reader) next(f *frame) error {
 	for {

@@ -3,6 +3,8 @@ package framed
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -35,6 +37,9 @@ type serverConn struct {
 	idleSince time.Time // when the last call ended; counts while there are none
 	parting   time.Time // when the client was asked to leave; zero: it was not
 	cutAt     time.Time // when the connection is cut, whatever the client does; zero: it is not being ended
+	closed    bool      // the client has closed its side, and calls of it run
+	askAt     time.Time // when such a client is sent a word again, for one that has gone altogether
+	patience  time.Duration
 
 	// Sweep's own: since when the same has been so.
 	begun    int64
@@ -54,6 +59,9 @@ func (c *serverConn) Serve() {
 		if err := c.r.next(&f); err != nil {
 			if c.r.rested(c.conn, err) {
 				continue
+			}
+			if errors.Is(err, io.EOF) && c.r.empty() {
+				c.outlive()
 			}
 			return
 		}
@@ -186,6 +194,31 @@ func (c *serverConn) done(in *Incoming) {
 // lone tells that nobody else is about to send. With w.mu held.
 func (c *serverConn) lone() bool { return c.running <= 1 }
 
+// outlive has the calls of a client that has closed its side answered, for it may still read. Whether it does is found out by
+// asking it to leave: where nobody is left a write fails, and the calls end. Without such a word, and where streams are open, the
+// client counts as gone.
+func (c *serverConn) outlive() {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if c.s.cfg.Leave == nil || c.running == 0 || c.streams.n > 0 || c.lost {
+		return
+	}
+	c.over, c.closed, c.patience = true, true, firstPatience
+	c.askAt = time.Now().Add(quickCalls)
+	for c.running > 0 && !c.lost {
+		c.ended.Wait()
+	}
+	if c.lost {
+		return
+	}
+	c.conclude(time.Now())
+	c.w.unlockKick()
+	c.w.mu.Lock()
+	for !c.w.shut && !c.lost {
+		c.room.Wait()
+	}
+}
+
 // finish ends the connection after reading has, and waits for the calls.
 func (c *serverConn) finish() {
 	c.abandon()
@@ -233,6 +266,8 @@ func (c *serverConn) Sweep(now time.Time) (watch bool) {
 	case begun != 0 && !c.paused && now.Sub(c.begunAt) >= cfg.FrameTimeout+time.Duration(begun)*(time.Second/slowest),
 		now.Sub(c.writesAt) >= cfg.WriteTimeout:
 		cut = true
+	case c.closed && c.running > 0:
+		c.askAgain(now)
 	case c.running > 0 || begun != 0:
 	case c.idleSince.IsZero():
 		c.idleSince = now
@@ -262,6 +297,17 @@ func (c *serverConn) ask(now time.Time) {
 	if c.s.cfg.Leave != nil && c.w.err == nil {
 		c.w.batch = c.s.cfg.Leave.AppendFrame(c.w.batch, 0)
 	}
+}
+
+// askAgain sends a word to a client that has closed its side, ever more rarely. With w.mu held, by whoever then has the batch
+// written.
+func (c *serverConn) askAgain(now time.Time) {
+	if now.Before(c.askAt) || c.w.err != nil || len(c.w.batch) > 0 {
+		return
+	}
+	c.w.batch = c.s.cfg.Leave.AppendFrame(c.w.batch, 0)
+	c.askAt = now.Add(c.patience)
+	c.patience *= 2
 }
 
 // conclude has our side of the connection closed when all is written; the client closes the other. With w.mu held, by

@@ -32,11 +32,12 @@ type writer struct {
 	flushing bool  // somebody writes
 	ending   bool  // close our side when everything is written
 	refused  bool  // somebody found no room
+	shut     bool  // our side is closed
 	err      error // why nothing is written any more
 	direct   bool  // callers of unlockFlush write themselves also where that may wait
 	left     []byte
 	panics   *atomic.Int64
-	// onRoom is called under mu when the batch was taken after room has said no; onError once, without mu, when a write failed.
+	// onRoom is called under mu when the batch was taken after room has said no, and when our side was closed; onError once, without mu, when a write failed.
 	// Neither changes after init. lone: tells under mu that nobody else is about to send, so that who writes need not yield.
 	onRoom  func()
 	onError func(error)
@@ -178,6 +179,10 @@ func (w *writer) take(written []byte) []byte {
 	out, last := w.takeBatch(written)
 	if last {
 		w.close() // not under mu: TLS has a last word, and may wait for the peer to take it
+		w.mu.Lock()
+		w.shut = true
+		w.onRoom() // who waits for that may go
+		w.mu.Unlock()
 	}
 	return out
 }
