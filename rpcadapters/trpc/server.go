@@ -87,7 +87,7 @@ func (n *inlet) Begin(in *framed.Incoming) framed.Handler {
 	}
 	var m closeMeta
 	if h.stream != streamClose || m.parse(in.Frame[headLen:]) == nil && m.reset == 0 {
-		in.SendNow(&closeFrame{closeMeta{reset: closeReset, ret: retDecode, message: []byte("uninitialized meta")}})
+		in.SendNow(&closeFrame{closeMeta{reset: closeReset, ret: retDecode, message: []byte(uninitialized)}})
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -32,6 +33,7 @@ type clientStream struct {
 	listened bool     // heard is closed
 	over     bool
 	trailer  rpc.Metadata
+	late     *time.Timer // ends what the peer does not know any more; nil: it has not said so
 
 	send     dataFrame
 	feedback feedbackFrame // the receiver's
@@ -176,8 +178,30 @@ func (s *clientStream) opened(payload []byte) error {
 	return nil
 }
 
+// uninitialized is what servers say of frames on a stream that they do not know.
+const uninitialized = "uninitialized meta"
+
+// afterwards is how long the end of a stream may take that the peer no longer knows.
+const afterwards = 2 * time.Second
+
+// crossed tells the answer to a frame of ours that came when the peer had ended the stream already. Those of trpc-go forget a stream
+// before they send its end, so it can be before that; on a stream that was opened it says nothing else.
+func (s *clientStream) crossed(m *closeMeta) bool {
+	opened, _ := s.out.begun()
+	return opened && m.reset == closeReset && m.ret == retDecode && string(m.message) == uninitialized
+}
+
 // closed takes the end of the stream.
 func (s *clientStream) closed(m *closeMeta) {
+	if s.crossed(m) {
+		e := s.plan.failed(m.ret, m.funcRet, m.message)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.late == nil && !s.over {
+			s.late = time.AfterFunc(afterwards, func() { s.end(e, false) })
+		}
+		return
+	}
 	s.mu.Lock()
 	s.trailer = s.plan.appendMetadata(nil, s.rpc, &m.info)
 	s.mu.Unlock()
@@ -206,6 +230,9 @@ func (s *clientStream) end(why error, cut bool) bool {
 	s.mu.Lock()
 	over := s.over
 	s.over = true
+	if s.late != nil {
+		s.late.Stop()
+	}
 	s.mu.Unlock()
 	if !over {
 		s.out.close(why) // before who receives sees the end

@@ -298,6 +298,50 @@ func TestStreamBroken(t *testing.T) {
 	eventually(t, "sending ends", func() bool { return st.Send(&rpc.Message{}) != nil })
 }
 
+// TestStreamCrossed: servers of trpc-go forget a stream before its end is on the wire; what they say of a frame that comes in between
+// is not the end.
+func TestStreamCrossed(t *testing.T) {
+	t.Parallel()
+	s := kitSchema(t)
+	addr := scripted(t, func(nc net.Conn) {
+		f, err := trpckit.Read(nc, true)
+		if err != nil {
+			return
+		}
+		unknown := trpckit.End(f.ID, 1, 1, "uninitialized meta")
+		write(nc, trpckit.Opened(f.ID, 65535, 0, ""), trpckit.Message(f.ID, []byte(item(1, "a"))), unknown, unknown, trpckit.End(f.ID, 0, 0, ""), unknown)
+		_, _ = trpckit.Read(nc, true) // until it leaves
+	})
+	st := open(t, dial(t, addr, nil), callOf(t, method(t, s, kitChat), nil))
+	if messages, err := receive(st); len(messages) != 1 || !errors.Is(err, io.EOF) {
+		t.Errorf("%q %v", messages, err)
+	}
+
+	// A stream that was never opened is none, and so is one whose end does not come.
+	addr = scripted(t, func(nc net.Conn) {
+		f, err := trpckit.Read(nc, true)
+		if err != nil {
+			return
+		}
+		unknown := trpckit.End(f.ID, 1, 1, "uninitialized meta")
+		write(nc, unknown)
+		if f, err = trpckit.Read(nc, true); err != nil {
+			return
+		}
+		unknown = trpckit.End(f.ID, 1, 1, "uninitialized meta")
+		write(nc, trpckit.Opened(f.ID, 65535, 0, ""), unknown)
+		_, _ = trpckit.Read(nc, true) // until it leaves
+	})
+	tr := dial(t, addr, nil)
+	for range 2 {
+		st := open(t, tr, callOf(t, method(t, s, kitChat), nil))
+		_, err := receive(st)
+		if e, ok := errors.AsType[*rpc.Error](err); !ok || e.Code != codes.Internal || e.Native != 1 || e.Message != "uninitialized meta" {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 // TestStreamLies: a peer that breaks the rules loses its stream, and that alone.
 func TestStreamLies(t *testing.T) {
 	s := kitSchema(t)
