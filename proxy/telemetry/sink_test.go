@@ -37,7 +37,7 @@ func open(t testing.TB, s *Sinks, output string) io.WriteCloser {
 // eventually waits until ok; the deadline only bounds a failure.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); runtime.Gosched() {
+	for deadline := time.Now().Add(30 * time.Second); !ok(); runtime.Gosched() {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within 10s: %s", what)
 		}

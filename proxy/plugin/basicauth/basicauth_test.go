@@ -207,15 +207,32 @@ func TestHashesAreCounted(t *testing.T) {
 	}
 }
 
-// TestProofTiming: 20,000 samples each of users that there are and are not, interleaved, with a wrong password.
+// TestProofTiming: 20,000 samples each of users that there are and are not, interleaved, with a wrong password. What others
+// do on the machine shifts a mean now and then, what tells users apart always.
 func TestProofTiming(t *testing.T) {
-	samples := 500
+	samples, takes := 500, 1
 	proof := os.Getenv("CAUSEWAY_PROOF") != ""
 	if proof {
-		samples = 20000
+		samples, takes = 20000, 3
 	}
 	cheap := "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4"
 	p := newTest(t, env(t, credential("known", cheap, ""), credential("other", cheap, "")), "{}")
+	same := false
+	for take := 1; take <= takes && !same; take++ {
+		diff, welch := timing(t, p, samples)
+		same = math.Abs(welch) < 4.5 && math.Abs(diff) < 1000
+		if p.hashed.Load() != int64(2*samples*take) {
+			t.Errorf("%d hashes for %d tries", p.hashed.Load(), 2*samples*take)
+		}
+	}
+	if proof && !same {
+		t.Error("users can be told from their times: want t below 4.5 and means that differ by less than 1 us")
+	}
+}
+
+// timing is by how many nanoseconds the means differ, and Welch's t.
+func timing(t *testing.T, p *basicAuth, samples int) (diff, welch float64) {
+	t.Helper()
 	var n [2]float64
 	var mean, m2 [2]float64
 	for i := range 2 * samples {
@@ -235,15 +252,10 @@ func TestProofTiming(t *testing.T) {
 		mean[kind] += d / n[kind]
 		m2[kind] += d * (took - mean[kind])
 	}
-	diff := mean[0] - mean[1]
-	welch := diff / math.Sqrt(m2[0]/(n[0]-1)/n[0]+m2[1]/(n[1]-1)/n[1])
-	t.Logf("%.0f and %.0f samples: means %.0f ns and %.0f ns, Welch t %.2f", n[0], n[1], mean[0], mean[1], welch)
-	if proof && math.Abs(welch) >= 4.5 && math.Abs(diff) >= 1000 {
-		t.Errorf("users can be told from their times: they differ by %.0f ns, t %.2f", diff, welch)
-	}
-	if p.hashed.Load() != int64(2*samples) {
-		t.Errorf("%d hashes for %d tries", p.hashed.Load(), 2*samples)
-	}
+	diff = mean[0] - mean[1]
+	welch = diff / math.Sqrt(m2[0]/(n[0]-1)/n[0]+m2[1]/(n[1]-1)/n[1])
+	t.Logf("PROOF %.0f and %.0f samples: means %.0f ns and %.0f ns, Welch t %.2f", n[0], n[1], mean[0], mean[1], welch)
+	return diff, welch
 }
 
 // slow is a hash that takes until it is let go.

@@ -56,7 +56,7 @@ func openStore(t testing.TB, address string) *gone {
 
 func await(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain: %s", what)
 		}
@@ -93,11 +93,15 @@ func TestOneBoundForAllGateways(t *testing.T) {
 				handlers = append(handlers, gateway(t, st, `{count: `+strconv.Itoa(count)+`, store: s, replicas: 3}`).Wrap(work))
 			}
 			var wg sync.WaitGroup
-			end := time.Now().Add(time.Second)
+			end, last := time.Now().Add(time.Second), time.Now().Add(30*time.Second)
+			// A busy machine has its places used later, and its batches are small for longer.
+			settled := func() bool {
+				return most.Load() >= count*3/4 && refused.Load() > 0 && st.runs.Load() <= passed.Load()/2
+			}
 			for _, h := range handlers {
 				for range 20 {
 					wg.Go(func() {
-						for time.Now().Before(end) {
+						for now := time.Now(); now.Before(end) || now.Before(last) && !settled(); now = time.Now() {
 							if err := h.Handle(t.Context(), plugintest.Call("GET", "/")); err != nil {
 								plugintest.Refused(t, err, codes.ResourceExhausted, 0, limit.ReasonLimited)
 								refused.Add(1)
@@ -109,7 +113,7 @@ func TestOneBoundForAllGateways(t *testing.T) {
 			}
 			wg.Wait()
 			t.Logf("%d passed, %d refused, %d in flight at most, %d questions", passed.Load(), refused.Load(), most.Load(), st.runs.Load())
-			if most.Load() > count || most.Load() < count*3/4 || refused.Load() == 0 || st.runs.Load() > passed.Load()/2 {
+			if most.Load() > count || !settled() {
 				t.Errorf("found %d passed, %d refused, %d in flight at most, %d questions", passed.Load(), refused.Load(), most.Load(), st.runs.Load())
 			}
 		})
