@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -137,34 +140,39 @@ func TestMetadata(t *testing.T) {
 	})
 }
 
+// The deadlines lie far apart and the caller's own clock says how much of one may be used up when the call arrives, so that
+// a slow machine changes nothing.
 func TestDeadlineIsTheSmallest(t *testing.T) {
 	backend := echo.Start(t, "127.0.0.1:0", "a")
 	g := startEcho(t, `routes:
   - name: short
     methods: [demo.echo.v1.Echo/*]
     service: echo
-    timeout: 2s
+    timeout: 60s
 `, backend.Address)
+	const rounding = 100 * time.Millisecond
 	for _, tc := range []struct {
 		name   string
 		header []string
 		most   time.Duration
 	}{
-		{"the route's", nil, 2 * time.Second},
-		{"Grpc-Timeout", []string{"Grpc-Timeout", "900m"}, 900 * time.Millisecond},
-		{"X-Request-Timeout in seconds", []string{"X-Request-Timeout", "0.5"}, 500 * time.Millisecond},
-		{"X-Request-Timeout as a duration", []string{"X-Request-Timeout", "700ms"}, 700 * time.Millisecond},
-		{"both", []string{"X-Request-Timeout", "700ms", "Grpc-Timeout", "300m"}, 300 * time.Millisecond},
-		{"more than the route's", []string{"Grpc-Timeout", "99999999H"}, 2 * time.Second},
+		{"the route's", nil, time.Minute},
+		{"Grpc-Timeout", []string{"Grpc-Timeout", "50000m"}, 50 * time.Second},
+		{"X-Request-Timeout in seconds", []string{"X-Request-Timeout", "39.5"}, 39500 * time.Millisecond},
+		{"X-Request-Timeout as a duration", []string{"X-Request-Timeout", "45s"}, 45 * time.Second},
+		{"both", []string{"X-Request-Timeout", "45s", "Grpc-Timeout", "30000m"}, 30 * time.Second},
+		{"more than the route's", []string{"Grpc-Timeout", "99999999H"}, time.Minute},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			start := time.Now()
 			a := g.call("GET", "/v1/echo/x", "", tc.header...)
+			took := time.Since(start)
 			d, err := time.ParseDuration(a.text(t, "deadline"))
 			if err != nil {
 				t.Fatal(err, a.body)
 			}
-			if d > tc.most || d < tc.most-250*time.Millisecond {
-				t.Errorf("deadline at the service: want just under %s, found %s", tc.most, d)
+			if d > tc.most || d < tc.most-took-rounding {
+				t.Errorf("deadline at the service: want %s less the %s that the call took at most, found %s", tc.most, took, d)
 			}
 		})
 	}
@@ -192,13 +200,10 @@ func TestDeadlineIsTheSmallest(t *testing.T) {
 		})
 	}
 	t.Run("it passes", func(t *testing.T) {
-		start := time.Now()
+		// Nothing else ends it before the client's patience does: not the service, and not the route's timeout.
 		a := g.call("GET", "/v1/wait?time=30s", "", "X-Request-Timeout", "50ms")
 		if a.status != 504 || a.json(t)["code"] != 4.0 {
 			t.Errorf("want 504 and code 4, found %d %s", a.status, a.body)
-		}
-		if took := time.Since(start); took > 2*time.Second {
-			t.Errorf("want it to end at its deadline, it took %s", took)
 		}
 		waitFor(t, "the service's call to be cancelled", func() bool { return backend.Waiting.Load() == 0 })
 	})
@@ -238,7 +243,9 @@ func TestAmbiguousPathsAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
+	answers := bufio.NewReader(conn)
+	var closed []string
 	for path, want := range map[string]string{
 		"/v1/echo/a%2Fb":         "200", // inside a captured segment
 		"/v1/files/a/b%2Fc":      "200",
@@ -270,25 +277,30 @@ func TestAmbiguousPathsAreRefused(t *testing.T) {
 		if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path); err != nil {
 			t.Fatal(path, err)
 		}
-		buf := make([]byte, 64<<10)
-		n, err := conn.Read(buf)
+		resp, err := http.ReadResponse(answers, nil)
 		if err != nil {
 			t.Fatal(path, err)
 		}
-		status := strings.Fields(string(buf[:n]))[1]
-		if status != want {
-			t.Errorf("%s: want %s, found %s", path, want, buf[:n])
+		body, err := io.ReadAll(resp.Body)
+		if status := strconv.Itoa(resp.StatusCode); err != nil || status != want {
+			t.Errorf("%s: want %s, found %s %s %v", path, want, status, body, err)
 		}
-		// net/http itself refuses some of these and closes the connection.
-		if strings.Contains(string(buf[:n]), "Connection: close") {
+		_ = resp.Body.Close() // it has been read
+		if resp.Close {       // the engine refuses the request itself, and reads no other behind it
+			closed = append(closed, path)
 			_ = conn.Close()                                                                   // replaced
 			if conn, err = net.Dial("tcp", strings.TrimPrefix(g.url, "http://")); err != nil { //nolint:noctx // on loopback
 				t.Fatal(err)
 			}
+			answers.Reset(conn)
 		}
 		if reached := backend.Calls.Load() != before; reached != (want == "200") {
 			t.Errorf("%s: reached the service: %v", path, reached)
 		}
+	}
+	slices.Sort(closed)
+	if want := []string{"http://other/v1/echo/a"}; !slices.Equal(closed, want) {
+		t.Errorf("want the connection closed after %q alone, found %q", want, closed)
 	}
 }
 
@@ -384,7 +396,7 @@ func TestSlowBodyEndsAtTheDeadline(t *testing.T) {
 	if _, err := io.WriteString(conn, "POST /v1/echo HTTP/1.1\r\nHost: x\r\nX-Request-Timeout: 100ms\r\nContent-Length: 10\r\n\r\n{"); err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(14 * time.Second)); err != nil { // the timeout that routes have is 15 s
 		t.Fatal(err)
 	}
 	buf := make([]byte, 4096)
