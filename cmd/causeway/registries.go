@@ -19,15 +19,11 @@ import (
 
 // openZooKeeper connects in the background.
 func openZooKeeper(conf *configv1.ZooKeeper, tlsConfig *tls.Config, log *slog.Logger) (proxy.Registry, error) {
-	z := &zooKeeper{root: conf.GetRoot()}
-	for _, n := range conf.GetAllow() {
-		p, err := config.Network(n)
-		if err != nil {
-			return nil, err
-		}
-		z.allow = append(z.allow, p)
+	allow, err := networks(conf.GetAllow())
+	if err != nil {
+		return nil, err
 	}
-	var err error
+	z := &zooKeeper{root: conf.GetRoot(), allow: allow}
 	z.conn, err = zookeeper.Connect(zookeeper.Config{
 		Servers: conf.GetServers(),
 		Root:    conf.GetRoot(),
@@ -37,6 +33,19 @@ func openZooKeeper(conf *configv1.ZooKeeper, tlsConfig *tls.Config, log *slog.Lo
 		Log:     log,
 	})
 	return z, err
+}
+
+// networks reads what the check of the document has looked at.
+func networks(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, n := range list {
+		p, err := config.Network(n)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 // zooKeeper is a connection that the services of one registry share.
@@ -105,16 +114,21 @@ func openTARS(conf *configv1.TARSRegistry) (proxy.Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("locator: %w", err)
 	}
+	allow, err := networks(conf.GetAllow())
+	if err != nil {
+		return nil, err
+	}
 	r, err := tars.Open(at)
 	if err != nil {
 		return nil, fmt.Errorf("locator: %w", err)
 	}
-	return &tarsRegistry{r, conf}, nil
+	return &tarsRegistry{r, conf, allow}, nil
 }
 
 type tarsRegistry struct {
 	registry *tars.Registry
 	conf     *configv1.TARSRegistry
+	allow    []netip.Prefix
 }
 
 // Close ends the connections.
@@ -125,5 +139,5 @@ func (t *tarsRegistry) Close() error {
 
 // Resolver makes a resolver for any servant.
 func (t *tarsRegistry) Resolver(*configv1.Discovery) (registry.Resolver, error) {
-	return &tars.Resolver{Registry: t.registry, Interval: t.conf.GetInterval().AsDuration()}, nil
+	return &tars.Resolver{Registry: t.registry, Interval: t.conf.GetInterval().AsDuration(), Allow: t.allow}, nil
 }

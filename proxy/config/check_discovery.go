@@ -53,6 +53,7 @@ func (k *checker) registry(path string, r *configv1.Registry) {
 			k.missing(at, "locator", `write the servant that is asked, and where it is: "`+exampleLocator+`"`)
 		}
 		k.interval(at+".interval", kind.Tars.GetInterval())
+		k.networks(at+".allow", kind.Tars.GetAllow())
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,6 +51,9 @@ type Resolver struct {
 	Interval time.Duration // between two questions; 10 s, give or take a tenth
 	Timeout  time.Duration // of one question, to all addresses; 5 s
 	Most     int           // instances of one service; 10,000. More of them are a Fail
+	// Allow are the networks that instances may be in: everywhere that registry.Allowed has without any. Those that are elsewhere
+	// are skipped.
+	Allow []netip.Prefix
 }
 
 // Watch reports the instances of a servant to to until ctx ends. A servant that the registry does not know is one without
@@ -84,7 +89,13 @@ func (w *watch) ask(ctx context.Context) ([]registry.Endpoint, int, error) {
 		a, err := w.one(ctx, callers[at], share)
 		if err == nil {
 			w.last = at
-			endpoints := a.endpoints()
+			endpoints := slices.DeleteFunc(a.endpoints(), func(e registry.Endpoint) bool {
+				refused := !registry.Allowed(w.r.Allow, e.Address)
+				if refused {
+					a.skipped++
+				}
+				return refused
+			})
 			return endpoints, a.skipped, nil
 		}
 		all = append(all, err)

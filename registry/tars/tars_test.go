@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -307,6 +308,22 @@ func TestRefusal(t *testing.T) {
 	s.mu.Unlock()
 	if err := sink.WaitFail(); !strings.Contains(err.Error(), "tars: App.Server.Obj: ") || sink.Emptied() != 0 {
 		t.Errorf("found %v", err)
+	}
+}
+
+// What a registry says does not lead to where only the gateway can go.
+func TestAllow(t *testing.T) {
+	s := startServer(t)
+	s.set(overTCPAt("10.0.0.1:1", "192.168.0.1:1", "169.254.169.254:80", "kit.internal:1"), nil)
+	sink, stop := registrytest.Watch(t, &Resolver{Registry: opened(t, s.addr)}, "App.Server.Obj")
+	t.Cleanup(func() { _ = stop() }) // the context's error
+	if set := sink.Wait("10.0.0.1:1", "192.168.0.1:1", "kit.internal:1"); set.Skipped != 1 {
+		t.Errorf("want one skipped, found %d", set.Skipped)
+	}
+	within, stop2 := registrytest.Watch(t, &Resolver{Registry: opened(t, s.addr), Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, "App.Server.Obj")
+	t.Cleanup(func() { _ = stop2() }) // the context's error
+	if set := within.Wait("10.0.0.1:1"); set.Skipped != 3 {
+		t.Errorf("want three skipped, found %d", set.Skipped)
 	}
 }
 

@@ -163,6 +163,9 @@ func TestResponseTUP(t *testing.T) {
 	if err := tars.ParseResponse(&out, data); err != nil {
 		t.Fatal(err)
 	}
+	if again := tars.AppendResponse(nil, &tars.Response{Version: tars.VersionTUP, ID: 7}); !bytes.Contains(again, []byte{0x7d, 0, 0, 2, 0x08, 0x0c}) {
+		t.Errorf("want a map without entries where there are no results, found %x", again)
+	}
 	if out.Ret != -3 || string(out.Desc) != "no such function" || out.ID != 7 || !bytes.Equal(out.Body, in.Body) {
 		t.Errorf("%+v", out)
 	}
@@ -292,13 +295,16 @@ func FuzzResponse(f *testing.F) {
 		}
 		if a.Version == tars.VersionTUP || a.Version == tars.VersionTUP2 {
 			a.Status = tars.Entries{} // else the outcome would be there twice
+			if len(a.Body) == 0 {
+				a.Body = []byte{0x08, 0x0c} // what is written for no results
+			}
 		}
 		out := tars.AppendResponse(nil, &a)
 		if err := tars.ParseResponse(&b, out); err != nil {
 			t.Fatalf("%x was written as %x: %v", data, out, err)
 		}
 		if a.Ret != b.Ret || a.ID != b.ID || a.Version != b.Version || a.PacketType != b.PacketType || a.MessageType != b.MessageType ||
-			!bytes.Equal(a.Body, b.Body) || !bytes.Equal(a.Desc, b.Desc) || !slices.Equal(pairs(a.Context), pairs(b.Context)) {
+			!bytes.Equal(a.Body, b.Body) || !bytes.Equal(a.Desc, b.Desc) || !bytes.Equal(a.Servant, b.Servant) || !bytes.Equal(a.Function, b.Function) || !slices.Equal(pairs(a.Context), pairs(b.Context)) {
 			t.Errorf("%x was written as %x: %+v became %+v", data, out, a, b)
 		}
 		if b.Version != tars.VersionTUP && b.Version != tars.VersionTUP2 {

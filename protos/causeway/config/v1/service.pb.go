@@ -344,7 +344,10 @@ type TARSRegistry struct {
 	// "tars.tarsregistry.QueryObj@tcp -h 10.0.0.5 -p 17890:tcp -h 10.0.0.6 -p 17890".
 	Locator string `protobuf:"bytes,1,opt,name=locator,proto3" json:"locator,omitempty"`
 	// How often it is asked for a servant. Default 10s.
-	Interval      *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
+	Interval *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
+	// The networks ("10.0.0.0/8") or addresses that instances may have, for the reason that ZooKeeper.allow gives. Default: everywhere but
+	// link-local, multicast and unspecified addresses.
+	Allow         []string `protobuf:"bytes,3,rep,name=allow,proto3" json:"allow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -389,6 +392,13 @@ func (x *TARSRegistry) GetLocator() string {
 func (x *TARSRegistry) GetInterval() *durationpb.Duration {
 	if x != nil {
 		return x.Interval
+	}
+	return nil
+}
+
+func (x *TARSRegistry) GetAllow() []string {
+	if x != nil {
+		return x.Allow
 	}
 	return nil
 }
@@ -2004,10 +2014,11 @@ const file_causeway_config_v1_service_proto_rawDesc = "" +
 	"\x05allow\x18\x06 \x03(\tR\x05allow\"T\n" +
 	"\x03DNS\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x125\n" +
-	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\"_\n" +
+	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\"u\n" +
 	"\fTARSRegistry\x12\x18\n" +
 	"\alocator\x18\x01 \x01(\tR\alocator\x125\n" +
-	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\"\x97\x06\n" +
+	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12\x14\n" +
+	"\x05allow\x18\x03 \x03(\tR\x05allow\"\x97\x06\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\tendpoints\x18\x02 \x03(\v2\x1c.causeway.config.v1.EndpointR\tendpoints\x12\x18\n" +
