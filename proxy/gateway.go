@@ -58,6 +58,7 @@ type Gateway struct {
 	states   states
 	exports  *telemetry.Exports
 	probers  *health.Pool
+	leaving  retirements
 
 	draining atomic.Bool
 	life     context.Context // ends with Shutdown: no change outlives it
@@ -70,7 +71,6 @@ type Gateway struct {
 	removed   []*listener      // those that a reload took away, while they drain
 	attempted *config.Document // the last document loaded, valid or not: its files are watched
 	last      outcome
-	leaving   *retirement         // of the snapshot before the one in force
 	instances map[instanceOf]bool // those that the metrics have
 	closed    bool
 
@@ -118,6 +118,7 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.panics = panics.With()
+	g.leaving.log, g.leaving.panics = o.Log, g.panics
 	refused, err := o.Meter.Counter("causeway_connections_refused_total", "", "Connections closed at once because of limits.connections.")
 	if err != nil {
 		return nil, err
@@ -210,7 +211,7 @@ func (g *Gateway) build(ctx context.Context, doc *config.Document, candidates ma
 }
 
 // discard lets go of a snapshot that was built and not installed. change is held.
-func (g *Gateway) discard(next *Snapshot) { retire(next, g.snap.Load(), nil) }
+func (g *Gateway) discard(next *Snapshot) { g.leaving.retire(next, g.snap.Load()) }
 
 // install swaps a snapshot in and sends the former one on its way. On an error it is discarded. change is held.
 func (g *Gateway) install(next *Snapshot) error {
@@ -239,7 +240,7 @@ func (g *Gateway) install(next *Snapshot) error {
 		g.serve(l)
 	}
 	if prev != nil {
-		g.leaving = retire(prev, next, g.leaving)
+		g.leaving.retire(prev, next)
 	}
 	g.leaveListeners(gone)
 	return nil
@@ -254,6 +255,11 @@ func (g *Gateway) awaitInstances(ctx context.Context, next *Snapshot) {
 	ctx, cancel := context.WithTimeout(ctx, knowTime)
 	defer cancel()
 	for _, sv := range next.services {
+		select {
+		case <-sv.up.Ready(): // it is not told of while it is ready, also when the time is over
+			continue
+		default:
+		}
 		select {
 		case <-sv.up.Ready():
 		case <-ctx.Done():
@@ -331,7 +337,7 @@ func (g *Gateway) Check(ctx context.Context) (snap *Snapshot, release func(), er
 	if snap, err = g.build(ctx, doc, nil); err != nil {
 		return nil, nil, err
 	}
-	return snap, func() { retire(snap, prev, nil) }, nil
+	return snap, func() { <-g.leaving.retire(snap, prev).done }, nil
 }
 
 // Current is the snapshot in force, or nil before the first.

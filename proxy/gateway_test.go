@@ -151,13 +151,9 @@ func TestReloadKeepsAndCloses(t *testing.T) {
 		t.Errorf("the call inside: want 200, found %d", status)
 	}
 	for _, s := range []*spy{outer, inner} {
-		if _, closed, sent := s.counts(); closed != 1 || sent != 1 {
-			t.Errorf("%s: want closed once after hearing one end, found closed %d, heard %d", s.name, closed, sent)
-		}
+		soon(t, s.name+" closed once after hearing one end", func() bool { _, closed, sent := s.counts(); return closed == 1 && sent == 1 })
 	}
-	if n := b.closes.Load(); n != 2 {
-		t.Errorf("the former service: want 2 transports closed, found %d", n)
-	}
+	soon(t, "the 2 transports of the former service closed", func() bool { return b.closes.Load() == 2 })
 }
 
 // Only a call that certainly was not executed is tried again, and not for ever.

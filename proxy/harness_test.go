@@ -47,6 +47,7 @@ type bench struct {
 	at      func(ctx context.Context, address string, c *rpc.Call, out *rpc.Reply) error // instead of unary, where it matters which instance it is
 	dials   atomic.Int64
 	closes  atomic.Int64
+	watches atomic.Int64 // resolvers at work
 	faulty  atomic.Bool // the face panics
 	torn    bool        // where answers are written there is a panic
 }
@@ -101,7 +102,8 @@ func newBenchOf(t testing.TB, text string, inlets []rpcadapters.Inlet, kinds ...
 		Adapters: []rpcadapters.Adapter{adapter{b}},
 		Plugins:  kinds,
 		Static: func(service string, endpoints ...registry.Endpoint) (registry.Resolver, error) {
-			return static.New(service, endpoints...)
+			r, err := static.New(service, endpoints...)
+			return watching{r, b}, err
 		},
 		Inlets: inlets,
 		Engine: func(wire.Handler, *tls.Config, *slog.Logger) wire.Server { return &silent{done: make(chan struct{})} },
@@ -141,6 +143,28 @@ func mustBench(t testing.TB, text string, kinds ...plugin.Kind) *bench {
 }
 
 func (b *bench) set(text string) { b.text.Store(&text) }
+
+// watching is a resolver of which it is counted how often it is at work.
+type watching struct {
+	registry.Resolver
+	b *bench
+}
+
+func (w watching) Watch(ctx context.Context, service string, to registry.Sink) error {
+	w.b.watches.Add(1)
+	defer w.b.watches.Add(-1)
+	return w.Resolver.Watch(ctx, service, to)
+}
+
+// soon waits until what is wanted holds.
+func soon(t testing.TB, want string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("want %s, which does not come about", want)
+		}
+	}
+}
 
 // adapter ends calls in the bench's function.
 type adapter struct{ b *bench }
@@ -241,6 +265,7 @@ type spy struct {
 	made   int
 	closed int
 	fail   error
+	close  func() // what Close does besides; nil: nothing
 }
 
 func (s *spy) kind() plugin.Kind {
@@ -276,6 +301,9 @@ func (s *spy) Done(c *rpc.Call, sent rpc.Sent) {
 }
 
 func (s *spy) Close() error {
+	if s.close != nil {
+		s.close()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed++

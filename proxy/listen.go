@@ -296,11 +296,12 @@ func (g *Gateway) Shutdown(hurry context.Context, stop Stop) {
 	g.drains.Wait()
 	close(g.streams.quit)
 	g.memory.close()
-	g.mu.Lock()
 	if snap := g.snap.Load(); snap != nil {
-		g.leaving = retire(snap, nil, g.leaving)
+		g.leaving.retire(snap, nil)
 	}
-	g.mu.Unlock()
+	if !g.leaving.wait(hurry) {
+		g.log.Error("calls, services, plugins or registries do not end in time; the gateway ends all the same")
+	}
 	g.probers.Close()
 	g.exports.Close() // after the plugins, which have last words
 }

@@ -441,11 +441,11 @@ func TestPluginsAndTheirStateOutliveReloads(t *testing.T) {
 		}
 	}
 	reload(document)
-	if _, closed, _ := g.counts(); closed != 1 {
-		t.Errorf("want a plugin that is gone closed, found %d", closed)
-	}
-	reload(doc)
-	if made[2].state == made[0].state {
-		t.Error("want state that nobody held to begin anew")
-	}
+	soon(t, "a plugin that is gone closed", func() bool { _, closed, _ := g.counts(); return closed == 1 })
+	soon(t, "state that nobody holds to begin anew", func() bool {
+		reload(doc)
+		fresh := made[len(made)-1].state != made[0].state
+		reload(document)
+		return fresh
+	})
 }

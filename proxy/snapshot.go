@@ -6,8 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/causeway-gateway/causeway/proxy/config"
@@ -192,102 +190,6 @@ func (l *level) treesOf(host string) []*targets {
 		trees = append(trees, l.any)
 	}
 	return trees
-}
-
-// retirement is a snapshot on its way out: what only it used is closed once the last call has left it and every snapshot
-// retired before it, which may use the same things.
-type retirement struct {
-	left    atomic.Int64 // routes with calls inside, and one for the retirement before
-	closers []func()
-
-	mu     sync.Mutex
-	done   bool
-	next   func() // what waits for the end
-	routes []*route
-	before *retirement
-}
-
-// retire begins the end of prev: what next (nil: nothing) does not take over is closed. before is the retirement of the
-// snapshot before prev, or nil.
-func retire(prev, next *Snapshot, before *retirement) *retirement {
-	routes := prev.routes
-	r := &retirement{closers: prev.closers(next), routes: routes, before: before}
-	r.left.Store(int64(len(routes)) + 1)
-	for _, rt := range routes {
-		rt.gate.Shut(r.leave)
-	}
-	before.then(r.leave)
-	return r
-}
-
-// closers close what s uses and next does not.
-func (s *Snapshot) closers(next *Snapshot) []func() {
-	var out []func()
-	for name, sv := range s.services {
-		if next == nil || next.services[name] == nil || next.services[name].up != sv.up {
-			out = append(out, sv.up.Close)
-		}
-	}
-	for key, p := range s.plugins {
-		if next == nil || next.plugins[key] != p {
-			out = append(out, func() { _ = p.close() }) // its sink says itself when a last line is lost
-		}
-	}
-	if s.export != nil && (next == nil || next.export != s.export) {
-		out = append(out, s.export.Close) // unless it is in use: then the gateway ends it
-	}
-	for name, r := range s.registries { // behind the services that watch there
-		if next == nil || next.registries[name] != r {
-			out = append(out, func() { _ = r.Close() }) // nobody uses it any more
-		}
-	}
-	for name, st := range s.stores {
-		if next == nil || next.stores[name] != st {
-			out = append(out, func() { _ = st.Close() }) // nobody uses it any more
-		}
-	}
-	return out
-}
-
-func (r *retirement) leave() {
-	if r.left.Add(-1) > 0 {
-		return
-	}
-	for _, c := range r.closers {
-		c()
-	}
-	r.mu.Lock()
-	next := r.next
-	r.done, r.closers, r.routes, r.before = true, nil, nil, nil
-	r.mu.Unlock()
-	if next != nil {
-		next()
-	}
-}
-
-// each calls f with the routes of every snapshot that calls have not left so far.
-func (r *retirement) each(f func([]*route)) {
-	for r != nil {
-		r.mu.Lock()
-		routes, before := r.routes, r.before
-		r.mu.Unlock()
-		f(routes)
-		r = before
-	}
-}
-
-// then runs f once the retirement has ended: at once if it has, or if there is none.
-func (r *retirement) then(f func()) {
-	if r != nil {
-		r.mu.Lock()
-		if !r.done {
-			r.next = f
-			r.mu.Unlock()
-			return
-		}
-		r.mu.Unlock()
-	}
-	f()
 }
 
 // condition is one on a request header.

@@ -279,3 +279,42 @@ func TestFormerServicesAreLetGo(t *testing.T) {
 	}
 	s.Close()
 }
+
+// A service that is retired watches and probes nobody any more. Calls under it go on with what is known until it is closed, and
+// their outcomes reach whoever is in force by then.
+func TestRetiredServiceServesItsCallsAndAsksNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoctor()
+		pool := health.NewPool((&journal{}).logger())
+		defer pool.Close()
+		cfg := Config{Pool: pool, Health: d.check("grpc"), Outliers: &outlier.Config{Base: time.Minute}, Balancer: neverPanic}
+		first := start(t, cfg, nil, "zk")
+		first.update("zk", many("i", 3)...)
+		after(3 * time.Second)
+		second := start(t, cfg, first.Service, "zk")
+		third := start(t, cfg, second.Service, "zk")
+		second.Retire()
+		second.Close()
+		first.Retire()
+		first.Retire() // nothing more
+		third.update("zk", many("i", 2)...)
+		after(guardWindow + suspectTime)
+		third.wantPicked("what is in force", "i0", "i1")
+		first.wantPicked("the former, as it was", "i0", "i1", "i2")
+		probes, gone := d.count("i0"), d.count("i2")
+		after(10 * time.Second)
+		if n := d.count("i0") - probes; n < 9 || n > 11 {
+			t.Errorf("want one probe a second, found %d in 10 s", n)
+		}
+		if n := d.count("i2") - gone; n != 0 {
+			t.Errorf("want nobody probed for a service that is retired, found %d in 10 s", n)
+		}
+		for range 5 {
+			first.Report(first.node("i0"), brokenOff(), time.Millisecond)
+		}
+		settled()
+		third.wantPicked("an instance that failed a call of the former", "i1")
+		first.Close()
+		third.Close()
+	})
+}

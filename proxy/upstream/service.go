@@ -83,6 +83,7 @@ type Service struct {
 	readyOnce sync.Once
 	stop      context.CancelFunc
 	tasks     sync.WaitGroup
+	retiring  sync.Once
 	closing   sync.Once
 
 	mu        sync.Mutex // what follows is the keeper's, others read it
@@ -337,12 +338,13 @@ func (s *Service) Breaker() *breaker.Breaker { return s.breaker }
 // Budget is what retries are taken from.
 func (s *Service) Budget() *breaker.Budget { return s.budget }
 
-// Close stops watching and drains every node. Calls in flight end as they would; those that have not picked so far pick from the
-// service that has taken this one over, if one has. It may be called twice.
-func (s *Service) Close() {
-	s.closing.Do(func() {
+// Retire ends everything that watches: resolvers, checks, the keeper and the shelf. What is known then stays as it is, for calls
+// that began under this configuration: they pick, are tried elsewhere and are reported as before, until Close. It waits for
+// the resolvers, and may be called twice.
+func (s *Service) Retire() {
+	s.retiring.Do(func() {
 		if f := s.former.Value(); f != nil {
-			f.successor.CompareAndSwap(s, nil) // the configuration was refused: the former one goes on
+			f.successor.CompareAndSwap(s, s.successor.Load()) // none, where the configuration was refused: the former one goes on
 		}
 		s.stop()
 		if !s.waited() {
@@ -351,6 +353,19 @@ func (s *Service) Close() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.closed = true
+		for _, i := range s.instances {
+			i.unwatch()
+		}
+	})
+}
+
+// Close stops watching and drains every node. Calls in flight end as they would; those that have not picked so far pick from the
+// service that has taken this one over, if one has. It may be called twice.
+func (s *Service) Close() {
+	s.Retire()
+	s.closing.Do(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		if next := s.successor.Load(); next != nil && reflect.DeepEqual(next.cfg.Balancer.Subsets, s.cfg.Balancer.Subsets) {
 			s.view.Store(&view{picker: late{next}, nodes: s.view.Load().nodes})
 		}
