@@ -189,6 +189,7 @@ func TestStreamReady(t *testing.T) {
 // What a stream of a lying server is made of comes out message by message, and its end is called by its name.
 func TestLyingStream(t *testing.T) {
 	const malformed, reset = "UPSTREAM_MALFORMED", "UPSTREAM_RESET"
+	bomb := flagged(1, zip(strings.Repeat("0", 4<<20))) // made before anybody waits for it
 	for _, tc := range []struct {
 		name   string
 		answer func(id uint32) []byte
@@ -208,7 +209,7 @@ func TestLyingStream(t *testing.T) {
 			return join(grpcHead(id, "grpc-encoding", "gzip"), data(id, false, join(flagged(1, zip("a")), message("b"))), okay(id))
 		}, got: "a,b"},
 		{name: "bomb", answer: func(id uint32) []byte {
-			return join(grpcHead(id, "grpc-encoding", "gzip"), data(id, false, join(message("a"), flagged(1, zip(strings.Repeat("0", 4<<20))))), okay(id))
+			return join(grpcHead(id, "grpc-encoding", "gzip"), data(id, false, join(message("a"), bomb)), okay(id))
 		}, got: "a", code: codes.ResourceExhausted, reason: "ANSWER_TOO_LARGE"},
 		{name: "too large", answer: func(id uint32) []byte {
 			return join(grpcHead(id), data(id, false, []byte{0, 255, 255, 255, 255}))

@@ -151,7 +151,7 @@ func serve(t testing.TB, cfg ServerConfig, o server.Options) (*server.Server, st
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ln) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		_ = s.Shutdown(ctx) // cuts what a failed test left
 		if err := <-done; err != nil {

@@ -103,10 +103,12 @@ func TestNoAnswerIsMixedUp(t *testing.T) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	kinds := map[string]int{}
+	const enough = 500 // answers; a busy machine takes longer for them
 	end := time.Now().Add(2 * time.Second)
+	last := end.Add(time.Minute)
 	for i := range 48 {
 		wg.Go(func() {
-			for n := 0; time.Now().Before(end); n++ {
+			for n := 0; time.Now().Before(end) || whole.Load() < enough && time.Now().Before(last) && !t.Failed(); n++ {
 				body := fmt.Sprintf("%02d.%07d.", i, n) + strings.Repeat(string(rune('a'+i%26)), rand.IntN(30_000)*rand.IntN(2))
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				if rand.IntN(10) == 0 {
@@ -133,7 +135,7 @@ func TestNoAnswerIsMixedUp(t *testing.T) {
 					mu.Lock()
 					kinds[faultNames[f.Kind]]++
 					mu.Unlock()
-					if failed.Add(1); f.Kind == Malformed || f.Kind == Ended && ctx.Err() == nil || f.Kind != Ended && errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Now().After(end.Add(5*time.Second)) {
+					if failed.Add(1); f.Kind == Malformed || f.Kind == Ended && ctx.Err() == nil || f.Kind != Ended && errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Now().After(last.Add(5*time.Second)) {
 						t.Errorf("found %v", err)
 					}
 				}
@@ -144,7 +146,7 @@ func TestNoAnswerIsMixedUp(t *testing.T) {
 	}
 	wg.Wait()
 	t.Logf("%d answers, %d failures %v, %d connections", whole.Load(), failed.Load(), kinds, u.conns.Load())
-	if whole.Load() < 500 {
+	if whole.Load() < enough {
 		t.Errorf("want answers too, found %d", whole.Load())
 	}
 	if n := cl.InFlight(); n != 0 {

@@ -46,6 +46,7 @@ type clientConn struct {
 	heard     uint32    // reads counted at the last look
 	heardAt   time.Time // when calls began to wait or the peer was last heard; zero: no call waits
 	pingAt    time.Time // of the PING that is not answered; zero: none
+	sweptAt   time.Time // when it was looked at last
 	pingSpent bool      // no further PING until the peer has sent HEADERS or DATA
 	idleAt    time.Time // since when it has no stream
 	shrunk    bool      // its buffer was made small since

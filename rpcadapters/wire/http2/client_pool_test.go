@@ -15,12 +15,13 @@ import (
 
 // A server that accepts and says nothing costs the dial's timeout, or the call's, and nothing was executed.
 func TestSilentServer(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	cl, err := NewClient(ClientConfig{Address: l.Addr().String(), DialTimeout: 100 * time.Millisecond})
+	cl, err := NewClient(ClientConfig{Address: l.Addr().String(), DialTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,14 +231,54 @@ func TestPingPolicy(t *testing.T) {
 	}
 }
 
-// A server that is not heard at all is left within three seconds.
-func TestDeadPeer(t *testing.T) {
+// Who did not run for a while does not count that as its peer's silence.
+func TestStoppedClientBlamesNobody(t *testing.T) {
 	u := startUpstream(t, nil, func(p *upConn) {
 		p.request()
 		_ = binary.Read(neverRead{p.t.Context()}, binary.BigEndian, new(int64)) // reads and answers nothing more
 	})
-	best := time.Hour // of a few, for the machine may be busy
-	for range 5 {
+	cl := newTestClient(t, u.address)
+	cl.timer.Stop() // the clock is turned by hand
+	cl.pace.Store(sweepFast)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := ask(t.Context(), cl, "x")
+		ended <- err
+	}()
+	until(t, "the call is under way", func() bool { return cl.InFlight() == 1 })
+	c := (*cl.conns.Load())[0]
+	now := time.Now()
+	look := func(after time.Duration) bool {
+		now = now.Add(after)
+		waiting, _ := c.sweep(now, false)
+		return waiting
+	}
+	look(0)
+	look(pingAfter) // the PING goes out
+	if !look(time.Hour) {
+		t.Error("want the peer given its time after an hour in which nobody looked")
+	}
+	waited := 2 * sweepTick
+	for look(sweepTick) {
+		if waited += sweepTick; waited > pingWait {
+			t.Fatalf("want the peer left after %v, found it waited for still", pingWait)
+		}
+	}
+	if waited < pingWait-sweepTick {
+		t.Errorf("want it left after %v, found %v", pingWait, waited)
+	}
+	wantFault(t, <-ended, Broken, true)
+}
+
+// A server that is not heard at all is left within three seconds.
+func TestDeadPeer(t *testing.T) {
+	t.Parallel()
+	u := startUpstream(t, nil, func(p *upConn) {
+		p.request()
+		_ = binary.Read(neverRead{p.t.Context()}, binary.BigEndian, new(int64)) // reads and answers nothing more
+	})
+	best := time.Hour // of some, for the machine may be busy
+	for range 10 {
 		cl := newTestClient(t, u.address)
 		begin := time.Now()
 		_, err := ask(short(t), cl, "x")

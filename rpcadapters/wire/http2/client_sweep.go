@@ -106,6 +106,12 @@ func (c *clientConn) sweep(now time.Time, extra bool) (waiting, idle bool) {
 		return false, idle
 	}
 	c.idleAt, c.shrunk = time.Time{}, false
+	// Time in which we did not run ourselves, because the machine was busy or stopped us, is none that the peer was silent in:
+	// its answer may be there, unread.
+	if late := now.Sub(c.sweptAt) - 2*sweepTick; late > 0 && !c.pingAt.IsZero() {
+		c.pingAt = c.pingAt.Add(late)
+	}
+	c.sweptAt = now
 	if n := c.r.reads.Load(); n != c.heard || c.heardAt.IsZero() {
 		c.heard, c.heardAt, c.pingAt = n, now, time.Time{}
 	}

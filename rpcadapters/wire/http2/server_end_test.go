@@ -70,10 +70,10 @@ func TestServerCancel(t *testing.T) {
 	}
 }
 
-// Deadlines hold to 20 ms beside the tick, and an answer that says so goes out.
+// Deadlines hold to 20 ms on a machine that has nothing else to do, and an answer that says so goes out.
 func TestServerDeadline(t *testing.T) {
 	const timeout = 50 * time.Millisecond
-	late := make(chan time.Duration, 3)
+	late := make(chan time.Duration, 1)
 	s := serve(t, Limits{}, nil, func(ctx context.Context, x *wire.Exchange) {
 		due := time.Now().Add(timeout)
 		x.SetDeadline(due)
@@ -99,19 +99,26 @@ func TestServerDeadline(t *testing.T) {
 		}
 	})
 	for _, path := range []string{"/read", "/write", "/wait"} {
-		r := dialRaw(t, s.address)
-		r.stingy = true
-		r.headers(1, false, ":method", "POST", ":scheme", "http", ":path", path, ":authority", "x")
-		if path == "/write" {
-			r.wantReset(1, http2.ErrCodeInternal)
-		} else {
-			r.wantAnswer(1, "504")
-		}
-		if d := <-late; d < 0 || d > 20*time.Millisecond {
-			// A machine that is busy makes it later, never the engine: what is held for sure is that it is not early.
+		for begun := time.Now(); ; {
+			r := dialRaw(t, s.address)
+			r.stingy = true
+			r.headers(1, false, ":method", "POST", ":scheme", "http", ":path", path, ":authority", "x")
+			if path == "/write" {
+				r.wantReset(1, http2.ErrCodeInternal)
+			} else {
+				r.wantAnswer(1, "504")
+			}
+			_ = r.conn.Close()
+			d := <-late
 			t.Logf("%s: noticed %v after the deadline", path, d)
-			if d < 0 || d > 20*time.Second {
-				t.Errorf("%s: found %v", path, d)
+			if d < 0 {
+				t.Errorf("%s: noticed too early", path)
+			}
+			if d <= 20*time.Millisecond {
+				break
+			}
+			if time.Since(begun) > 30*time.Second {
+				t.Fatalf("%s: want it noticed within 20 ms, found none of many tries that was", path)
 			}
 		}
 	}
@@ -181,43 +188,68 @@ func TestServerDrain(t *testing.T) {
 // Everything that a client leaves undone ends.
 func TestServerTimeouts(t *testing.T) {
 	const short = 100 * time.Millisecond
-	s := serve(t, Limits{HeadTimeout: short}, nil, hello)
-	dial := func(t *testing.T) *raw {
-		conn, err := net.Dial("tcp", s.address)
+	t.Parallel()
+	dial := func(t *testing.T, address string) *raw {
+		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return silentRaw(t, conn)
 	}
-	t.Run("nothing", func(t *testing.T) { dial(t).wantGoAway(http2.ErrCodeSettingsTimeout) })
+	early := serve(t, Limits{HeadTimeout: short}, nil, hello)
+	t.Run("nothing", func(t *testing.T) { dial(t, early.address).wantGoAway(http2.ErrCodeSettingsTimeout) })
 	t.Run("half a preface", func(t *testing.T) {
-		r := dial(t)
+		r := dial(t, early.address)
 		r.send([]byte(preface[:10]))
 		r.wantGoAway(http2.ErrCodeSettingsTimeout)
 	})
 	t.Run("no SETTINGS", func(t *testing.T) {
-		r := dial(t)
+		r := dial(t, early.address)
 		r.silent = true
 		r.send([]byte(preface))
 		r.wantGoAway(http2.ErrCodeSettingsTimeout)
 	})
+	// What comes before these has to come in time, on a busy machine too.
+	late := serve(t, Limits{HeadTimeout: 5 * short}, nil, hello)
+	greeted := func(t *testing.T, s *listening) (r *raw) {
+		t.Helper()
+		eventually(t, "a connection that was made in time", func() bool {
+			r = dial(t, s.address)
+			r.send([]byte(preface))
+			_ = r.fr.WriteSettings() // a failed write shows in what is read
+			for r.settings == nil || r.acks == 0 {
+				if !r.read() {
+					return false
+				}
+			}
+			return len(r.goAways) == 0
+		})
+		return r
+	}
 	t.Run("a header block without end", func(t *testing.T) {
-		r := dialRaw(t, s.address)
+		r := greeted(t, late)
 		block := r.block(get()...)
 		r.must(r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block[:3]}))
 		r.wantGoAway(http2.ErrCodeEnhanceYourCalm)
 	})
 	t.Run("half a frame", func(t *testing.T) {
-		r := dialRaw(t, s.address)
+		r := greeted(t, late)
 		r.send([]byte{0, 0, 10, byte(http2.FrameHeaders)})
 		r.wantGoAway(http2.ErrCodeEnhanceYourCalm)
 	})
 	t.Run("idle", func(t *testing.T) {
-		s := serve(t, Limits{IdleTimeout: short}, nil, hello)
-		r := dialRaw(t, s.address)
-		r.headers(1, true, get()...)
-		r.wantAnswer(1, "200")
-		r.wantGoAway(http2.ErrCodeNo)
+		s := serve(t, Limits{IdleTimeout: 5 * short}, nil, hello)
+		eventually(t, "an answer before the connection was idle for too long", func() bool {
+			r := greeted(t, s)
+			r.headers(1, true, get()...)
+			for !r.answer(1).ended {
+				if !r.read() {
+					return false
+				}
+			}
+			r.wantGoAway(http2.ErrCodeNo)
+			return r.answer(1).status() == "200"
+		})
 	})
 	t.Run("old", func(t *testing.T) {
 		s := serve(t, Limits{MaxAge: short}, nil, hello)

@@ -260,8 +260,12 @@ func TestServerMemoryBudget(t *testing.T) {
 	if testing.Short() {
 		t.Skip("holds 100 MiB")
 	}
-	const connections, streams = 60, 100 // 180 MiB, where 128 are allowed
-	s := serve(t, Limits{}, nil, func(ctx context.Context, x *wire.Exchange) {
+	const streams = 100
+	connections, lim := 60, Limits{} // 180 MiB, where 128 are allowed
+	if raceEnabled {
+		connections, lim.Memory = 8, 16<<20 // it takes its time: 24 MiB
+	}
+	s := serve(t, lim, nil, func(ctx context.Context, x *wire.Exchange) {
 		if x.HTTP.Path == "/" && x.HTTP.Header.Has("x-bomb") {
 			<-ctx.Done()
 			return

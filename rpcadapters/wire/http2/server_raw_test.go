@@ -199,7 +199,7 @@ func newRaw(t testing.TB, conn net.Conn, settings ...http2.Setting) *raw {
 func silentRaw(t testing.TB, conn net.Conn) *raw {
 	t.Helper()
 	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(60 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(3 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	r := &raw{t: t, conn: conn, answers: map[uint32]*rawAnswer{}, resets: map[uint32]http2.ErrCode{}, updates: map[uint32]uint32{}}
