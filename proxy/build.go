@@ -164,7 +164,7 @@ func (b *builder) newRoute(sv *service, subset string, conf *configv1.Retry, met
 	if conf == nil {
 		conf = sv.retry
 	}
-	r.retries = newRetries(conf, b.retries(sv.name))
+	r.retries = newRetries(conf)
 	others := b.directed(members, methods)
 	b.newChain(r, members, &forward{
 		service: sv, subset: slices.Index(sv.subsets, subset), others: others, retries: r.retries,

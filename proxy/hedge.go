@@ -52,7 +52,7 @@ func (f *forward) hedged(ctx context.Context, c *rpc.Call, one *try, req *rpc.Me
 		case <-timer.C:
 			if c.Attempts < t.retries.attempts && t.to.up.Budget().Withdraw() {
 				if second, err := t.pick(ctx, c); err == nil {
-					t.retries.counts.hedged.Add(1)
+					t.to.retried.hedged.Add(1)
 					c.Attempts++
 					go f.run(both, c, t, second, req, ended)
 					t.info.Tried = append(t.info.Tried, second)

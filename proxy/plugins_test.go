@@ -384,6 +384,16 @@ func TestDressersAreOnEveryAnswer(t *testing.T) {
 	}
 }
 
+// retried is how many calls of a service were tried again.
+func retried(t *testing.T, b *bench, service string) int64 {
+	t.Helper()
+	vec, err := b.meter.Counter("causeway_retries_total", "", "Calls tried again: retried, hedged, or refused by the budget.", "service", "result")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return vec.With(service, "retried").Value()
+}
+
 func TestDirectorChoosesTheService(t *testing.T) {
 	two := strings.Replace(document, "services: [", `services: [{name: other, schema: echo, serves: [demo.echo.v1.Echo], endpoints: [{address: "other:1"}]}, `, 1)
 	two += "routes: [{name: r, service: echo, methods: ['demo.echo.v1.Echo/*'], plugins: [{name: d}], request_headers: [x-to]}]\n"
@@ -400,6 +410,12 @@ func TestDirectorChoosesTheService(t *testing.T) {
 			t.Errorf("to %q: %d from %q, want one of %s", to, v.status, node, want)
 		}
 	}
+	b.unary = func(context.Context, *rpc.Call, *rpc.Message, *rpc.Reply) error { return unreached }
+	call(b, "x-to", "other")
+	if of, elsewhere := retried(t, b, "other"), retried(t, b, "echo"); of != 2 || elsewhere != 0 {
+		t.Errorf("want two retries counted where they were made, found %d there and %d under the route's service", of, elsewhere)
+	}
+	b.unary = unary
 	if v := call(b, "x-to", "elsewhere"); v.status != 500 {
 		t.Errorf("a service that was not named: want 500, found %d", v.status)
 	}

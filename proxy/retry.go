@@ -24,17 +24,16 @@ type retries struct {
 	codes      []codes.Code
 	idempotent *bool                   // whatever methods say; nil: as they say
 	verbs      map[*schema.Method]bool // methods with HTTP rules: all of them have idempotent verbs
-	counts     *retryCounts
 }
 
 // retryCounts are the metrics of a service's retries.
 type retryCounts struct{ retried, hedged, refused counter }
 
 // newRetries reads the policy of a route, or that of its service where it has none.
-func newRetries(conf *configv1.Retry, counts *retryCounts) *retries {
+func newRetries(conf *configv1.Retry) *retries {
 	r := &retries{
 		attempts: int(conf.GetAttempts()), perTry: conf.GetPerTryTimeout().AsDuration(), hedgeAfter: conf.GetHedgeAfter().AsDuration(),
-		idempotent: conf.Idempotent, verbs: map[*schema.Method]bool{}, counts: counts,
+		idempotent: conf.Idempotent, verbs: map[*schema.Method]bool{},
 	}
 	for _, name := range conf.GetCodes() {
 		if c, ok := config.Code(name); ok {
@@ -73,10 +72,10 @@ func (t *try) again(ctx context.Context, c *rpc.Call, err error) bool {
 		return false
 	}
 	if !t.to.up.Budget().Withdraw() {
-		t.retries.counts.refused.Add(1)
+		t.to.retried.refused.Add(1)
 		return false
 	}
-	t.retries.counts.retried.Add(1)
+	t.to.retried.retried.Add(1)
 	c.Header.Set(retryHeader, strconv.Itoa(c.Attempts))
 	if len(t.info.Tried) >= len(t.to.up.Nodes()) { // there is no other: it gets a moment
 		wait(ctx, rand.N(backoff<<min(c.Attempts-1, 4))) //nolint:gosec // gateways must not try in step; nothing is secret

@@ -38,13 +38,14 @@ type service struct {
 	hash    *hashing               // nil: calls have no key
 	subsets []string
 	retry   *configv1.Retry
+	retried *retryCounts // of calls of this service, whichever route they came by
 }
 
 // services makes the services, or takes over the upstreams of those that are unchanged.
 func (b *builder) services() {
 	for i, conf := range b.doc.Config.GetServices() {
 		path := fmt.Sprintf("services[%d]", i)
-		sv := &service{name: conf.GetName(), digest: b.upstreamDigest(conf), schema: b.snap.schemas[conf.GetSchema()], serves: conf.GetServes(), retry: conf.GetRetry()}
+		sv := &service{name: conf.GetName(), digest: b.upstreamDigest(conf), schema: b.snap.schemas[conf.GetSchema()], serves: conf.GetServes(), retry: conf.GetRetry(), retried: b.retries(conf.GetName())}
 		if sv.schema != nil && len(sv.schema.schema.Services()) > 0 {
 			for j, name := range sv.serves {
 				if _, ok := sv.schema.schema.Service(name); !ok {

@@ -164,9 +164,14 @@ func (sv *service) answer(ctx context.Context, c *rpc.Call, req *rpc.Message, ou
 	sv.up.Budget().Deposit()
 	for {
 		err := t.ask(ctx, c, req, out)
-		if err == nil || len(t.info.Tried) == 0 || len(t.info.Tried) >= mostAsked || ctx.Err() != nil || !notExecuted(err) || !sv.up.Budget().Withdraw() {
+		if err == nil || len(t.info.Tried) == 0 || len(t.info.Tried) >= mostAsked || ctx.Err() != nil || !notExecuted(err) {
 			return err
 		}
+		if !sv.up.Budget().Withdraw() {
+			sv.retried.refused.Add(1)
+			return err
+		}
+		sv.retried.retried.Add(1)
 		out.Reset()
 	}
 }
