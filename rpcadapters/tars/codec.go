@@ -85,8 +85,10 @@ func (k *codec) appendBody(dst, wire []byte, s side, version int16, flat bool) (
 		return tarswire.AppendJSON(dst, wire, s.table, &k.wire)
 	case version == VersionTUP && !k.fn.Natural:
 		return tarswire.AppendTUP(dst, wire, s.table, &k.wire)
-	case version == VersionTUP:
-		return k.appendNaturalTUP(dst, wire, s)
+	case version == VersionTUP2 && !k.fn.Natural:
+		return tarswire.AppendTUP2(dst, wire, s.table, &k.wire)
+	case version == VersionTUP || version == VersionTUP2:
+		return k.appendNaturalTUP(dst, wire, s, version)
 	case k.fn.Natural:
 		return k.appendStruct(dst, wire, s, s.tag)
 	}
@@ -103,9 +105,12 @@ func (k *codec) appendStruct(dst, wire []byte, s side, tag uint8) ([]byte, error
 }
 
 // appendNaturalTUP appends a map of one entry, whose value is bytes that hold the struct with tag 0.
-func (k *codec) appendNaturalTUP(dst, wire []byte, s side) ([]byte, error) {
+func (k *codec) appendNaturalTUP(dst, wire []byte, s side, version int16) ([]byte, error) {
 	dst = tarswire.AppendMapHead(dst, 0, 1)
 	dst = tarswire.AppendString(dst, 0, s.name)
+	if version == VersionTUP2 {
+		dst = tarswire.AppendTUPType(dst, s.typ.Name)
+	}
 	at := len(dst)
 	dst, err := k.appendStruct(dst, wire, s, 0)
 	if err != nil {

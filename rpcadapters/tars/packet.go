@@ -13,7 +13,7 @@ import (
 // Versions of a packet: what its body holds.
 const (
 	VersionTARS = 1 // parameters by tag
-	VersionTUP2 = 2 // as 3, with the name of a type around each value; not to be sent
+	VersionTUP2 = 2 // as 3, with the name of a type around each value; for clients that have it
 	VersionTUP  = 3 // parameters by name, and answers laid out as requests
 	VersionJSON = 5 // parameters as members of a JSON object
 )

@@ -168,9 +168,9 @@ func (c *serverCall) run(entry rpcadapters.Entry) {
 		return
 	}
 	switch c.req.Version {
-	case VersionTARS, VersionTUP, VersionJSON:
+	case VersionTARS, VersionTUP2, VersionTUP, VersionJSON:
 	default:
-		c.resp.Ret, c.resp.Desc = retServerDecode, []byte("version "+strconv.Itoa(int(c.req.Version))+" is not served: want 1, 3 or 5")
+		c.resp.Ret, c.resp.Desc = retServerDecode, []byte("version "+strconv.Itoa(int(c.req.Version))+" is not served: want 1, 2, 3 or 5")
 		_, _ = c.write() // a client that has gone needs no answer
 		return
 	}

@@ -326,7 +326,7 @@ func TestInletNatural(t *testing.T) {
 	_, addr := d.open(nil, rpcadapters.Limits{}, server.Options{})
 	c := connect(t, addr)
 	p := bind(t, m, nil).(*plan)
-	for _, version := range []int16{VersionTARS, VersionTUP, VersionJSON} {
+	for _, version := range []int16{VersionTARS, VersionTUP2, VersionTUP, VersionJSON} {
 		body, err := p.appendBody(nil, message(t, m.Input, sample), p.in(), version, false)
 		if err != nil {
 			t.Fatal(err)
@@ -402,8 +402,12 @@ func TestInletAnswers(t *testing.T) {
 		{"deadline", errWait, kitRequest(t, s, "hello", `{"name":"x"}`, func(r *Request) { r.Timeout = 30 }), -7, "deadline exceeded", codes.DeadlineExceeded, "DEADLINE_EXCEEDED", false},
 		{"panic", errPanic, kitRequest(t, s, "hello", `{"name":"x"}`, nil), -99, "internal error", codes.Internal, "INTERNAL", false},
 		{"an answer that is no text", errOdd, kitRequest(t, s, "hello", `{"name":"x"}`, nil), -2, "the service's answer cannot be written in TARS: ret: wanted UTF-8, found byte 0xff", codes.Internal, "ANSWER_NOT_TARS", false},
-		{"version 9", nil, kitRequest(t, s, "hello", `{"name":"x"}`, func(r *Request) { r.Version = 9; r.Body = []byte{} }), -1, "version 9 is not served: want 1, 3 or 5", 0, "", true},
+		{"version 9", nil, kitRequest(t, s, "hello", `{"name":"x"}`, func(r *Request) { r.Version = 9; r.Body = []byte{} }), -1, "version 9 is not served: want 1, 2, 3 or 5", 0, "", true},
 		{"TUP", &rpc.Error{Class: rpc.Business, Native: 1001, Code: codes.Unknown, Message: "mine"}, kitRequest(t, s, "hello", `{"name":"x"}`, func(r *Request) { r.Version = 3 }), 1001, "mine", codes.Unknown, "", false},
+		{"TUP of version 2", &rpc.Error{Class: rpc.Business, Native: 1001, Code: codes.Unknown, Message: "mine"}, kitRequest(t, s, "hello", `{"name":"x"}`, func(r *Request) {
+			r.Version = 2
+			r.Body = append([]byte{0x08, 0, 1, 0x06, 4, 'n', 'a', 'm', 'e', 0x18, 0, 1, 0x06, 6, 's', 't', 'r', 'i', 'n', 'g', 0x1d, 0, 0, 3}, 0x06, 1, 'x')
+		}), 1001, "mine", codes.Unknown, "", false},
 		{"JSON", &rpc.Error{Class: rpc.Business, Native: 1001, Code: codes.Unknown, Message: "mine"}, kitRequest(t, s, "hello", `{"name":"x"}`, func(r *Request) { r.Version = 5 }), 1001, "mine", codes.Unknown, "", false},
 		{"no JSON", nil, kitRequest(t, s, "hello", ``, func(r *Request) { r.Version = 5; r.Body = []byte("[]") }), -1, `the request: wanted '{' at offset 0 of the JSON text, found '['`, codes.InvalidArgument, "MALFORMED_BODY", false},
 		{"ping", nil, AppendRequest(nil, &Request{Version: 1, ID: 7, Servant: []byte("any"), Function: []byte("tars_ping")}), 0, "", 0, "", true},

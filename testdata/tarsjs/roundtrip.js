@@ -15,6 +15,7 @@ const scalars = {
 function classOf(name, structs, classes) {
   if (classes[name]) return classes[name];
   const C = function () {
+    Object.defineProperty(this, '_classname', { value: name });
     for (const m of structs[name]) {
       const type = typeOf(m.type, structs, classes);
       this[m.name] = ['LIST', 'MAP'].includes(m.type.kind) ? type : ['STRUCT', 'BYTES'].includes(m.type.kind) ? new type() : m.def;

@@ -74,6 +74,8 @@ type field struct {
 	def    []byte // TARS: the default with its head; nil without a default
 	mapKey protoreflect.Kind
 	index  int // position in fields
+
+	typeName string // of a parameter, in TUP of version 2
 }
 
 // scalar says how numbers of a type are bounded.
@@ -215,7 +217,7 @@ func (c *Compiler) Message(m *schema.Message) (*Message, error) {
 		c.seen = nil
 		return nil, fmt.Errorf("message %s is marked as an entry, and does not have two fields with tags 0 and 1", m.Name)
 	}
-	t.finish(kind == tarsv1.Struct_RESPONSE)
+	t.finish(kind == tarsv1.Struct_REQUEST || kind == tarsv1.Struct_RESPONSE, kind == tarsv1.Struct_RESPONSE)
 	return t, nil
 }
 
@@ -246,7 +248,7 @@ func (t *Message) add(f *field) {
 }
 
 // finish fills what is found by tag.
-func (t *Message) finish(response bool) {
+func (t *Message) finish(parameters, response bool) {
 	slices.SortFunc(t.fields, func(a, b *field) int { return int(a.tag) - int(b.tag) })
 	if n := len(t.fields); n > 0 {
 		t.byTag = make([]*field, int(t.fields[n-1].tag)+1)
@@ -254,6 +256,9 @@ func (t *Message) finish(response bool) {
 	for i, f := range t.fields {
 		f.index = i
 		t.byTag[f.tag] = f
+		if parameters {
+			f.typeName = f.tupType()
+		}
 		if f.require || f.part {
 			t.required.add(f.tag)
 		} else if f.fill != nil {
@@ -341,7 +346,7 @@ func (c *Compiler) mapEntry(f *field, fd *schema.Field, o *tarsv1.Member) error 
 		}
 		f.entry.add(p)
 	}
-	f.entry.finish(false)
+	f.entry.finish(false, false)
 	return nil
 }
 

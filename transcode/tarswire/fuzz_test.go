@@ -146,23 +146,28 @@ func sameButNaN(t *testing.T, m *tarswire.Message, a, b []byte) bool {
 // roundTUP: what was written as TUP is read again as the same.
 func roundTUP(t *testing.T, m *tarswire.Message, wire []byte, is *dynamicpb.Message) {
 	t.Helper()
-	tup, err := tarswire.AppendTUP(nil, wire, m, nil)
-	if err != nil {
-		if !limited(err) {
-			t.Fatalf("%s of %x as TUP: %v", m.Schema.Name, wire, err)
+	for version, write := range []func(dst, wire []byte, m *tarswire.Message, o *tarswire.Options) ([]byte, error){2: tarswire.AppendTUP2, 3: tarswire.AppendTUP} {
+		if write == nil {
+			continue
 		}
-		return
-	}
-	again, err := tarswire.AppendTUPWire(nil, tup, m, nil)
-	if err != nil {
-		if !limited(err) {
-			t.Fatalf("TUP %x: %v", tup, err)
+		tup, err := write(nil, wire, m, nil)
+		if err != nil {
+			if !limited(err) {
+				t.Fatalf("%s of %x as TUP %d: %v", m.Schema.Name, wire, version, err)
+			}
+			return
 		}
-		return
-	}
-	got := dynamicpb.NewMessage(m.Schema.Desc)
-	if err := proto.Unmarshal(again, got); err != nil || !proto.Equal(is, got) {
-		t.Fatalf("%s of %x as TUP %x is %x (%v)", m.Schema.Name, wire, tup, again, err)
+		again, err := tarswire.AppendTUPWire(nil, tup, m, nil)
+		if err != nil {
+			if !limited(err) {
+				t.Fatalf("TUP %d %x: %v", version, tup, err)
+			}
+			return
+		}
+		got := dynamicpb.NewMessage(m.Schema.Desc)
+		if err := proto.Unmarshal(again, got); err != nil || !proto.Equal(is, got) {
+			t.Fatalf("%s of %x as TUP %d %x is %x (%v)", m.Schema.Name, wire, version, tup, again, err)
+		}
 	}
 }
 

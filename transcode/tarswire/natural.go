@@ -65,7 +65,7 @@ func (c *Compiler) naturalMessage(m *schema.Message) (*Message, error) {
 		t.add(f)
 	}
 	c.within = c.within[:len(c.within)-1]
-	t.finish(false)
+	t.finish(false, false)
 	return t, nil
 }
 

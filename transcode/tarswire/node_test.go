@@ -185,12 +185,15 @@ func TestNode(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, tup := range []int{0, 3} {
+			for _, tup := range []int{0, 2, 3} {
 				if tup != 0 && m.Schema.Name == "Js.All" {
 					continue
 				}
 				write := tarswire.AppendTARS
-				if tup != 0 {
+				switch tup {
+				case 2:
+					write = tarswire.AppendTUP2
+				case 3:
 					write = tarswire.AppendTUP
 				}
 				tars, err := write(nil, wire, m, &tarswire.Options{Zeros: true})

@@ -1,5 +1,7 @@
 package tarswire
 
+import tarsv1 "github.com/causeway-gateway/causeway/protos/causeway/tars/v1"
+
 // TUP is the body of packets of version 3 (and 2): a map with tag 0 from the name of each parameter to bytes, which hold
 // its value with tag 0. The return value has the name "", and "tars_ret" too.
 
@@ -8,15 +10,60 @@ const lengthRoom = 5
 
 // AppendTUP appends to dst the parameters m whose wire form is given, as TUP of version 3. It is else as AppendTARS.
 func AppendTUP(dst, wire []byte, m *Message, o *Options) ([]byte, error) {
+	return appendTUP(dst, wire, m, o, false)
+}
+
+// AppendTUP2 is AppendTUP for version 2, in which each value stands in a map of one entry, whose key is the name of its type.
+// SDKs call types differently; these are the names of the SDK for Node.js, the one that still has this version.
+func AppendTUP2(dst, wire []byte, m *Message, o *Options) ([]byte, error) {
+	return appendTUP(dst, wire, m, o, true)
+}
+
+func appendTUP(dst, wire []byte, m *Message, o *Options, typed bool) ([]byte, error) {
 	e := newEncoder(dst, wire, o)
 	defer e.release()
-	if !e.root() || !e.tup(m) {
+	if !e.root() || !e.tup(m, typed) {
 		return dst, e.err
 	}
 	return e.out, nil
 }
 
-func (e *encoder) tup(m *Message) bool {
+// AppendTUPType appends what stands before the head of a value's bytes in version 2.
+func AppendTUPType(dst []byte, name string) []byte {
+	return AppendString(AppendMapHead(dst, 1, 1), 0, name)
+}
+
+// tupNames are those of types that are no structs, lists or maps.
+var tupNames = map[tarsv1.Type]string{
+	tarsv1.Type_BOOL: "bool", tarsv1.Type_BYTE: "char", tarsv1.Type_SHORT: "short", tarsv1.Type_INT: "int32", tarsv1.Type_LONG: "int64",
+	tarsv1.Type_UNSIGNED_BYTE: "short", tarsv1.Type_UNSIGNED_SHORT: "int32", tarsv1.Type_UNSIGNED_INT: "int64",
+	tarsv1.Type_FLOAT: "float", tarsv1.Type_DOUBLE: "double", tarsv1.Type_STRING: "string", tarsv1.Type_ENUM: "int32",
+	tarsv1.Type_BYTES: "list<char>",
+}
+
+// tupType is the name of f's type.
+func (f *field) tupType() string {
+	switch f.shape {
+	case mapping, pairs:
+		return "map<" + f.entry.fields[0].tupType() + "," + f.entry.fields[1].tupType() + ">"
+	case list:
+		return "List<" + f.elementType() + ">"
+	case single:
+	}
+	return f.elementType()
+}
+
+func (f *field) elementType() string {
+	switch f.kind {
+	case tarsv1.Type_STRUCT:
+		return f.message.Schema.Name
+	case tarsv1.Type_WRAPPED:
+		return f.message.fields[0].tupType()
+	}
+	return tupNames[f.kind]
+}
+
+func (e *encoder) tup(m *Message, typed bool) bool {
 	base := len(e.occs)
 	if !e.index(m, 0, 1) {
 		return false
@@ -44,6 +91,9 @@ func (e *encoder) tup(m *Message) bool {
 			name = ""
 		}
 		e.out = AppendString(e.out, 0, name)
+		if typed {
+			e.out = AppendTUPType(e.out, f.typeName)
+		}
 		e.out = append(AppendHead(e.out, 1, SimpleList), byte(Byte))
 		at := len(e.out)
 		e.out = append(e.out, make([]byte, lengthRoom)...)
