@@ -1,5 +1,6 @@
 // Reads lines of JSON, {structs, root, members: hex}, and answers each with the hex of the same members, read and written
-// again by @tars/stream, or with "error: " and why not. With tup the members are in a TUP body, as parameters by name.
+// again by @tars/stream, or with "error: " and why not. With tup the members are in a TUP body, as parameters by name. With json
+// the answer is what the SDK makes of the members in JSON; with text, which is JSON, it is the hex of the members in that.
 'use strict';
 
 const Tars = require('@tars/stream');
@@ -31,6 +32,9 @@ function classOf(name, structs, classes) {
     return o;
   };
   C.prototype._writeTo = function (os) { writeMembers(os, structs[name], this, structs, classes); };
+  C.new = C.create = () => new C();
+  C.prototype.toObject = function () { return objectOf(structs[name], this); };
+  C.prototype.readFromObject = function (json) { readObject(structs[name], json, this, structs, classes); return this; };
   C.prototype._equal = function (other) { return this._genKey() === other._genKey(); };
   C.prototype._genKey = function () { return JSON.stringify(this); };
   return C;
@@ -59,10 +63,31 @@ function writeMembers(os, members, from) {
   for (const m of members) os['write' + suffix(m.type)](m.tag, from[m.name]);
 }
 
+function objectOf(members, from) {
+  const out = {};
+  for (const m of members) out[m.name] = from[m.name].toObject ? from[m.name].toObject() : from[m.name];
+  return out;
+}
+
+// readObject does what generated code does with the members that are there.
+function readObject(members, json, into, structs, classes) {
+  for (const m of members) {
+    if (!Object.prototype.hasOwnProperty.call(json, m.name)) continue;
+    if (into[m.name] && into[m.name].readFromObject) into[m.name].readFromObject(json[m.name]);
+    else into[m.name] = json[m.name];
+  }
+}
+
 function roundTrip(job) {
   const classes = {};
   const members = job.structs[job.root];
   const held = {};
+  if (job.text) {
+    const from = new (classOf(job.root, job.structs, classes))().readFromObject(JSON.parse(job.text));
+    const os = new Tars.TarsOutputStream();
+    writeMembers(os, members, from);
+    return os.getBinBuffer().toNodeBuffer().toString('hex');
+  }
   const data = new Tars.BinBuffer(Buffer.from(job.members, 'hex'));
   if (job.tup) {
     const tup = new Tars.UniAttribute();
@@ -75,6 +100,7 @@ function roundTrip(job) {
     return out.encode().toNodeBuffer().toString('hex');
   }
   readMembers(new Tars.TarsInputStream(data), members, held, job.structs, classes);
+  if (job.json) return JSON.stringify(objectOf(members, held));
   const os = new Tars.TarsOutputStream();
   writeMembers(os, members, held);
   return os.getBinBuffer().toNodeBuffer().toString('hex');
