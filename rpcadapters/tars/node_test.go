@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +170,13 @@ func TestNodeServant(t *testing.T) {
 func TestNodeClient(t *testing.T) {
 	t.Parallel()
 	node, dir := nodePackages(t)
+	for _, version := range []int16{VersionTARS, VersionTUP2, VersionTUP} {
+		t.Run(fmt.Sprint("version ", version), func(t *testing.T) { nodeClient(t, node, dir, version) })
+	}
+}
+
+func nodeClient(t *testing.T, node, dir string, version int16) {
+	t.Helper()
 	s := kit(t)
 	ran := make(chan string, 10)
 	d := newDoor(t, s, kitListener(), func(ctx context.Context, c *rpc.Call, wire []byte) ([]byte, error) {
@@ -198,17 +206,17 @@ func TestNodeClient(t *testing.T) {
 	})
 	_, addr := d.open(kitListener(), rpcadapters.Limits{}, server.Options{})
 	host, port, _ := net.SplitHostPort(addr)
-	cmd := exec.CommandContext(t.Context(), node, "client.js", fmt.Sprintf("%s@tcp -h %s -p %s -t 60000", servant, host, port))
+	cmd := exec.CommandContext(t.Context(), node, "client.js", fmt.Sprintf("%s@tcp -h %s -p %s -t 60000", servant, host, port), strconv.Itoa(int(version)))
 	cmd.Dir = dir
 	cmd.Stdin = strings.NewReader(`[
-		{"function": "add", "params": [[1, "Int32", 3], [2, "Int32", 4]], "ret": "Int32"},
-		{"function": "hello", "params": [[1, "String", "wörld"]], "ret": "String"},
-		{"function": "fail", "params": [[1, "Int32", 1], [2, "String", ""]], "ret": "Int32"},
+		{"function": "add", "params": [[1, "Int32", 3, "a"], [2, "Int32", 4, "b"]], "ret": "Int32"},
+		{"function": "hello", "params": [[1, "String", "wörld", "name"]], "ret": "String"},
+		{"function": "fail", "params": [[1, "Int32", 1, "code"], [2, "String", "", "message"]], "ret": "Int32"},
 		{"function": "nope", "params": []},
-		{"function": "meta", "params": [[1, "String", "p"]], "ret": "List String", "context": {"trace": "t1"}},
-		{"function": "note", "params": [[1, "String", "told"]], "oneway": true},
+		{"function": "meta", "params": [[1, "String", "p", "prefix"]], "ret": "List String", "context": {"trace": "t1"}},
+		{"function": "note", "params": [[1, "String", "told", "text"]], "oneway": true},
 		{"function": "hello", "params": [], "ret": "String"},
-		{"function": "slow", "params": [[1, "Int32", 5]], "ret": "Int32", "timeout": 300}
+		{"function": "slow", "params": [[1, "Int32", 5, "ms"]], "ret": "Int32", "timeout": 300}
 	]`)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
@@ -222,6 +230,9 @@ func TestNodeClient(t *testing.T) {
 		`{"context":{"x-answer":"t1","x-request-id":"id-1"},"ret":["a","b"]}`, `one way`, `{"code":-1,"message":"the request: Kit.helloRequest lacks tag 1 (name), which is required"}`,
 		``, // either side's timer may be the first
 	} {
+		if at := strings.Index(want, `,"message"`); version != VersionTARS && at > 0 {
+			want = want[:at] // the SDK does not look at the text then
+		}
 		if i >= len(lines) || !strings.Contains(lines[i], want) {
 			t.Errorf("call %d: want %s, found\n%s", i, want, out)
 			break
