@@ -105,6 +105,12 @@ func (k *checker) failed(path string) bool {
 	return p.failed && (ok || p.parent != nil)
 }
 
+// tried reports whether the value was there, or something in it, but could not be read.
+func (k *checker) tried(path string) bool {
+	p, ok := k.doc.root.find(path)
+	return k.failed(path) || ok && slices.ContainsFunc(p.kids, func(kid *place) bool { return kid.failed })
+}
+
 // written reports whether the document has the value, even as an empty one.
 func (k *checker) written(path string) bool {
 	p := k.at(path)

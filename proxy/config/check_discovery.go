@@ -63,7 +63,7 @@ func (k *checker) zookeeper(path string, z *configv1.ZooKeeper) {
 	if k.failed(path) {
 		return
 	}
-	if len(z.GetServers()) == 0 && !k.failed(path+".servers") {
+	if len(z.GetServers()) == 0 && !k.tried(path+".servers") {
 		k.missing(path, "servers", "list the host:port of every member: [\"127.0.0.1:2181\"]")
 	}
 	for i, s := range z.GetServers() {
@@ -209,7 +209,7 @@ func (k *checker) subsetsOf(path string, subsets []*configv1.Subset) {
 		default:
 			seen[name] = at
 		}
-		if len(s.GetMatch()) == 0 && !k.failed(at+".match") {
+		if len(s.GetMatch()) == 0 && !k.tried(at+".match") {
 			k.missing(at, "match", "say what its instances have: match: {version: v2}")
 		}
 		k.limit(at+".weight", int64(s.GetWeight()), maxWeight)

@@ -97,7 +97,7 @@ func (k *checker) store(path string, s *configv1.Store) {
 	case r == nil:
 		k.fault(path, "add redis: {addresses: [\"127.0.0.1:6379\"]}", "no kind of store")
 		return
-	case len(r.GetAddresses()) == 0 && !k.failed(at+".addresses"):
+	case len(r.GetAddresses()) == 0 && !k.tried(at+".addresses"):
 		k.missing(at, "addresses", "list the host:port of the server, or of members of the cluster")
 	}
 	for i, a := range r.GetAddresses() {

@@ -137,12 +137,12 @@ func (k *checker) upstream(path string, s *configv1.Service) {
 	k.clientTLS(path+".tls", s.GetTls())
 	k.timeout(path+".dial_timeout", s.GetDialTimeout())
 	k.limit(path+".max_message", s.GetMaxMessage(), math.MaxInt32)
-	type key struct{ registry, service, layout, root string }
+	type key struct{ registry, service, layout, root, path string }
 	seen := map[key]string{}
 	for i, d := range s.GetDiscovery() {
 		at := item(path+".discovery", i)
 		k.discovery(at, d)
-		one := key{d.GetRegistry(), cmp.Or(d.GetService(), s.GetName()), cmp.Or(d.GetLayout(), "native"), d.GetRoot()}
+		one := key{d.GetRegistry(), cmp.Or(d.GetService(), s.GetName()), cmp.Or(d.GetLayout(), "native"), d.GetRoot(), d.GetGeneric().GetPath()}
 		if first := seen[one]; first != "" && one.registry != "" && !k.failed(at) {
 			k.fault(at, "keep it once", "it is %s already%s", first, k.where(first))
 		}

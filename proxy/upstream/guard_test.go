@@ -47,6 +47,54 @@ func TestWithdrawn(t *testing.T) {
 	})
 }
 
+// A source that is asked elsewhere, or read in another way, keeps what is known until there is an answer with somebody in it; nobody
+// of before is missed then.
+func TestChangedOriginIsMeant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoctor()
+		pool := health.NewPool((&journal{}).logger())
+		defer pool.Close()
+		from := func(origin string) (Config, *script) {
+			r := newScript()
+			return Config{Pool: pool, Implied: d.check("tcp"), Sources: []Source{{Name: "zk", Key: "orders", Resolver: r, Guard: true, Origin: origin}}}, r
+		}
+		cfg, r := from("here")
+		old := start(t, cfg, nil)
+		<-r.ready
+		old.sources["zk"] = r
+		old.update("zk", many("old", 4)...)
+
+		cfg, r = from("there")
+		next := start(t, cfg, old.Service)
+		<-r.ready
+		next.sources["zk"] = r
+		old.end()
+		next.wantPicked("until there is an answer", "old0", "old1", "old2", "old3")
+		next.update("zk")
+		after(3 * time.Second)
+		next.wantPicked("nobody at all is doubted", "old0", "old1", "old2", "old3")
+		next.update("zk", many("new", 2)...)
+		next.wantPicked("somebody is meant", "new0", "new1")
+		if v := next.Inspect(); len(v.Instances) != 2 || v.Sources[0].Suspects != 0 {
+			t.Errorf("want nobody else, found %+v", v.Instances)
+		}
+		next.update("zk", many("new", 2)[0])
+		next.update("zk")
+		after(3 * time.Second)
+		next.wantPicked("from then on as ever: most are missed", "new0", "new1")
+
+		cfg, r = from("there")
+		same := start(t, cfg, next.Service)
+		<-r.ready
+		same.sources["zk"] = r
+		next.end()
+		same.update("zk", many("third", 1)...)
+		after(3 * time.Second)
+		same.wantPicked("the same origin forgets no suspects", "new0", "new1", "third0")
+		same.end()
+	})
+}
+
 func TestMassRemoval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, d, end := guarded(t)

@@ -19,6 +19,9 @@ type Source struct {
 	Name     string // of the registry; in logs, and with Key what a changed configuration knows the source by
 	Resolver registry.Resolver
 	Key      string // the service's name there
+	// Origin stands for who is asked, and how the answer is read. Where a changed configuration has another, the instances known stay
+	// until it answers; those that its first answer with anybody in it does not have are not missed: that is meant so.
+	Origin string
 	// Static says that the set is part of the configuration: it is there at once, and is neither guarded nor kept on the shelf.
 	Static bool
 	// Guard keeps instances for a while when most of them vanish at once, see suspectTime.
@@ -55,6 +58,7 @@ type source struct {
 	shelved  bool           // the set is from the shelf
 	savedAt  time.Time      // of that
 	first    bool           // the set is the first that is known, and has not been merged so far
+	moved    bool           // what is known is of another origin, which had somebody
 	asked    bool           // the shelf has been asked
 	stale    time.Time      // since when; zero: it is not
 	back     time.Time      // it could be asked again after an outage; zero: there was none
@@ -104,6 +108,7 @@ func (src *source) adopt(old *source) {
 	src.shelved, src.savedAt, src.stale, src.err = old.shelved, old.savedAt, old.stale, old.err
 	src.beats, src.gone, src.suspects = maps.Clone(old.beats), maps.Clone(old.gone), maps.Clone(old.suspects)
 	src.beating, src.back = old.beating, old.back
+	src.moved = old.moved || old.Origin != src.Origin
 }
 
 // run has the resolver watch, again and again when it gives up, until ctx ends.
@@ -279,7 +284,12 @@ func (src *source) take(in *inbox, now time.Time) {
 	if (in.outage || !src.stale.IsZero()) && wasKnown && !src.shelved {
 		src.back = now
 	}
-	if src.Guard && !src.Static && wasKnown {
+	switch {
+	case src.moved && slices.ContainsFunc(set.Endpoints, func(ep registry.Endpoint) bool { return willing(&ep) }):
+		src.moved = false
+		clear(src.suspects)
+		clear(src.gone)
+	case src.Guard && !src.Static && wasKnown:
 		src.guard(former.Endpoints, in.leaving, now)
 	}
 	for id := range src.beats {
