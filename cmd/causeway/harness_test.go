@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 		"causeway":         func() { os.Exit(run(os.Args[1:])) },
 		conformanceCommand: conformanceServer,
 		instanceCommand:    serveInstance,
+		neighbourCommand:   beNeighbour,
 	})
 }
 
@@ -103,7 +104,7 @@ func tryGatewayOf(t testing.TB, dir, text string, std *proxy.Standard) (*gateway
 	var err error
 	g := &gatewayTest{t: t, file: filepath.Join(dir, "causeway.yaml"), log: &syncBuffer{}}
 	g.write(text)
-	g.client = &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}
+	g.client = &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}
 	g.app, err = startApp(context.Background(), appOptions{
 		std:   std,
 		log:   slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelInfo})),

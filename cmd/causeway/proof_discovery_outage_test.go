@@ -68,7 +68,7 @@ func shelved(t testing.TB, dir string) string {
 // instance dies meanwhile, and a gateway starts. No idempotent call fails, also not when the ensemble is back and still lists
 // the dead instance.
 func TestProofOutage(t *testing.T) {
-	session, away, rate := 3*time.Second, 3*time.Second, 30
+	session, away, rate := shortSession, 3*time.Second, 30
 	if full() {
 		session, away, rate = 6*time.Second, 60*time.Second, 500
 	} else {

@@ -308,7 +308,7 @@ func proofMassLoss(t *testing.T, servers string) {
 
 // proofMassDeath ends most of a large service at once, without a word to the registry.
 func proofMassDeath(t *testing.T, servers string) {
-	many, session := 200, 2*time.Second
+	many, session := 200, shortSession
 	if full() {
 		many, session = 2000, 6*time.Second
 	}

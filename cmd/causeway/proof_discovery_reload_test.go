@@ -22,7 +22,7 @@ import (
 // All instances are restarted in turn, as a deployment does it: each drains, ends, and comes back, at the same address or at another.
 // No call is lost, whether it may be executed twice or not.
 func TestProofRollingRestart(t *testing.T) {
-	session, window, rounds, each, rate := 2*time.Second, "500ms", 1, 3, 30
+	session, window, rounds, each, rate := shortSession, "500ms", 1, 3, 30
 	if full() {
 		session, window, rounds, each, rate = 6*time.Second, "5s", 10, 4, 600
 	} else {

@@ -278,7 +278,7 @@ func (g *gatewayProcess) peak() int {
 // although that hears it, and finds the registry without any data; one of its servers is no ZooKeeper at all. Each time it comes
 // back by itself, what changed meanwhile is seen, and no idempotent call fails.
 func TestProofSessions(t *testing.T) {
-	session, rate := 2*time.Second, 20
+	session, rate := 2500*time.Millisecond, 20 // the gateway's is twice that, see proofConfig
 	if full() {
 		session, rate = 6*time.Second, 300
 	} else {
@@ -319,7 +319,11 @@ func TestProofSessions(t *testing.T) {
 	g.signal(syscall.SIGSTOP)
 	instances[0].kill()
 	instances[0] = startInstance(t, zk.Address, "meanwhile", "", args...)
-	time.Sleep(session + 2*tick)
+	own := session
+	if !full() {
+		own *= 2
+	}
+	time.Sleep(own + 2*tick)
 	g.signal(syscall.SIGCONT)
 	renewed("frozen", former)
 	await(t, "calls on the instance that came while the gateway was frozen", func() bool { return c.answered("meanwhile") > 0 })

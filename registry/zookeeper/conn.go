@@ -48,14 +48,17 @@ type Conn struct {
 	closed bool
 
 	pool chan struct{} // bounds the reads at one time
+	pace pace
 
 	mu       sync.Mutex
 	client   *client
 	state    state
 	settled  time.Time // when state.connected last changed
+	dials    int       // since the last session was there, with that one's
 	former   []int64   // sessions that this connection has had, the latest last
 	watching map[string]map[*subscription]struct{}
 	armed    map[watchKey]*arming // the watches of this session
+	homes    map[string]homeNode  // by path
 }
 
 // state is what is known of the connection.
@@ -75,7 +78,6 @@ type client struct {
 	live     *fence // the network connection in use
 	session  int64
 	timeout  time.Duration
-	dials    int       // since the last session was there, with that one's
 	has      bool      // the library has a session on a live connection
 	watching bool      // the library has set watches, in this session
 	authed   bool      // the credentials were sent, in this or an earlier connection: the library sends them again
@@ -111,7 +113,7 @@ func Connect(cfg Config) (*Conn, error) {
 		cfg: cfg, acl: zk.WorldACL(zk.PermAll),
 		wake: make(chan struct{}, 1), pool: make(chan struct{}, 32),
 		settled:  time.Now(),
-		watching: map[string]map[*subscription]struct{}{}, armed: map[watchKey]*arming{},
+		watching: map[string]map[*subscription]struct{}{}, armed: map[watchKey]*arming{}, homes: map[string]homeNode{},
 		state: state{err: errLost},
 	}
 	c.ctx, c.end = context.WithCancel(context.Background())
@@ -198,12 +200,15 @@ func (c *Conn) dial(cl *client, address string) (net.Conn, error) {
 	c.mu.Lock()
 	most := time.Duration(0)
 	switch { // so that many clients do not come back at the same moment; a lost session costs more, so soon at first
-	case cl.dials == 1:
+	case c.dials == 1:
 		most = c.cfg.Session / 12
-	case cl.dials > 1:
+	case c.dials > 1:
 		most = c.cfg.Session / 6
 	}
-	cl.dials++
+	// A member that is slow is soon left for another one. When all are, as under the weight of many clients that come back, it does
+	// not help to begin again and again.
+	patience := min(c.cfg.Session/3*time.Duration(1+c.dials/len(c.cfg.Servers)), c.cfg.Session)
+	c.dials++
 	c.mu.Unlock()
 	if most > 0 {
 		pause(ctx, time.Duration(rand.Int64N(int64(most)))) //nolint:gosec // spreads load, no secret
@@ -232,7 +237,7 @@ func (c *Conn) dial(cl *client, address string) (net.Conn, error) {
 	if cl.refused.IsZero() {
 		cl.refused = time.Now() // until the server gives a session
 	}
-	cl.live = newFence(nc, c.cfg.Session/3, func(id int64, timeout time.Duration) {
+	cl.live = newFence(nc, patience, func(id int64, timeout time.Duration) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		cl.refused = time.Time{}
@@ -358,7 +363,7 @@ func (c *Conn) connected(cl *client) {
 	}
 	c.state.connected, c.state.err, cl.last = true, nil, nil
 	c.state.links++
-	cl.dials = 1
+	c.dials = 1
 	c.settled = time.Now()
 	c.cfg.Log.Debug("zookeeper: connected", "session", c.state.session, "timeout", cl.timeout)
 	c.fireAll()

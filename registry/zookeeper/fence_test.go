@@ -1,6 +1,7 @@
 package zookeeper
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -349,4 +350,47 @@ func FuzzAnswers(f *testing.F) {
 			<-closing
 		}()
 	})
+}
+
+// TestPatienceGrows holds that servers which all take longer for a handshake than a member may have get more time, up to a session.
+func TestPatienceGrows(t *testing.T) {
+	t.Parallel()
+	const session = 3 * time.Second
+	_, addr := startDev(t)
+	slow := func(ctx context.Context, _ string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		return &slowConn{Conn: c, after: session / 2}, nil
+	}
+	conn := connect(t, Config{Servers: []string{"a:1"}, Session: session, Dial: slow})
+	eventually(t, "a session", func() bool { return conn.Err() == nil })
+}
+
+// slowConn reads its first byte late.
+type slowConn struct {
+	net.Conn
+	after time.Duration
+	begun bool
+	until time.Time
+}
+
+// SetReadDeadline and SetDeadline note how long the reader may wait.
+func (c *slowConn) SetReadDeadline(t time.Time) error { c.until = t; return c.Conn.SetReadDeadline(t) }
+
+// SetDeadline notes it, too.
+func (c *slowConn) SetDeadline(t time.Time) error { c.until = t; return c.Conn.SetDeadline(t) }
+
+// Read waits before the first byte, as a server with much to do has its clients wait.
+func (c *slowConn) Read(p []byte) (int, error) {
+	if !c.begun {
+		c.begun = true
+		wait := c.after
+		if !c.until.IsZero() {
+			wait = min(wait, time.Until(c.until))
+		}
+		pause(context.Background(), wait)
+	}
+	return c.Conn.Read(p)
 }

@@ -99,7 +99,8 @@ type watch struct {
 	places     []*place
 	generation uint64
 	links      uint64
-	round      int // of re-lists
+	round      int       // of re-lists
+	turn       time.Time // when the re-list that is due may begin; zero: none is due
 	sent       registry.Set
 	revision   int64
 	failed     bool // a Fail is in force
@@ -123,8 +124,13 @@ func (h *home) look(ctx context.Context, w *watch) error {
 	}
 	h.withdrawn = false
 	missing := w.places[0].missing
-	if !missing && h.read == w.generation {
-		return nil
+	if !missing {
+		if id, known := w.c.home(h.path, w.generation); known {
+			h.id, h.read = id, w.generation
+		}
+		if h.read == w.generation {
+			return nil
+		}
 	}
 	now, err := w.c.read(ctx, w.generation, h.path)
 	switch {
@@ -136,6 +142,7 @@ func (h *home) look(ctx context.Context, w *watch) error {
 		return nil // everything is gone
 	case !missing:
 		h.id, h.read = now.stat.Czxid, w.generation
+		w.c.keepHome(h.path, w.generation, h.id)
 		return nil
 	case h.id != now.stat.Czxid:
 		return nil
@@ -166,8 +173,9 @@ type entry struct {
 func (w *watch) run(ctx context.Context, beats <-chan seen) error {
 	again := time.NewTimer(0) // the next pull, if nothing happens before
 	defer again.Stop()
-	full := true
+	full := true // the next pull lists everything
 	for {
+		due := false
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -179,7 +187,7 @@ func (w *watch) run(ctx context.Context, beats <-chan seen) error {
 				pause(ctx, w.settle)
 			}
 		case <-again.C:
-			full = true
+			due = true
 		}
 		s, since := w.c.now()
 		if !s.connected {
@@ -199,18 +207,30 @@ func (w *watch) run(ctx context.Context, beats <-chan seen) error {
 			w.forget()
 			w.generation = s.generation
 			full = true
+		} else if w.links != s.links && !full {
+			// The library sets its watches again, and the server tells what has changed meanwhile: that is read at once. This does not
+			// depend on it, but it has time.
+			again.Reset(rand.N(w.c.cfg.Session/2 + 1)) //nolint:gosec // spreads load, no secret
+			due, w.turn = false, time.Time{}
 		}
-		if w.links != s.links { // the library sets its watches again; this does not depend on it
-			w.links, full = s.links, true
+		w.links = s.links
+		if due && !full {
+			full = w.mayRelist(again)
 		}
-		err := w.pull(ctx, full)
+		fired := w.sub.take()
+		if !full && len(fired) == 0 {
+			continue
+		}
+		err := w.pull(ctx, full, fired)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err == nil:
 			w.send()
-			full = false
-			again.Reset(w.relist + time.Duration((rand.Float64()-0.5)*0.4*float64(w.relist))) //nolint:gosec // spreads load, no secret
+			if full {
+				full, w.turn = false, time.Time{}
+				again.Reset(w.relist + time.Duration((rand.Float64()-0.5)*0.4*float64(w.relist))) //nolint:gosec // spreads load, no secret
+			}
 		case lost(err):
 			full = true
 			again.Reset(min(w.c.cfg.Session/6, time.Second)) // or earlier, when the connection is back
@@ -240,9 +260,29 @@ func (w *watch) forget() {
 	}
 }
 
+// mayRelist reports whether a re-list that nothing has called for may begin. If not, again fires when it may.
+func (w *watch) mayRelist(again *time.Timer) bool {
+	if w.turn.IsZero() {
+		reads := 0
+		for _, p := range w.places {
+			reads++
+			for name, e := range p.entries {
+				if !e.read || (w.round+1)%rereads == hash(name)%rereads {
+					reads++
+				}
+			}
+		}
+		w.turn = w.c.pace.turn(time.Now(), reads)
+	}
+	if wait := time.Until(w.turn); wait > 0 {
+		again.Reset(wait)
+		return false
+	}
+	return true
+}
+
 // pull brings what is known up to date: with what has fired, or with everything listed again when full.
-func (w *watch) pull(ctx context.Context, full bool) error {
-	fired := w.sub.take()
+func (w *watch) pull(ctx context.Context, full bool, fired map[string]struct{}) error {
 	if full {
 		w.round++
 	}

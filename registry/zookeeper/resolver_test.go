@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -326,6 +327,116 @@ func TestResolverReadsAgainOnANewSession(t *testing.T) {
 	// Its watches are armed.
 	setInstances(t, side, dir, "c:1")
 	sink.Wait("c:1")
+}
+
+// timedSink notes when a set came.
+type timedSink struct {
+	*registrytest.Sink
+	mu   sync.Mutex
+	last time.Time
+}
+
+// Update takes a set.
+func (s *timedSink) Update(set registry.Set) {
+	s.mu.Lock()
+	s.last = time.Now()
+	s.mu.Unlock()
+	s.Sink.Update(set)
+}
+
+func (s *timedSink) at() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// TestReconnectIsGentle holds that a connection that comes back with its session does not list everything at once, that what has
+// changed meanwhile is heard before that, and that everything is confirmed in the end.
+func TestReconnectIsGentle(t *testing.T) {
+	t.Parallel()
+	_, addr := startDev(t)
+	side := plain(t, addr)
+	const services = 100
+	g := startGate(t, addr)
+	conn := connect(t, Config{Servers: []string{g.addr()}, Session: 3 * time.Second})
+	dir := func(n int) string { return fmt.Sprintf("/causeway/v1/services/orders%d/instances", n) }
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	sinks := make([]*timedSink, services)
+	for i := range sinks {
+		setInstances(t, side, dir(i), "a:1")
+		sinks[i] = &timedSink{Sink: registrytest.NewSink(t)}
+		all.Go(func() {
+			_ = (&Resolver{Conn: conn, Relist: time.Hour}).Watch(ctx, fmt.Sprintf("orders%d", i), sinks[i])
+		}) // until ctx ends
+	}
+	for _, s := range sinks {
+		s.Wait("a:1")
+	}
+	for try := 0; ; try++ {
+		before, _ := conn.now()
+		g.set(refuse)
+		for _, s := range sinks {
+			if err := s.WaitFail(); err == nil {
+				t.Error("want the outage told")
+			}
+		}
+		now := []string{"a:1", fmt.Sprintf("b:%d", try+1)}
+		setInstances(t, side, dir(7), now...)
+		began := time.Now()
+		g.set(pass)
+		changed := sinks[7].Wait(now...)
+		heard := sinks[7].at()
+		if len(changed.Endpoints) != 2 {
+			t.Errorf("want the change, found %+v", changed)
+		}
+		last := heard
+		for _, s := range sinks {
+			s.WaitSet("it confirmed", func(registry.Set) bool { return true })
+			if at := s.at(); at.After(last) {
+				last = at
+			}
+		}
+		if after, _ := conn.now(); after.generation != before.generation {
+			if try > 4 {
+				t.Fatal("want a session that lasts")
+			}
+			continue // the machine stood still for as long
+		}
+		t.Logf("the change was heard after %v, all was confirmed after %v", heard.Sub(began), last.Sub(began))
+		if least := (services - 2) * time.Second / relistReads; last.Sub(began) < least {
+			t.Errorf("want the re-lists spread over %v at least, found %v", least, last.Sub(began))
+		}
+		if !heard.Before(last) {
+			t.Error("want what has changed heard before the rest is confirmed")
+		}
+		return
+	}
+}
+
+// TestPace holds the turns of re-lists to their rate, and the wait for one to its limit.
+func TestPace(t *testing.T) {
+	t.Parallel()
+	var p pace
+	now := time.Unix(1000, 0)
+	var want time.Duration
+	for _, reads := range []int{1, 5, 1, 100, 1} {
+		if at := p.turn(now, reads); at.Sub(now) != want {
+			t.Errorf("%d reads: want a turn after %v, found %v", reads, want, at.Sub(now))
+		}
+		want += time.Duration(reads) * 20 * time.Millisecond
+	}
+	now = now.Add(time.Minute)
+	if at := p.turn(now, 1); at != now {
+		t.Errorf("want a turn at once after a rest, found %v", at.Sub(now))
+	}
+	for range 5000 {
+		if at := p.turn(now, 3); at.Sub(now) > relistWait {
+			t.Fatalf("want nobody to wait for longer than %v, found %v", relistWait, at.Sub(now))
+		}
+	}
 }
 
 // TestWatchesAreShared holds that what resolvers leave behind does not grow: the library cannot take a watch back.

@@ -3,9 +3,58 @@ package zookeeper
 import (
 	"context"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/go-zookeeper/zk"
 )
+
+const (
+	relistReads = 50               // a second, of re-lists that no event has called for
+	relistWait  = 20 * time.Second // that one waits for its turn at most: with very many instances there are more reads a second
+)
+
+// pace spreads the reads of re-lists that no event has called for over all services of a connection, so that many gateways that
+// come back to a registry at one moment leave it time for others.
+type pace struct {
+	mu   sync.Mutex
+	next time.Time // when the reads that were granted are done
+}
+
+// turn is when somebody may do some reads; he is expected to.
+func (p *pace) turn(now time.Time, reads int) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := p.next
+	if at.Before(now) {
+		at = now
+	}
+	if latest := now.Add(relistWait); at.After(latest) {
+		at = latest
+	}
+	p.next = at.Add(time.Duration(reads) * time.Second / relistReads)
+	return at
+}
+
+// homeNode is the node that all services of a layout are below, as one of their resolvers has seen it.
+type homeNode struct {
+	generation uint64
+	id         int64 // the transaction that made it
+}
+
+// home is the transaction that made the node at a path, if a resolver has read that in this session.
+func (c *Conn) home(path string, generation uint64) (id int64, known bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.homes[path]
+	return h.id, h.id != 0 && h.generation == generation
+}
+
+func (c *Conn) keepHome(path string, generation uint64, id int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.homes[path] = homeNode{generation, id}
+}
 
 // watchKey names a watch: on the list of a node's children, or on its data, which is also a watch on its coming and going.
 type watchKey struct {

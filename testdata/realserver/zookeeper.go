@@ -143,7 +143,7 @@ func (z *ZooKeeper) Launch() {
 
 func (z *ZooKeeper) await() {
 	z.t.Helper()
-	for end := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		answer, err := z.word("srvr") // one without a quorum says that it serves no requests
 		if err == nil && bytes.Contains(answer, []byte("Mode: ")) {
 			return
@@ -181,6 +181,9 @@ func (z *ZooKeeper) Latency() string {
 	figures, _, _ = strings.Cut(figures, "\n")
 	return figures
 }
+
+// Pid is its process.
+func (z *ZooKeeper) Pid() int { return z.process.Process.Pid }
 
 // Kill ends it at once and keeps its data.
 func (z *ZooKeeper) Kill() {
