@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -77,12 +78,18 @@ func union(files ...protoreflect.FileDescriptor) *descriptorpb.FileDescriptorSet
 	return set
 }
 
+// clientsInstalling is held while clientsInstalled is written to: the tests that use it run beside each other.
+var clientsInstalling sync.Mutex
+
 // installClients installs the packages of clientsFolder, once for each package-lock.json, and returns the folder with
-// them and the programs. Without Node.js or the packages the test is skipped, or fails, as realserver.Need says.
+// them and the programs, which nobody changes then. Without Node.js or the packages the test is skipped, or fails, as
+// realserver.Need says.
 func installClients(t *testing.T) (dir string) {
 	t.Helper()
 	realserver.Need(t, "node", "nodejs")
 	npm := realserver.Need(t, "npm", "npm")
+	clientsInstalling.Lock()
+	defer clientsInstalling.Unlock()
 	dir, err := filepath.Abs(clientsInstalled)
 	if err != nil {
 		t.Fatal(err)
@@ -104,9 +111,7 @@ func installClients(t *testing.T) (dir string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, f.Name()), raw, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		placeFile(t, filepath.Join(dir, f.Name()), raw)
 	}
 	if before, err := os.ReadFile(done); err == nil && bytes.Equal(before, lock) {
 		return dir
@@ -123,6 +128,17 @@ func installClients(t *testing.T) (dir string) {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// placeFile has a file say raw. One that does so already is left alone: somebody may be reading it.
+func placeFile(t *testing.T, file string, raw []byte) {
+	t.Helper()
+	if before, err := os.ReadFile(file); err == nil && bytes.Equal(before, raw) {
+		return
+	}
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestJavaScriptClients runs programs that make calls by the clients of npm and print a line for each check.
@@ -143,7 +159,7 @@ func TestJavaScriptClients(t *testing.T) {
 		{"grpc-js.js", 10},
 	} {
 		t.Run(c.program, func(t *testing.T) {
-			limited, cancel := context.WithTimeout(t.Context(), time.Minute)
+			limited, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(limited, "node", c.program) //nolint:gosec // one of the above
 			cmd.Dir = dir

@@ -345,7 +345,7 @@ func conformance(t *testing.T, programs, module, feature string, cases int) {
 		}
 	}
 	args := []string{"--mode", "server", "--conf", config, "--known-failing", "@" + misses, "--known-flaky", "@" + flakes, "-v", "--", conformanceCommand}
-	limited, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	limited, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	suite := exec.CommandContext(limited, filepath.Join(programs, "connectconformance"), args...)
 	suite.Env = append(os.Environ(),

@@ -40,8 +40,8 @@ func wantEcho(t *testing.T, r *echov1.CallReply) {
 	if r.GetText() != "hällo" || r.GetNumber() != 1<<60 || r.GetInstance() != "a" || r.GetMetadata()["x-shop"] != "7" || r.GetMetadata()["x-key-bin"] != "00ff" {
 		t.Errorf("found %v", r)
 	}
-	if left := r.GetDeadline().AsDuration(); left <= 4*time.Second || left > 9*time.Second {
-		t.Errorf("want a deadline of 9 s less what has passed, found %v", left)
+	if left := r.GetDeadline().AsDuration(); left <= time.Second || left > 14*time.Second {
+		t.Errorf("want a deadline of 14 s (gateways have 15 s by default) less what has passed, found %v", left)
 	}
 }
 
@@ -59,7 +59,7 @@ func TestGRPCGo(t *testing.T) {
 	echo, chat := echov1.NewEchoClient(conn), chatv1.NewChatClient(conn)
 
 	t.Run("unary", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "x-shop", "7", "x-key-bin", "\x00\xff"), 9*time.Second)
+		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "x-shop", "7", "x-key-bin", "\x00\xff"), 14*time.Second)
 		defer cancel()
 		var header, trailer metadata.MD
 		r, err := echo.Call(ctx, &echov1.CallRequest{Text: "hällo", Number: 1 << 60}, grpc.Header(&header), grpc.Trailer(&trailer))
@@ -186,7 +186,7 @@ func TestConnectGo(t *testing.T) {
 func connectCalls(t *testing.T, g *clientsGateway, c *http.Client, duplex bool, opts []connect.ClientOption) {
 	t.Helper()
 	t.Run("unary", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 9*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 14*time.Second)
 		defer cancel()
 		req := connect.NewRequest(&echov1.CallRequest{Text: "hällo", Number: 1 << 60})
 		req.Header().Set("x-shop", "7")

@@ -102,12 +102,12 @@ services:
 			}
 			for _, name := range interopCases {
 				t.Run(name, func(t *testing.T) {
-					limited, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+					limited, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 					defer cancel()
 					args := append([]string{
 						"--server_host=" + host, "--server_port=" + port, "--test_case=" + name,
 						// A slow machine is no fault.
-						"--soak_per_iteration_max_acceptable_latency_ms=10000", "--soak_overall_timeout_seconds=25", "--soak_num_threads=2",
+						"--soak_per_iteration_max_acceptable_latency_ms=60000", "--soak_overall_timeout_seconds=150", "--soak_num_threads=2",
 						`--service_config_json={"loadBalancingConfig": [{"test_backend_metrics_load_balancer": {}}]}`,
 					}, c.clientArgs...)
 					client := exec.CommandContext(limited, filepath.Join(dir, "client"), args...)

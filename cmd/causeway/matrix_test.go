@@ -317,11 +317,13 @@ func passesDeadline(t *testing.T, g *kindsGateway, in kindsCaller) {
 		}
 		waitFor(t, "the end of the call at the backend", func() bool { return g.backend.waiting.Load() == 0 })
 		calls := g.backend.take()
-		if len(calls) == 0 && timeout < 10*time.Second {
-			continue // it took longer than that to get there
+		// On a busy machine a call takes longer than that to get there, or comes when the next is made already.
+		late := func(c kindsCall) bool { return c.left < 0 }
+		if calls = slices.DeleteFunc(calls, late); len(calls) == 0 && timeout < 10*time.Second {
+			continue
 		}
-		if len(calls) != 1 || calls[0].left <= 0 || calls[0].left > timeout {
-			t.Fatalf("want one call with at most %s left, found %+v", timeout, calls)
+		if len(calls) == 0 || slices.ContainsFunc(calls, func(c kindsCall) bool { return c.left == 0 || c.left > timeout }) {
+			t.Fatalf("want a call with at most %s left, found %+v", timeout, calls)
 		}
 		waitFor(t, "the backend to be told", func() bool { return g.backend.told.Load() > before })
 		return

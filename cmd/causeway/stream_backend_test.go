@@ -25,7 +25,7 @@ import (
 )
 
 // chatBackend is a chat service that does what the room's name asks for, step by step: "3" sends three messages, "head" the
-// head, "fail7" ends with that code, "wait" lasts until the caller has gone, "kill" ends the server, "flood" sends for ever, "pause" is a moment.
+// head, "fail7" ends with that code, "wait" lasts until the caller has gone, "flood" sends for ever, "gate" waits for goOn, "pause" is a moment.
 // Steps are parted by dots.
 type chatBackend struct {
 	chatv1.UnimplementedChatServer
@@ -38,6 +38,16 @@ type chatBackend struct {
 	left      atomic.Int64 // when the last of them was, as UnixNano
 	sent      atomic.Int64 // messages sent
 	got       atomic.Int64 // messages received
+
+	gate chan struct{} // what goOn sends on
+}
+
+// goOn has a call go on that waits at the gate, or comes there next.
+func (b *chatBackend) goOn() {
+	select {
+	case b.gate <- struct{}{}:
+	default: // it may already
+	}
 }
 
 func startChat(t testing.TB, opts ...grpc.ServerOption) *chatBackend {
@@ -46,7 +56,7 @@ func startChat(t testing.TB, opts ...grpc.ServerOption) *chatBackend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &chatBackend{address: ln.Addr().String()}
+	b := &chatBackend{address: ln.Addr().String(), gate: make(chan struct{}, 1)}
 	count := func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
 		b.calls.Add(1)
 		b.open.Add(1)
@@ -93,14 +103,16 @@ func (b *chatBackend) steps(ss grpc.ServerStream, room string, send func(n int) 
 				return err
 			}
 		case step == "pause":
-			time.Sleep(100 * time.Millisecond) // what was sent has gone by then
+			time.Sleep(100 * time.Millisecond) // most often what was sent has gone by then
 		case step == "wait":
 			<-ss.Context().Done()
 			return ss.Context().Err()
-		case step == "kill":
-			go b.server.Stop()
-			<-ss.Context().Done()
-			return ss.Context().Err()
+		case step == "gate":
+			select {
+			case <-b.gate:
+			case <-ss.Context().Done():
+				return ss.Context().Err()
+			}
 		case step == "flood":
 			for {
 				if err := send(n); err != nil {

@@ -86,7 +86,7 @@ func TestStreamsEndWithAStatusWhenTheGatewayStops(t *testing.T) {
 	waitFor(t, "the calls to reach the service", func() bool { return b.open.Load() == 8 })
 
 	start := time.Now()
-	g.once.Do(func() { g.stop(context.Background(), proxy.Stop{Grace: 2 * time.Second}) })
+	g.once.Do(func() { g.stop(context.Background(), proxy.Stop{Grace: 5 * time.Second}) })
 	took := time.Since(start)
 	running.Wait()
 	close(ends)
@@ -103,7 +103,7 @@ func TestStreamsEndWithAStatusWhenTheGatewayStops(t *testing.T) {
 			t.Errorf("want %q, found %v", want, found)
 		}
 	}
-	if took < 1500*time.Millisecond || took > 4*time.Second {
+	if took < 3500*time.Millisecond || took > 20*time.Second {
 		t.Errorf("want the streams to have most of the grace, the stop took %s", took)
 	}
 	b.ended(t)
@@ -297,7 +297,7 @@ func TestWebSocketPing(t *testing.T) {
 	g := startChatGateway(t, b, "")
 	for _, path := range []string{"/v1/rooms/1.wait/messages", "/v1/rooms/x:talk"} {
 		c := dialSocket(t, g, path)
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		go func() { _, _, _ = c.Read(ctx); _, _, _ = c.Read(ctx) }() // pongs are found by a reader
 		if err := c.Ping(ctx); err != nil {
 			t.Errorf("%s: %v", path, err)

@@ -13,7 +13,7 @@ export async function run(name, transport, { duplex }) {
     let header, trailer;
     const answer = await echo.call(
       { text: "häuser & rocks", number: 9007199254740993n, data: new Uint8Array([0, 255]) },
-      { headers: { "x-shop": "7", "x-key-bin": "AP8" }, onHeader: (h) => (header = h), onTrailer: (t) => (trailer = t), timeoutMs: 9000 },
+      { headers: { "x-shop": "7", "x-key-bin": "AP8" }, onHeader: (h) => (header = h), onTrailer: (t) => (trailer = t), timeoutMs: 14000 },
     );
     equal(answer.text, "häuser & rocks", "text");
     equal(answer.number, 9007199254740993n, "number");
@@ -23,7 +23,7 @@ export async function run(name, transport, { duplex }) {
     equal(header.get("x-instance"), "a", "header");
     equal(header.get("x-raw-bin"), "AP8", "binary header");
     equal(trailer.get("x-cost"), "3", "trailer");
-    between(Number(answer.deadline.seconds) + answer.deadline.nanos / 1e9, 4, 9, "deadline");
+    between(Number(answer.deadline.seconds) + answer.deadline.nanos / 1e9, 1, 14, "deadline");
   });
 
   await check(name + "/large unary", async () => {
