@@ -37,7 +37,7 @@ type answers struct{ framing }
 
 // Label implements framed.Framing. An answer of version 2 or 3 is laid out as a request. Frames with the id 0 are pushes.
 func (answers) Label(frame []byte) (framed.Label, error) {
-	id, err := idOf(frame, 3)
+	id, _, err := idOf(frame, 3)
 	switch {
 	case err != nil:
 		return framed.Label{}, err
@@ -56,14 +56,28 @@ type requests struct{ framing }
 
 // Label implements framed.Framing.
 func (requests) Label(frame []byte) (framed.Label, error) {
-	id, err := idOf(frame, 4)
-	return framed.Label{ID: uint32(id)}, err //nolint:gosec // the same bits
+	id, v, err := idOf(frame, 4)
+	return framed.Label{ID: uint32(id), Form: formOf(v)}, err //nolint:gosec // the same bits
 }
 
-// idOf reads the id of a packet, of which the beginning is enough; tag is where versions other than 2 and 3 have it.
-func idOf(frame []byte, tag uint8) (int32, error) {
+// Forms of packets: how the answers of a version are laid out.
+const (
+	asAnswer  = iota
+	asRequest // those of TUP
+)
+
+func formOf(version int64) uint8 {
+	if version == VersionTUP || version == VersionTUP2 {
+		return asRequest
+	}
+	return asAnswer
+}
+
+// idOf reads the id of a packet, of which the beginning is enough, and the version if that comes first; tag is where versions other
+// than 2 and 3 have the id.
+func idOf(frame []byte, tag uint8) (id int32, version int64, err error) {
 	if len(frame) <= headSize {
-		return 0, errShort
+		return 0, 0, errShort
 	}
 	in := tarswire.NewReader(frame[headSize:])
 	for in.More() {
@@ -71,19 +85,19 @@ func idOf(frame []byte, tag uint8) (int32, error) {
 		switch {
 		case in.Fault() != "":
 		case at == 1:
-			if v := in.Int(t, tarswire.Short); v == VersionTUP || v == VersionTUP2 {
+			if version = in.Int(t, tarswire.Short); formOf(version) == asRequest {
 				tag = 4
 			}
 		case at == tag:
 			v := in.Int(t, tarswire.Int)
 			if in.Fault() == "" {
-				return int32(v), nil //nolint:gosec // no wider type is read
+				return int32(v), version, nil //nolint:gosec // no wider type is read
 			}
 		default:
 			in.Skip(t)
 		}
 	}
-	return 0, errNoID
+	return 0, 0, errNoID
 }
 
 // appendFrame appends a frame whose content add appends.

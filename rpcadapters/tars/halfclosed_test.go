@@ -3,6 +3,7 @@ package tars
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -14,6 +15,16 @@ import (
 
 // TestInletHalfClosed: a client that has said all it has to say gets its answers, as it does from servants of TarsGo.
 func TestInletHalfClosed(t *testing.T) {
+	for _, version := range []int16{VersionTARS, VersionTUP, VersionJSON} {
+		t.Run(fmt.Sprint("version ", version), func(t *testing.T) {
+			t.Parallel()
+			halfClosed(t, version)
+		})
+	}
+}
+
+func halfClosed(t *testing.T, version int16) {
+	t.Helper()
 	s := kit(t)
 	started, release := make(chan struct{}), make(chan struct{})
 	d := newDoor(t, s, kitListener(), func(_ context.Context, c *rpc.Call, _ []byte) ([]byte, error) {
@@ -23,14 +34,14 @@ func TestInletHalfClosed(t *testing.T) {
 	})
 	_, addr := d.open(kitListener(), rpcadapters.Limits{}, server.Options{})
 	c := connect(t, addr)
-	if err := writePacket(c, kitRequest(t, s, "hello", `{"name":"x"}`, nil)); err != nil {
+	if err := writePacket(c, kitRequest(t, s, "hello", `{"name":"x"}`, func(r *Request) { r.Version = version })); err != nil {
 		t.Fatal(err)
 	}
 	<-started
 	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if a := readAnswer(t, c); a.ID != 0 || string(a.Desc) != Reconnect {
+	if a := readAnswer(t, c); a.ID != 0 || string(a.Desc) != Reconnect || formOf(int64(a.Version)) != formOf(int64(version)) {
 		t.Fatalf("want a push that finds out whether somebody is there, found %+v", a)
 	}
 	close(release)

@@ -179,6 +179,7 @@ func nodeClient(t *testing.T, node, dir string, version int16) {
 	t.Helper()
 	s := kit(t)
 	ran := make(chan string, 10)
+	var srv *server.Server
 	d := newDoor(t, s, kitListener(), func(ctx context.Context, c *rpc.Call, wire []byte) ([]byte, error) {
 		in := shown(t, c.Method.Input, wire)
 		switch c.Method.Name {
@@ -199,12 +200,14 @@ func nodeClient(t *testing.T, node, dir string, version int16) {
 			ran <- in
 			return nil, nil
 		case "/Kit.Echo/slow":
+			srv.Drain() // which clients are told in the form that they read
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
 		return nil, errors.New("nobody asks for " + c.Method.Name)
 	})
-	_, addr := d.open(kitListener(), rpcadapters.Limits{}, server.Options{})
+	var addr string
+	srv, addr = d.open(kitListener(), rpcadapters.Limits{}, server.Options{})
 	host, port, _ := net.SplitHostPort(addr)
 	cmd := exec.CommandContext(t.Context(), node, "client.js", fmt.Sprintf("%s@tcp -h %s -p %s -t 60000", servant, host, port), strconv.Itoa(int(version)))
 	cmd.Dir = dir

@@ -78,8 +78,14 @@ func (Inlet) New(e rpcadapters.Entry, conf proto.Message, limits rpcadapters.Lim
 	}
 	return framed.NewServer(framed.ServerConfig{
 		Framing: requests{}, Service: &inlet{entry: e}, MaxFrame: maxFrame, Calls: limits.Calls, Idle: limits.Idle, Budget: limits.Budget,
-		Leave: &packet{&Response{Version: VersionTARS, Body: []byte{}, Desc: []byte(Reconnect)}},
+		Leave: leaving(VersionTARS), LeaveIn: map[uint8]framed.Frame{asRequest: leaving(VersionTUP)},
 	}), nil
+}
+
+// leaving is the packet by which clients are asked to leave, laid out as all that they get: they read it by the version that they
+// speak, and some of them end where it is not that.
+func leaving(version int16) framed.Frame {
+	return &packet{&Response{Version: version, Body: []byte{}, Desc: []byte(Reconnect)}}
 }
 
 // packet is a Response as a frame.

@@ -49,8 +49,10 @@
 // A frame with Label.Kind Unary is a call of its own. One with Kind OfStream begins a stream where none with its number is
 // open; the Handler that Begin returns for it has to be a Sink as well, and gets the frames that follow until Run returns.
 // What cannot be taken (too large, no memory, too many streams) comes with Incoming.Refused, so that the protocol can
-// answer in its own words. A client that closes its side while unary calls of it run gets their answers where the protocol has
-// a word to leave, which tells those who have gone from those who still read; else its calls end. A connection with as many calls as it may have is not read until one has ended.
+// answer in its own words. A connection with as many calls as it may have is not read until one has ended.
+//
+// A client that closes its side while unary calls of it run gets their answers where the protocol has a word to leave, which
+// tells those who have gone from those who still read; else it gets those that take no longer than a second.
 //
 // # Who waits for whom
 //

@@ -17,6 +17,8 @@ type Framing interface {
 // Label says to whom a frame belongs.
 type Label struct {
 	Kind Kind
+	// Form tells apart what peers of a protocol speak that lays its frames out in several ways; see ServerConfig.LeaveIn.
+	Form uint8
 	ID   uint32
 }
 

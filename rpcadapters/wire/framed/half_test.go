@@ -69,11 +69,12 @@ func (e *echo) began(t *testing.T, n int) {
 
 // TestHalfClosed: a client that has closed its side gets the answers of its calls, and then the end.
 func TestHalfClosed(t *testing.T) {
-	for name, slow := range map[string]bool{"quick calls": false, "slow calls": true} {
+	for name, leave := range map[string]Frame{"without a word": nil, "asked": &text{'l', nil}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			slow := leave != nil
 			e := &echo{release: make(chan struct{})}
-			_, addr := serve(t, ServerConfig{Service: e, Leave: &text{'l', nil}}, server.Options{})
+			_, addr := serve(t, ServerConfig{Service: e, Leave: leave, Unasked: time.Minute}, server.Options{})
 			c := speak(t, addr, unary("slow"), unary("slow"))
 			e.began(t, 2)
 			if err := c.CloseWrite(); err != nil {

@@ -34,8 +34,12 @@ type ServerConfig struct {
 	WriteTimeout time.Duration
 	// Budget is what the frames of requests are taken from while they are held; nil: no bound.
 	Budget *rpc.Budget
+	// Unasked is for the calls of a client that has closed its side, where there is no Leave: 1 s.
+	Unasked time.Duration
 	// Leave asks a client to leave the connection; its number is 0. nil: the protocol has no such word.
 	Leave Frame
+	// LeaveIn is Leave for clients whose last frame had a form that is listed here.
+	LeaveIn map[uint8]Frame
 }
 
 // Service says who handles what comes on the connections of a server.
@@ -67,6 +71,7 @@ const (
 	defaultIdle         = 300 * time.Second
 	defaultFrameTimeout = 10 * time.Second
 	defaultWriteTimeout = 60 * time.Second
+	defaultUnasked      = time.Second
 	slowest             = 1 << 10     // bytes a second of a frame that come at least, beyond FrameTimeout
 	linger              = time.Second // for a client to close a connection that we have ended
 	roundTrip           = time.Second // between asking a client to leave and leaving
@@ -79,7 +84,7 @@ const (
 func NewServer(cfg ServerConfig) *Server {
 	cfg.MaxFrame, cfg.Calls, cfg.Streams = cmp.Or(cfg.MaxFrame, defaultMaxFrame), cmp.Or(cfg.Calls, defaultCalls), cmp.Or(cfg.Streams, defaultStreams)
 	cfg.Idle, cfg.FrameTimeout = cmp.Or(cfg.Idle, defaultIdle), cmp.Or(cfg.FrameTimeout, defaultFrameTimeout)
-	cfg.WriteTimeout = cmp.Or(cfg.WriteTimeout, defaultWriteTimeout)
+	cfg.WriteTimeout, cfg.Unasked = cmp.Or(cfg.WriteTimeout, defaultWriteTimeout), cmp.Or(cfg.Unasked, defaultUnasked)
 	s := &Server{cfg: cfg}
 	s.calls.New = func() any { return &Incoming{ctx: &wire.Context{}} }
 	return s

@@ -30,6 +30,7 @@ type serverConn struct {
 	streams   table     // those of them that are streams
 	room      sync.Cond // somebody may send, or has to look why not
 	ended     sync.Cond // running has become less, or the connection is over
+	form      uint8     // of the last frame
 	paused    bool      // it is not read because of all that runs
 	over      bool      // nothing is taken up any more
 	lost      bool      // nothing is sent any more
@@ -120,7 +121,7 @@ func (c *serverConn) take(f *frame) {
 	if c.counter != nil {
 		c.counter.Began()
 	}
-	c.enlist(in)
+	c.enlist(in, f.label.Form)
 	s.workers.run(in)
 }
 
@@ -147,9 +148,10 @@ func (c *serverConn) streamCount() int {
 }
 
 // enlist puts a call among those that run.
-func (c *serverConn) enlist(in *Incoming) {
+func (c *serverConn) enlist(in *Incoming, form uint8) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
+	c.form = form
 	in.after = c.first
 	if c.first != nil {
 		c.first.before = in
@@ -195,16 +197,19 @@ func (c *serverConn) done(in *Incoming) {
 func (c *serverConn) lone() bool { return c.running <= 1 }
 
 // outlive has the calls of a client that has closed its side answered, for it may still read. Whether it does is found out by
-// asking it to leave: where nobody is left a write fails, and the calls end. Without such a word, and where streams are open, the
-// client counts as gone.
+// asking it to leave: where nobody is left a write fails, and the calls end. Without such a word they have to be quick. Where streams
+// are open the client counts as gone.
 func (c *serverConn) outlive() {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	if c.s.cfg.Leave == nil || c.running == 0 || c.streams.n > 0 || c.lost {
+	if c.running == 0 || c.streams.n > 0 || c.lost {
 		return
 	}
 	c.over, c.closed, c.patience = true, true, firstPatience
 	c.askAt = time.Now().Add(quickCalls)
+	if c.s.cfg.Leave == nil {
+		c.askAt = time.Now().Add(c.s.cfg.Unasked)
+	}
 	for c.running > 0 && !c.lost {
 		c.ended.Wait()
 	}
@@ -266,6 +271,8 @@ func (c *serverConn) Sweep(now time.Time) (watch bool) {
 	case begun != 0 && !c.paused && now.Sub(c.begunAt) >= cfg.FrameTimeout+time.Duration(begun)*(time.Second/slowest),
 		now.Sub(c.writesAt) >= cfg.WriteTimeout:
 		cut = true
+	case c.closed && c.running > 0 && cfg.Leave == nil:
+		cut = !now.Before(c.askAt)
 	case c.closed && c.running > 0:
 		c.askAgain(now)
 	case c.running > 0 || begun != 0:
@@ -295,8 +302,17 @@ func (c *serverConn) ask(now time.Time) {
 	}
 	c.parting = now
 	if c.s.cfg.Leave != nil && c.w.err == nil {
-		c.w.batch = c.s.cfg.Leave.AppendFrame(c.w.batch, 0)
+		c.appendLeave()
 	}
+}
+
+// appendLeave appends the word to leave. With w.mu held.
+func (c *serverConn) appendLeave() {
+	word := c.s.cfg.Leave
+	if f := c.s.cfg.LeaveIn[c.form]; f != nil {
+		word = f
+	}
+	c.w.batch = word.AppendFrame(c.w.batch, 0)
 }
 
 // askAgain sends a word to a client that has closed its side, ever more rarely. With w.mu held, by whoever then has the batch
@@ -305,7 +321,7 @@ func (c *serverConn) askAgain(now time.Time) {
 	if now.Before(c.askAt) || c.w.err != nil || len(c.w.batch) > 0 {
 		return
 	}
-	c.w.batch = c.s.cfg.Leave.AppendFrame(c.w.batch, 0)
+	c.appendLeave()
 	c.askAt = now.Add(c.patience)
 	c.patience *= 2
 }
