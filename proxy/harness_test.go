@@ -48,8 +48,8 @@ type bench struct {
 	dials   atomic.Int64
 	closes  atomic.Int64
 	watches atomic.Int64 // resolvers at work
-	faulty  atomic.Bool // the face panics
-	torn    bool        // where answers are written there is a panic
+	faulty  atomic.Bool  // the face panics
+	torn    bool         // where answers are written there is a panic
 }
 
 // face is REST that panics when it is told to.

@@ -275,7 +275,7 @@ func (b *builder) sources(path string, conf *configv1.Service) []upstream.Source
 		if l := d.GetLayout(); l != "" && l != "native" {
 			name += "/" + l
 		}
-		name += d.GetRoot() + d.GetGeneric().GetPath() // one service may be at several
+		name += d.GetRoot() + d.GetGeneric().GetPath()                 // one service may be at several
 		how, _ := proto.MarshalOptions{Deterministic: true}.Marshal(d) // strings that were read as UTF-8
 		out = append(out, upstream.Source{
 			Name: name, Key: d.GetService(), Resolver: r, Origin: in.digest + string(how),

@@ -30,6 +30,7 @@ import (
 	ordersv1 "github.com/causeway-gateway/causeway/protos/demo/orders/v1"
 	"github.com/causeway-gateway/causeway/proxy"
 	"github.com/causeway-gateway/causeway/proxy/config"
+	"github.com/causeway-gateway/causeway/transcode/jsonwire"
 )
 
 func demoCommand() *cobra.Command {
@@ -440,11 +441,22 @@ func (d *demo) call(ctx context.Context, p *printer, s step) error {
 	if err = errors.Join(err, cc.Close()); err != nil {
 		return fmt.Errorf("%s: %s: %w", s.title, line, err)
 	}
-	answer := strings.Join(strings.Fields(order.String()), " ") // which has spaces at random
-	if !strings.Contains(answer, s.text) {
-		return fmt.Errorf("%s: %s: want %q in it; the answer was %s", s.title, line, s.text, answer)
+	m, err := orderMethod("/" + s.rpc)
+	if err != nil {
+		return err
 	}
-	p.printf("✓ %s\n    %s\n    %s\n\n", s.title, line, clip([]byte(answer)))
+	raw, err := proto.Marshal(order)
+	if err != nil {
+		return err
+	}
+	answer, err := jsonwire.AppendJSON(nil, raw, m.Output, &jsonwire.Options{}) // as grpcurl prints it, in one line
+	if err == nil && !strings.Contains(string(answer), s.text) {
+		err = fmt.Errorf("want %q in it", s.text)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w; the answer was %s", s.title, line, err, answer)
+	}
+	p.printf("✓ %s\n    %s\n    %s\n\n", s.title, line, clip(answer))
 	return nil
 }
 

@@ -57,7 +57,7 @@ var demoSteps = []step{
 	{
 		title: "and for gRPC callers",
 		rpc:   "demo.orders.v1.Orders/GetOrder", body: "orders/1",
-		text: `customer:"ada"`,
+		text: `"customer":"ada"`,
 	},
 	{
 		title: "removing orders is for staff: a route with plugins of its own, for every protocol",

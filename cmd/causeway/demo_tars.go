@@ -34,19 +34,28 @@ func (d *demo) callTARS(ctx context.Context, p *printer, s step) error {
 	return nil
 }
 
-// askTARS calls a method of the orders by TARS, with request and answer in JSON.
-func askTARS(ctx context.Context, address, name, request string) (string, error) {
+// orderMethod is a method of the orders by its path: "/demo.orders.v1.Orders/GetOrder".
+func orderMethod(path string) (*schema.Method, error) {
 	files := &protoregistry.Files{}
 	if err := files.RegisterFile(ordersv1.File_demo_orders_v1_orders_proto); err != nil {
-		return "", err
+		return nil, err
 	}
 	compiled, err := schema.New(files)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	m, ok := compiled.Method(name)
+	m, ok := compiled.Method(path)
 	if !ok {
-		return "", fmt.Errorf("there is no method %s", name)
+		return nil, fmt.Errorf("there is no method %s", path)
+	}
+	return m, nil
+}
+
+// askTARS calls a method of the orders by TARS, with request and answer in JSON.
+func askTARS(ctx context.Context, address, name, request string) (string, error) {
+	m, err := orderMethod(name)
+	if err != nil {
+		return "", err
 	}
 	conf := &tarsadapterv1.Options{Servant: servantOfOrders}
 	plan, err := tars.Adapter{}.Bind(m, conf)

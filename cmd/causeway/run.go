@@ -260,30 +260,43 @@ func upstreamAddress(raw string) (address string, secure bool, err error) {
 	return u.Host, u.Scheme == "grpcs", nil
 }
 
+// logOptions has durations written as text, "1.5s", in either form of the log.
+func logOptions() *slog.HandlerOptions {
+	return &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration {
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		}
+		return a
+	}}
+}
+
 // newLogger makes the gateway's own log: text for a person at a terminal, JSON lines for everybody else.
 func newLogger(w io.Writer, format string) (*slog.Logger, error) {
 	switch format {
 	case "auto":
 		if f, ok := w.(*os.File); ok {
 			if st, err := f.Stat(); err == nil && st.Mode()&os.ModeCharDevice != 0 {
-				return slog.New(slog.NewTextHandler(w, nil)), nil
+				return slog.New(slog.NewTextHandler(w, logOptions())), nil
 			}
 		}
-		return slog.New(slog.NewJSONHandler(w, nil)), nil
+		return slog.New(slog.NewJSONHandler(w, logOptions())), nil
 	case "text":
-		return slog.New(slog.NewTextHandler(w, nil)), nil
+		return slog.New(slog.NewTextHandler(w, logOptions())), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, nil)), nil
+		return slog.New(slog.NewJSONHandler(w, logOptions())), nil
 	}
 	return nil, usage("--log-format %q: want auto, text or json", format)
 }
 
 func validateCommand() *cobra.Command {
 	var file string
+	var strict bool
 	cmd := &cobra.Command{
 		Use:   "validate -c FILE",
 		Short: "Check a configuration: everything that running it would check, without serving",
-		Args:  cobra.NoArgs,
+		Long: `Check a configuration: everything that running it would check, without serving. What is in order and hardly meant so is
+warned of: groups that nobody is in, credentials that no plugin asks for, stores that none uses, conditions that fail for some calls.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
 				return usage("give -c FILE")
@@ -293,11 +306,20 @@ func validateCommand() *cobra.Command {
 				return err
 			}
 			defer release()
+			for _, w := range snap.Warnings() {
+				if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n\n", w); err != nil {
+					return err
+				}
+			}
+			if n := len(snap.Warnings()); strict && n > 0 {
+				return fmt.Errorf("%d warnings, and --strict takes none", n)
+			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), snap.Summary())
 			return err
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file, or folder of fragments")
+	cmd.Flags().BoolVar(&strict, "strict", false, "fail for warnings too")
 	return cmd
 }
 

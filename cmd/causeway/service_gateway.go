@@ -61,6 +61,7 @@ type gatewayInstance struct {
 	InFlight optional[float64] `json:"in_flight"`
 	Latency  optional[float64] `json:"latency_seconds"`
 	Used     optional[bool]    `json:"used"`
+	Panic    optional[bool]    `json:"panic"`
 	Why      string            `json:"why"`
 }
 
@@ -169,9 +170,17 @@ func (g *gatewayService) write(w io.Writer, address, id string, entries []zookee
 			if id != "" && !i.is(id, entries) {
 				continue
 			}
-			row("  "+i.Address, yesNo(i.Used), dash(i.Status), figure(i.Priority), dash(i.Zone), figure(i.Weight), figure(i.Effective), i.health(), latency(i.Latency), seconds(i.BeatAge), figure(i.Load), figure(i.InFlight), dash(i.reason()))
+			row("  "+i.Address, i.takes(), dash(i.Status), figure(i.Priority), dash(i.Zone), figure(i.Weight), figure(i.Effective), i.health(), latency(i.Latency), seconds(i.BeatAge), figure(i.Load), figure(i.InFlight), dash(i.reason()))
 		}
 	})
+}
+
+// takes says whether it takes calls: by rights, or only because hardly anybody is well.
+func (i *gatewayInstance) takes() string {
+	if i.Panic.value && !i.Used.value {
+		return "in panic"
+	}
+	return yesNo(i.Used)
 }
 
 // String is a source in one line.

@@ -18,17 +18,19 @@ const gatewayAnswer = `{"service":"orders","since":"2026","sources":[
   {"address":"10.0.0.1:1","ids":["10.0.0.1-1"],"sources":["main"],"zone":"z","priority":1,"latency_seconds":0.0025,"weight":100,"effective_weight":50,"status":"up",
    "health":{"up":true,"since":"2020-01-01T00:00:00Z","error":""},"beat_age_seconds":3.2,"load":0.25,"in_flight":4,"used":true,"why":"slow start"},
   {"address":"10.0.0.2:1","health":{"up":false,"error":"deadline exceeded"},"ejected":{"until":"2020-01-01T00:00:00Z","reason":"5 failures in a row","detail":"last: reset"},"used":false,"why":"ejected: 5 failures in a row"},
-  {"address":"10.0.0.3:1","weight":"many","health":{"known":false,"up":false}}]}`
+  {"address":"10.0.0.3:1","weight":"many","health":{"known":false,"up":false}},
+  {"address":"10.0.0.4:1","used":false,"panic":true,"why":"not used; but it is called all the same"}]}`
 
 const gatewayTable = `
 gateway ADMIN, service orders
   source main, as a.A, 2 instances, 1 left out, stale for 12s: connection refused
   source static, 3 suspects, which the registry has lost, from a snapshot of 1m ago
   source new, not known yet
-  ADDRESS     USED  STATUS  PRIORITY  ZONE  WEIGHT  EFFECTIVE  HEALTH        LATENCY  BEAT  LOAD  IN FLIGHT  WHY
-  10.0.0.1:1  yes   up      1         z     100     50         ok for AGE    2.5ms    3.2s  0.25  4          slow start
-  10.0.0.2:1  no    -       -         -     -       -          failing       -        -     -     -          ejected: 5 failures in a row; deadline exceeded; last: reset
-  10.0.0.3:1  -     -       -         -     -       -          not known     -        -     -     -          -
+  ADDRESS     USED      STATUS  PRIORITY  ZONE  WEIGHT  EFFECTIVE  HEALTH        LATENCY  BEAT  LOAD  IN FLIGHT  WHY
+  10.0.0.1:1  yes       up      1         z     100     50         ok for AGE    2.5ms    3.2s  0.25  4          slow start
+  10.0.0.2:1  no        -       -         -     -       -          failing       -        -     -     -          ejected: 5 failures in a row; deadline exceeded; last: reset
+  10.0.0.3:1  -         -       -         -     -       -          not known     -        -     -     -          -
+  10.0.0.4:1  in panic  -       -         -     -       -          -             -        -     -     -          not used; but it is called all the same
 `
 
 // adminOf answers as an admin listener does.

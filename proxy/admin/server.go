@@ -123,7 +123,8 @@ func (s *Server) authorized(r *http.Request) bool {
 
 func (s *Server) livez(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") }
 
-// readyz answers 200 while the gateway takes calls. With ?verbose (and the token) it says how each part stands.
+// readyz answers 200 while the gateway takes calls, whatever is wrong with its parts. With ?verbose (and the token) it says how each of
+// those stands.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	code, verdict := http.StatusOK, "ok\n"
 	if !s.opts.Gateway.Ready() {
@@ -137,10 +138,15 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, "?verbose wants the admin token")
 		return
 	}
-	text(w, code, report(s.opts.Gateway.Status(), s.storeFaults())+"readyz: "+verdict)
+	parts := report(s.opts.Gateway.Status(), s.storeFaults())
+	if code == http.StatusOK && strings.Contains("\n"+parts, "\n[-]") {
+		verdict = "ok, calls are taken; what has [-] is at fault\n"
+	}
+	text(w, code, parts+"readyz: "+verdict)
 }
 
-// report is a line per part: [+] in order, [-] not.
+// report is a line per part: [+] in order, [-] not. Faults of parts do not make the gateway unready: it serves what it can, and a
+// balancer in front of it could only send the calls to a gateway that has the same faults.
 func report(st proxy.Status, storeFaults map[string]string) string {
 	var b strings.Builder
 	line := func(fault error, format string, args ...any) {

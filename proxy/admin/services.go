@@ -52,6 +52,7 @@ type Instance struct {
 	Latency   *float64          `json:"latency_seconds,omitempty"`
 	Metadata  map[string]string `json:"metadata,omitempty"`
 	Used      bool              `json:"used"`
+	Panic     bool              `json:"panic,omitempty"` // not used by rights, and called all the same, for hardly anybody is well
 	Why       string            `json:"why"`
 }
 
@@ -132,7 +133,7 @@ func told(v *upstream.View) Service {
 func toldInstance(v *upstream.InstanceView) Instance {
 	out := Instance{
 		Address: v.Address, IDs: v.IDs, Sources: v.Sources, Region: v.Region, Zone: v.Zone, Priority: v.Priority, Weight: v.Weight, Effective: v.Effective,
-		Status: v.Status.String(), State: string(v.State), InFlight: v.Inflight, Latency: age(v.Latency), Metadata: v.Meta, Used: v.Used, Why: v.Why,
+		Status: v.Status.String(), State: string(v.State), InFlight: v.Inflight, Latency: age(v.Latency), Metadata: v.Meta, Used: v.Used, Panic: v.Panic, Why: v.Why,
 	}
 	if h := v.Health; h != nil {
 		out.Health = &Health{Known: h.Known, Up: h.Up, Since: when(h.Since), Last: when(h.Last), Fails: h.Fails, Probes: h.Probes}

@@ -55,6 +55,7 @@ type InstanceView struct {
 	Latency      time.Duration // 0: it is not known
 	Meta         map[string]string
 	Used         bool   // it takes calls as a matter of course
+	Panic        bool   // it is not well, and takes calls all the same, for hardly anybody is
 	Why          string // it is used or not
 }
 
@@ -75,6 +76,7 @@ func (s *Service) Inspect() View {
 	for _, i := range s.order {
 		v := s.show(i, now)
 		if g := panicking(out.Groups, &v); g != nil {
+			v.Panic = true
 			v.Why += fmt.Sprintf("; but it is called all the same, for only %d of %d are up", g.Up, g.Members)
 		}
 		out.Instances = append(out.Instances, v)

@@ -118,7 +118,7 @@ func TestUnverifiedInstances(t *testing.T) {
 			b.wantPicked("x has passed", "x")
 			d.set(d.ill, true, "x")
 			after(3 * time.Second)
-			if v := b.instance("x"); v.State != StateDown || !strings.HasSuffix(v.Why, "; but it is called all the same, for only 0 of 1 are up") {
+			if v := b.instance("x"); v.State != StateDown || !v.Panic || v.Used || !strings.HasSuffix(v.Why, "; but it is called all the same, for only 0 of 1 are up") {
 				t.Errorf("want x down and called in a panic, found %+v", v)
 			}
 			// Once its registry vouches for it, it is not checked any more where the check was for want of that.
