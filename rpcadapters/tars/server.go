@@ -56,6 +56,35 @@ func (Inlet) Bind(m *schema.Method, conf proto.Message) (rpcadapters.Bound, erro
 	return rpcadapters.Bound{Names: bound, Plan: s}, nil
 }
 
+// Check implements rpcadapters.Checker.
+func (Inlet) Check(conf proto.Message, methods []*schema.Method) error {
+	o, _ := conf.(*tarsadapterv1.Listener)
+	var known []string
+	for i, one := range o.GetServants() {
+		if known == nil {
+			known = services(methods, o)
+		}
+		if !slices.Contains(known, one.GetService()) {
+			return fmt.Errorf("servants[%d].service: no route serves a service %q%s", i, one.GetService(), schema.DidYouMean(one.GetService(), known))
+		}
+	}
+	return nil
+}
+
+// services are the names that the services of methods go by, in proto and in TARS, sorted.
+func services(methods []*schema.Method, o *tarsadapterv1.Listener) []string {
+	var names []string
+	for _, m := range methods {
+		names = append(names, m.Service.Name)
+		var s served
+		if s.codec.compile(m, VersionTARS, o.GetCharset(), o.GetLenientRequire(), false) == nil {
+			names = append(names, s.fn.Interface)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // New implements rpcadapters.Inlet.
 func (Inlet) New(e rpcadapters.Entry, conf proto.Message, limits rpcadapters.Limits) (wire.Protocol, error) {
 	o, _ := conf.(*tarsadapterv1.Listener)

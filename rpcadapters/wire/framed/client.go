@@ -25,6 +25,9 @@ type ClientConfig struct {
 	MaxFrame    int           // bytes of one frame of an answer: 10 MiB
 	FirstStream uint32        // lowest number of a stream: 1
 	Idle        time.Duration // after which a connection without calls is closed, before the peer does so: 45 s
+	// FrameTimeout is for a frame that has begun to come to its end, and a second more for each KiB of it: 10 s. Then the
+	// connection is closed, for nothing else can come on it.
+	FrameTimeout time.Duration
 }
 
 const (
@@ -76,7 +79,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	}
 	cfg.DialTimeout, cfg.Conns = cmp.Or(cfg.DialTimeout, defaultDialTimeout), cmp.Or(cfg.Conns, defaultConns)
 	cfg.MaxFrame, cfg.Idle = cmp.Or(cfg.MaxFrame, defaultMaxFrame), cmp.Or(cfg.Idle, defaultClientIdle)
-	cfg.FirstStream = cmp.Or(cfg.FirstStream, 1)
+	cfg.FirstStream, cfg.FrameTimeout = cmp.Or(cfg.FirstStream, 1), cmp.Or(cfg.FrameTimeout, defaultFrameTimeout)
 	cl := &Client{cfg: cfg, host: host, all: map[*clientConn]struct{}{}}
 	cl.ctx, cl.cancel = context.WithCancel(context.Background())
 	cl.conns.Store(&[]*clientConn{})
@@ -460,7 +463,7 @@ func (cl *Client) forget(c *clientConn) {
 	cl.drop(c)
 }
 
-// sweep closes connections that have long had no calls, while there are any.
+// sweep closes connections that have long had no calls, and those that are stuck in a frame, while there are any.
 func (cl *Client) sweep() {
 	now := time.Now()
 	cl.mu.Lock()
@@ -470,7 +473,9 @@ func (cl *Client) sweep() {
 	}
 	cl.mu.Unlock()
 	for _, c := range all {
-		if c.idleFor(now) >= cl.cfg.Idle {
+		if c.stuck(now) {
+			c.cut(errStuck)
+		} else if c.idleFor(now) >= cl.cfg.Idle {
 			cl.gone(c)
 			c.retire()
 		}

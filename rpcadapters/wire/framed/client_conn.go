@@ -28,6 +28,10 @@ type clientConn struct {
 	closing   bool
 	err       error     // why it ended
 	idleSince time.Time // zero: it had a call since it was looked at
+
+	// The pool's sweep's own: since when the same frame has been coming.
+	frames  uint32
+	begunAt time.Time
 }
 
 func newClientConn(cl *Client, raw, secure net.Conn) *clientConn {
@@ -90,6 +94,30 @@ func (c *clientConn) idleFor(now time.Time) time.Duration {
 		}
 	}
 	return now.Sub(c.idleSince)
+}
+
+// stuck tells whether a frame takes too long to come. It is the pool's sweep's.
+func (c *clientConn) stuck(now time.Time) bool {
+	begun, frames := c.r.begun.Load(), c.r.count.Load()
+	if begun == 0 || frames != c.frames || c.begunAt.IsZero() {
+		c.begunAt, c.frames = now, frames
+		if begun == 0 {
+			c.begunAt = time.Time{}
+		}
+		return false
+	}
+	return now.Sub(c.begunAt) >= c.cl.cfg.FrameTimeout+time.Duration(begun)*(time.Second/slowest)
+}
+
+// cut ends a connection at once; its reading goroutine sees to the rest.
+func (c *clientConn) cut(why error) {
+	c.w.mu.Lock()
+	if c.err == nil {
+		c.err, c.away = why, true
+	}
+	c.w.mu.Unlock()
+	c.cl.gone(c)
+	_ = c.nc.Close() // it is over either way
 }
 
 // wakeBlocked has those look again who wait for room to send. With w.mu held.

@@ -94,5 +94,6 @@ func (f *Fault) ended(ctx context.Context) error {
 var (
 	errClosed  = errors.New("the client is closed")
 	errRetired = errors.New("the connection is no longer needed")
+	errStuck   = errors.New("a frame has begun and does not come to its end")
 	errGone    = errors.New("the stream is closed")
 )
