@@ -72,7 +72,26 @@ func (b *builder) inlets(names []placed) {
 			continue
 		}
 		b.snap.inlets[key] = b.inletTable(at, in, options, names)
+		if c, ok := in.(rpcadapters.Checker); ok && !b.awaitsPush() {
+			var methods []*schema.Method
+			for _, p := range names {
+				methods = append(methods, p.method)
+			}
+			if err := c.Check(options, methods); err != nil {
+				b.fault(at+".options", "%s", err)
+			}
+		}
 	}
+}
+
+// awaitsPush tells whether there are schemas of which nothing is known so far.
+func (b *builder) awaitsPush() bool {
+	for _, l := range b.snap.schemas {
+		if l.pushed && len(l.schema.Services()) == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *builder) inletTable(at string, in rpcadapters.Inlet, options proto.Message, names []placed) *inletTable {

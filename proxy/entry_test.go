@@ -34,6 +34,16 @@ func (*talk) Config() proto.Message { return &tarsadapterv1.Listener{} }
 
 var errNoWait = errors.New("nobody waits here")
 
+// Check wants every service that a servant leads to among those of the methods.
+func (*talk) Check(conf proto.Message, methods []*schema.Method) error {
+	for i, s := range conf.(*tarsadapterv1.Listener).GetServants() {
+		if s.GetService() != "*" && !slices.ContainsFunc(methods, func(m *schema.Method) bool { return m.Service.Name == s.GetService() }) {
+			return fmt.Errorf("servants[%d].service: nobody serves %s", i, s.GetService())
+		}
+	}
+	return nil
+}
+
 func (*talk) Bind(m *schema.Method, conf proto.Message) (rpcadapters.Bound, error) {
 	if m.Desc.Name() == "Wait" {
 		return rpcadapters.Bound{}, errNoWait
@@ -196,6 +206,7 @@ func TestEntryFindsRoutes(t *testing.T) {
 func TestEntryRefusedAtLoad(t *testing.T) {
 	for _, tc := range []struct{ options, want string }{
 		{", options: {servants: [{name: all, service: \"*\"}]}", `demo.echo.v1.Echo/Fail are both called "all" over talk`},
+		{", options: {servants: [{name: a, service: demo.echo.v1.Ecko}]}", "listen[1].options: servants[0].service: nobody serves demo.echo.v1.Ecko"},
 		{", options: {charset: none}", "listen[1].options: charset: want one"},
 		{", options: {servant: []}", "servant"},
 	} {

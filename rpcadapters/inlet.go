@@ -23,6 +23,14 @@ type Inlet interface {
 	New(e Entry, conf proto.Message, limits Limits) (wire.Protocol, error)
 }
 
+// Checker is an Inlet whose options name services. Looked up at load, once the methods of all routes are known.
+type Checker interface {
+	Inlet
+	// Check says what the options name that none of the methods is of: "servants[0].service: ...". The error refuses the
+	// configuration.
+	Check(conf proto.Message, methods []*schema.Method) error
+}
+
 // Bound is what an inlet makes of a method.
 type Bound struct {
 	// Names are what the method is called by on this listener, each as Entry.Find is asked for it. Two methods with one name

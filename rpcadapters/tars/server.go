@@ -3,6 +3,7 @@ package tars
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ type Inlet struct{}
 var (
 	_ rpcadapters.Inlet      = Inlet{}
 	_ rpcadapters.Configured = Inlet{}
+	_ rpcadapters.Checker    = Inlet{}
 )
 
 // Name is "tars".

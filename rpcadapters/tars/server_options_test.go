@@ -3,12 +3,14 @@ package tars
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	tarsadapterv1 "github.com/causeway-gateway/causeway/protos/causeway/adapter/tars/v1"
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/server"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 	"github.com/causeway-gateway/causeway/transcode/tarswire"
 )
 
@@ -71,5 +73,33 @@ func TestGBK(t *testing.T) {
 	_, _, err := invoke(t.Context(), t, tr, m, o, nil, `{"name":"你"}`)
 	if e, ok := errors.AsType[*rpc.Error](err); !ok || e.Message != "世" {
 		t.Errorf("found %v", err)
+	}
+}
+
+// A servant that leads to a service which no route serves is told of at load, with the name that was meant.
+func TestInletServesWhatItNames(t *testing.T) {
+	m := kitMethod(t, kit(t), "hello")
+	listener := func(service string) *tarsadapterv1.Listener {
+		return &tarsadapterv1.Listener{Servants: []*tarsadapterv1.Servant{
+			{Name: "A.B.C", Service: m.Service.Name}, {Name: "A.B.D", Service: service},
+		}}
+	}
+	bound, err := Inlet{}.Bind(m, &tarsadapterv1.Listener{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, _, _ := strings.Cut(bound.Names[0], "/")
+	for _, good := range []string{m.Service.Name, own} {
+		if err := (Inlet{}).Check(listener(good), []*schema.Method{m}); err != nil {
+			t.Errorf("%s: found %v", good, err)
+		}
+	}
+	misspelt := m.Service.Name[:len(m.Service.Name)-1]
+	want := `servants[1].service: no route serves a service "` + misspelt + `"; did you mean "` + m.Service.Name + `"?`
+	if err := (Inlet{}).Check(listener(misspelt), []*schema.Method{m}); err == nil || err.Error() != want {
+		t.Errorf("want %s, found %v", want, err)
+	}
+	if err := (Inlet{}).Check(nil, nil); err != nil {
+		t.Errorf("nothing is named: found %v", err)
 	}
 }
