@@ -382,7 +382,8 @@ func TestLinear(t *testing.T) {
 			}
 			small, _ := cost(1000)
 			large, size := cost(10_000)
-			if large > 12*small || large > 8*size {
+			// What the pool has room for is not counted first, which is a third of the steps at most.
+			if large > 15*small || large > 8*size {
 				t.Errorf("%d steps for 1,000 and %d for 10,000 (%d bytes)", small, large, size)
 			}
 		})
