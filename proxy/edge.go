@@ -59,13 +59,14 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 	x.ID = v.requestID(x.HTTP.Header)
 	v.gateway = g
 	defer g.leave(x, v)
-	face, named := g.face(x)
+	at := g.face(x, 0)
 	invalid := split(x)
 	if out := g.memory.refusal(); out != nil {
 		invalid = out
 	}
 	for {
 		snap := g.snap.Load()
+		face, named := g.faces[at], g.named[at]
 		var t *target
 		refusal, rt := invalid, snap.nobody
 		var asked string // the verb of the request that this one asks leave for
@@ -90,7 +91,16 @@ func (g *Gateway) ServeExchange(ctx context.Context, x *wire.Exchange) {
 			switch {
 			case x.Preflight:
 			case named:
-				t, ok = snap.findNamed(x)
+				if t, ok = snap.findNamed(x); ok {
+					break
+				}
+				if _, open := face.(rpcadapters.Unsure); open {
+					if next := g.face(x, at+1); !g.named[next] {
+						if t, v.Vars, ok = snap.find(x, x.HTTP.Method, v.vars[:0]); ok {
+							face = g.faces[next]
+						}
+					}
+				}
 			default:
 				t, v.Vars, ok = snap.find(x, x.HTTP.Method, v.vars[:0])
 			}
@@ -181,15 +191,15 @@ func (g *Gateway) leave(x *wire.Exchange, v *visit) {
 	visits.Put(v)
 }
 
-// face finds the protocol of a request, and whether its paths name methods.
-func (g *Gateway) face(x *wire.Exchange) (_ rpcadapters.Face, named bool) {
+// face finds the protocol of a request among the faces from one on.
+func (g *Gateway) face(x *wire.Exchange, from int) int {
 	last := len(g.faces) - 1
-	for i, f := range g.faces[:last] {
-		if f.Match(x) {
-			return f, g.named[i]
+	for i := from; i < last; i++ {
+		if g.faces[i].Match(x) {
+			return i
 		}
 	}
-	return g.faces[last], g.named[last]
+	return last
 }
 
 // refuse answers a request that has no route and tells the global finishers.

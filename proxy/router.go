@@ -77,8 +77,23 @@ func (r *router) place() {
 		if rival(t, p, "POST", name) == nil {
 			t.Add("POST", name, p.target)
 		}
+		for _, path := range r.b.aliases(p.method) {
+			if name := httprule.Path(path); rival(t, p, "POST", name) == nil {
+				t.Add("POST", name, p.target)
+			}
+		}
 	}
 	r.b.snap.levels, r.b.snap.named = falling(r.levels), falling(r.named)
+}
+
+// aliases are the other paths that faces know a method by.
+func (b *builder) aliases(m *schema.Method) (paths []string) {
+	for _, f := range b.std.Faces {
+		if a, ok := f.(rpcadapters.Aliased); ok {
+			paths = append(paths, a.Aliases(m)...)
+		}
+	}
+	return slices.DeleteFunc(paths, func(path string) bool { return !strings.HasPrefix(path, "/") })
 }
 
 // inOrder are targets in the order in which they are asked. Only among names own tells any apart.

@@ -96,6 +96,21 @@ type Named interface {
 	Named()
 }
 
+// Aliased is a Named face that knows methods by more paths than their own. Looked up at load.
+type Aliased interface {
+	Named
+	// Aliases are those paths; what does not begin with a slash is none.
+	Aliases(m *schema.Method) []string
+}
+
+// Unsure is a Named face that cannot tell its requests from others by their heads: what names no method goes to whoever comes next.
+// Looked up for such requests.
+type Unsure interface {
+	Named
+	// Unsure is there to tell such faces apart.
+	Unsure()
+}
+
 // Scripted is a Face that scripts in browsers call. Looked up once, when the gateway is made.
 type Scripted interface {
 	Face

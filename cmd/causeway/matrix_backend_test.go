@@ -128,10 +128,11 @@ func (b *kindsBackend) handle(ctx context.Context, method string, recv func(*ada
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err == nil {
-			err = b.act(ctx, m.GetText())
-		}
 		if err != nil {
+			b.told.Add(1) // before it had the request
+			return err
+		}
+		if err := b.act(ctx, m.GetText()); err != nil {
 			return err
 		}
 		texts = append(texts, m.GetText())

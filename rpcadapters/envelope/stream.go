@@ -31,6 +31,7 @@ type Options struct {
 	Codec  Codec           // nil: messages are wire bytes on both sides
 	In     rpc.Compression // of requests that say they are compressed
 	Out    rpc.Compression // of answers that are worth it
+	Always bool            // of all answers that are not empty, for callers that look for nothing else
 }
 
 // Stream reads the messages of a call's requests and writes those of its answers. The methods for requests may be used by
@@ -239,7 +240,7 @@ func (s *Stream) Encode(m *rpc.Message) (e Encoded, err error) {
 		}
 		e.Payload = out
 	}
-	if s.Out == rpc.Identity || len(e.Payload) < worth {
+	if s.Out == rpc.Identity || len(e.Payload) == 0 || !s.Always && len(e.Payload) < worth {
 		return e, nil
 	}
 	e.packed = rpc.GetBuffer()
@@ -251,7 +252,7 @@ func (s *Stream) Encode(m *rpc.Message) (e Encoded, err error) {
 	if !e.take(len(out)) {
 		return e, overloaded()
 	}
-	if len(out) < len(e.Payload) {
+	if s.Always || len(out) < len(e.Payload) {
 		e.Payload, e.Flags = out, Compressed
 	}
 	return e, nil

@@ -22,20 +22,37 @@ type outcome struct {
 const maxText = 8 << 10
 
 // outcomeOf is what becomes of an error: an answer of the method is the application's, with the code that the upstream's own
-// protocol has for it; all else is the framework's.
+// protocol has for it; all else is the framework's, and so is what servers of gRPC say of themselves.
 func outcomeOf(e *rpc.Error) outcome {
 	if e == nil {
 		return outcome{}
 	}
 	o := outcome{message: clipped(e.Message)}
 	if e.Class == rpc.Business {
-		if o.funcRet = e.Native; o.funcRet == 0 {
-			o.funcRet = int32(e.Code) //nolint:gosec // a small number
+		if o.ret = statusRet(e); o.ret == retOK {
+			if o.funcRet = e.Native; o.funcRet == 0 {
+				o.funcRet = int32(e.Code) //nolint:gosec // a small number
+			}
 		}
 		return o
 	}
 	o.ret = retOf(e)
 	return o
+}
+
+// statusRet is the framework's code of a status by which servers of gRPC speak of themselves: SDKs count time-outs, and know of
+// methods that are not there. 0: it is the application's.
+func statusRet(e *rpc.Error) int32 {
+	if e.Native != 0 && e.Native != int32(e.Code) || e.Header.Has(funcRetHeader) || e.Header.Has("tars-ret") { //nolint:gosec // a small number
+		return retOK // a number of TARS or tRPC
+	}
+	switch e.Code {
+	case codes.DeadlineExceeded:
+		return retTimeout
+	case codes.Unimplemented:
+		return retNoFunc
+	}
+	return retOK
 }
 
 // clipped is as much of a text as is told, in UTF-8.

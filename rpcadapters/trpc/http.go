@@ -20,12 +20,15 @@ import (
 )
 
 // Face serves callers that send tRPC over HTTP: POST /package.Service/Method with what the header of a frame says in headers
-// that begin with trpc-. It is safe for concurrent use.
+// that begin with trpc-. SDKs send GET for an empty message. It is safe for concurrent use.
 type Face struct {
 	calls sync.Pool // of *httpCall
 }
 
-var _ rpcadapters.Named = (*Face)(nil)
+var (
+	_ rpcadapters.Unsure  = (*Face)(nil)
+	_ rpcadapters.Aliased = (*Face)(nil)
+)
 
 // NewFace makes the face.
 func NewFace() *Face {
@@ -34,11 +37,25 @@ func NewFace() *Face {
 	return f
 }
 
+// protocolHTTP is the protocol of calls that come by HTTP.
+const protocolHTTP = "trpc-http"
+
 // Name is "trpc-http".
-func (f *Face) Name() string { return "trpc-http" }
+func (f *Face) Name() string { return protocolHTTP }
 
 // Named tells that requests name their method by the path.
 func (f *Face) Named() {}
+
+// Aliases is the method's trpc.alias.
+func (f *Face) Aliases(m *schema.Method) []string {
+	if alias := aliasOf(m); alias != "" {
+		return []string{alias}
+	}
+	return nil
+}
+
+// Unsure tells that clients of trpc-go send their headers to services that are not tRPC's, too.
+func (f *Face) Unsure() {}
 
 // The headers of requests and answers.
 const (
@@ -51,9 +68,9 @@ const (
 	httpMessage   = "trpc-error-msg"
 )
 
-// Match takes a POST to what may be a method, with a header that only callers of tRPC send.
+// Match takes a request to what may be a method, with a header that only callers of tRPC send.
 func (f *Face) Match(x *wire.Exchange) bool {
-	if x.HTTP.Method != "POST" || strings.Count(x.HTTP.Path, "/") != 2 {
+	if x.HTTP.Method != "POST" && (x.HTTP.Method != "GET" || x.HTTP.Query != "") {
 		return false
 	}
 	for i := range x.HTTP.Header {
@@ -141,8 +158,9 @@ func (c *httpCall) forms(m *rpcadapters.Matched, o *envelope.Options) *rpc.Error
 		return rpc.Refuse(codes.InvalidArgument, "UNSUPPORTED_ENCODING", "content-encoding %q is not known here: want one of %s", name, envelope.Names).WithStatus(415)
 	}
 	o.In = in
-	if in != rpc.Identity && envelope.Accepts(c.x.HTTP.Header.Get("accept-encoding"), in) {
-		o.Out = in
+	// Clients of trpc-go name nothing that they accept, and read answers as they send requests.
+	if h := c.x.HTTP.Header; in != rpc.Identity && (!h.Has("accept-encoding") || envelope.Accepts(h.Get("accept-encoding"), in)) {
+		o.Out, o.Always = in, true
 	}
 	c.codec.json = m.Options.StubJSON()
 	switch c.typ = rpcadapters.ContentType(c.x.HTTP.Header.Get("content-type")); c.typ {
@@ -173,12 +191,15 @@ func (c *httpCall) admit(ctx context.Context, m *rpcadapters.Matched) (call cont
 	c.Header = kept
 	headers := c.x.HTTP.Header
 	if text := headers.Get(httpInfo); text != "" {
-		var info map[string][]byte
+		var info map[string]string
 		if json.Unmarshal([]byte(text), &info) != nil {
 			return call, cancel, rpc.Refuse(codes.InvalidArgument, "INVALID_METADATA", "header %q: want a JSON object of values in base64", httpInfo)
 		}
 		for key, value := range info {
-			c.Header = appendCarried(c.Header, key, string(value))
+			if raw, err := base64.StdEncoding.DecodeString(value); err == nil {
+				value = string(raw) // SDKs can be told to send text as it is
+			}
+			c.Header = appendCarried(c.Header, key, value)
 		}
 	}
 	if text := headers.Get(httpTimeout); text != "" {
@@ -247,14 +268,16 @@ func (c *httpCall) head(e *rpc.Error, encoding string) rpc.Metadata {
 	return h
 }
 
-// headerText is a text as a header can have it.
+var lineEnds = strings.NewReplacer("\r", `\r`, "\n", `\n`)
+
+// headerText is a text as a header can have it: ends of lines as trpc-go writes them.
 func headerText(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, s)
+	}, lineEnds.Replace(s))
 }
 
 // infoText is metadata of an answer as a JSON object of values in base64, "" without any.

@@ -111,8 +111,27 @@ func TestHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, body = post(t, url+echo, string(packed), "trpc-callee", "x", "Content-Encoding", "gzip"); !strings.HasPrefix(body, `{"msg":"zip",`) {
-		t.Errorf("%q", body)
+	res, body = post(t, url+echo, string(packed), "trpc-callee", "x", "Content-Encoding", "gzip")
+	if out, _, err := appendUnpacked(nil, []byte(body), encodingGzip, 1<<20, nil); err != nil || res.Header.Get("Content-Encoding") != "gzip" || !strings.HasPrefix(string(out), `{"msg":"zip",`) {
+		t.Errorf("%v %q", err, out)
+	}
+	// A client of trpc-go says nothing of what it accepts, and unpacks whatever comes.
+	for _, accepts := range []string{"", "gzip", "br"} {
+		x, matched := &adaptertest.Engine{}, (*rpcadapters.Matched)(nil)
+		header := rpc.Metadata{{Key: httpCallee, Value: "x"}, {Key: "content-encoding", Value: "gzip"}, {Key: "content-type", Value: "application/json"}}
+		if accepts != "" {
+			header.Add("accept-encoding", accepts)
+		}
+		x.Reset("POST", echo, "HTTP/1.1", header, packed)
+		matched = x.Matched(method(t, g.Schema, echo))
+		NewFace().Serve(t.Context(), &x.X, matched, handler(serveKit))
+		if encoding := x.Header.Get("content-encoding"); (encoding == "gzip") != (accepts != "br") {
+			t.Errorf("accept-encoding %q: %v", accepts, x.Header)
+		}
+	}
+	// Nor is all of trans_info in base64.
+	if post(t, url+echo, `{}`, "trpc-callee", "x", "trpc-trans-info", `{"app-key":"not base64"}`); seen.Header.Get("app-key") != "not base64" {
+		t.Errorf("%v", seen.Header)
 	}
 	if _, body = post(t, url+echo, "", "trpc-callee", "x"); !strings.HasPrefix(body, `{"msg":"",`) {
 		t.Errorf("%q", body)
@@ -138,7 +157,7 @@ func TestHTTPErrors(t *testing.T) {
 		ret, funcRet, msg string
 	}{
 		{name: "business", path: "Echo/Fail", body: `{"code":10001,"message":"no gold"}`, status: 500, ret: "0", funcRet: "10001", msg: "no gold"},
-		{name: "framework", path: "Echo/Fail", body: `{"code":22,"message":"too\r\nbusy","framework":true}`, status: 500, ret: "22", funcRet: "0", msg: "too  busy"},
+		{name: "framework", path: "Echo/Fail", body: `{"code":22,"message":"too\r\nbusy","framework":true}`, status: 500, ret: "22", funcRet: "0", msg: `too\r\nbusy`},
 		{name: "unknown method", path: "Echo/Nope", status: 404, ret: "12", funcRet: "0", msg: "no route takes /trpc.kit.echo.Echo/Nope"},
 		{name: "stream", path: "Stream/Chat", status: 501, ret: "12", funcRet: "0", msg: "trpc.kit.echo.Stream/Chat is a bidirectional stream method, and those are not served by tRPC over HTTP"},
 		{name: "not JSON", path: "Echo/Echo", body: `{`, status: 400, ret: "1", funcRet: "0"},
@@ -166,19 +185,20 @@ func TestHTTPErrors(t *testing.T) {
 func TestHTTPMatch(t *testing.T) {
 	f := NewFace()
 	for _, c := range []struct {
-		method, path, header string
-		want                 bool
+		method, path, query, header string
+		want                        bool
 	}{
-		{"POST", "/a.b.C/D", "trpc-caller", true},
-		{"POST", "/a.b.C/D", "trpc-trans-info", true},
-		{"POST", "/a.b.C/D", "trpc-other", false},
-		{"POST", "/a.b.C/D", "app-key", false},
-		{"GET", "/a.b.C/D", "trpc-caller", false},
-		{"POST", "/v1/books/1", "trpc-caller", false},
-		{"POST", "/books", "trpc-caller", false},
+		{"POST", "/a.b.C/D", "", "trpc-caller", true},
+		{"POST", "/a.b.C/D", "", "trpc-trans-info", true},
+		{"POST", "/a.b.C/D", "", "trpc-other", false},
+		{"POST", "/a.b.C/D", "", "app-key", false},
+		{"GET", "/a.b.C/D", "", "trpc-caller", true},
+		{"GET", "/a.b.C/D", "msg=x", "trpc-caller", false},
+		{"GET", "/a.b.C/D", "", "app-key", false},
+		{"PUT", "/a.b.C/D", "", "trpc-caller", false},
 	} {
 		x := &wire.Exchange{}
-		x.HTTP.Method, x.HTTP.Path = c.method, c.path
+		x.HTTP.Method, x.HTTP.Path, x.HTTP.Query = c.method, c.path, c.query
 		x.HTTP.Header.Add(c.header, "v")
 		if f.Match(x) != c.want {
 			t.Errorf("%+v", c)

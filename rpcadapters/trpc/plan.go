@@ -219,10 +219,13 @@ const (
 // that what is meant to be passed on along a chain of calls.
 func (p *plan) sends(c *rpc.Call, key string) bool {
 	if strings.HasPrefix(key, frameworkPrefix) {
-		return c.Protocol == protocolName && (key == dyeingKey || key == envKey) || p.framework.has(key)
+		return chained(c) && (key == dyeingKey || key == envKey) || p.framework.has(key)
 	}
 	return key != "" && (p.request == nil || p.request.has(key))
 }
+
+// chained tells whether a call came over tRPC, in either form.
+func chained(c *rpc.Call) bool { return c.Protocol == protocolName || c.Protocol == protocolHTTP }
 
 // takes tells whether a pair of an answer's trans_info becomes metadata of the answer to c: not what was sent with the
 // request, which servers send back.

@@ -126,12 +126,17 @@ func sameRequests(bindings []*Binding, b *Binding) *Binding {
 
 // Default is the binding of a method without a rule: POST /package.Service/Method with the whole message as body.
 func Default(m *schema.Method) *Binding {
+	return &Binding{Verb: http.MethodPost, Template: Path(m.Name), Method: m, Body: WholeBody}
+}
+
+// Path is the template of a path as it is, which begins with a slash.
+func Path(path string) *Template {
 	t := &Template{keep: reserveSlash}
-	for part := range strings.SplitSeq(fullName(m), "/") {
+	for part := range strings.SplitSeq(path[1:], "/") {
 		t.segs = append(t.segs, segment{text: part})
 	}
 	t.finish()
-	return &Binding{Verb: http.MethodPost, Template: t, Method: m, Body: WholeBody}
+	return t
 }
 
 // Takes says that b answers requests of an HTTP verb, as far as that goes: a binding for GET answers HEAD, too, where no
