@@ -59,6 +59,10 @@ func TestUnknownDetailKeepsItsBytes(t *testing.T) {
 	if a.status != 400 || !strings.Contains(a.body, "google.rpc.NoSuchThing") {
 		t.Errorf("an Any of an unknown type in a request: want 400 naming it, found %d %s", a.status, a.body)
 	}
+	a = g.call("POST", "/v1/fail", `{"code":9,"details":[{"@type":"types.example/google.protobuf.Duration","value":"1s"}]}`)
+	if a.status != 400 || !strings.Contains(a.body, "wanted a type URL that begins with type.googleapis.com/") {
+		t.Errorf("an Any of another authority: want 400, found %d %s", a.status, a.body)
+	}
 	if backend.Calls.Load() != 0 {
 		t.Error("want the service not reached")
 	}

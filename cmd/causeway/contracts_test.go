@@ -273,6 +273,34 @@ routes:
 	}
 }
 
+// The limits that a route has where nothing is said of them. What is beyond one is refused before it costs more, and what is
+// just within it is served.
+func TestLimitsByDefault(t *testing.T) {
+	g, backend := startMirror(t, "")
+	post := func(name, body string, status int, want ...string) exchangeCase {
+		return exchangeCase{name: name, method: "POST", path: "/v1/mirror", body: body, status: status, want: want}
+	}
+	filled := func(size int) string { return `{"text":"` + strings.Repeat("x", size-len(`{"text":""}`)) + `"}` }
+	nested := func(levels int) string {
+		return strings.Repeat(`{"nested":`, levels-1) + "{}" + strings.Repeat("}", levels-1)
+	}
+	tags := func(n int) string { return `{"tags":[""` + strings.Repeat(`,""`, n-2) + `]}` } // the field is an element too
+	for _, c := range []exchangeCase{
+		post("4 MiB", filled(4<<20), 200, filled(4<<20)),
+		post("a byte more", filled(4<<20+1), 413, "BODY_TOO_LARGE", "4194304 bytes"),
+		post("100 levels", nested(100), 200, nested(100)),
+		post("a level more", nested(101), 400, "100 levels"),
+		post("100,000 elements", tags(100_000), 200, tags(100_000)),
+		post("an element more", tags(100_001), 400, "more than 100000 fields and elements"),
+		post("a number of 64 bytes", `{"ratio":1.`+strings.Repeat("0", 62)+`}`, 200, `{"ratio":1}`),
+		post("a byte more of a number", `{"ratio":1.`+strings.Repeat("0", 63)+`}`, 400, "ratio", "a number of at most 64 bytes"),
+		post("no UTF-8", "{\"text\":\"\xc3(\"}", 400, "UTF-8"),
+		post("a key twice", `{"labels":{"a":"1","\u0061":"2"}}`, 400, "labels[", "is given twice"),
+	} {
+		t.Run(c.name, func(t *testing.T) { c.check(t, g, backend) })
+	}
+}
+
 // An answer that is beyond the budget is 503, too: the service has run the call, and the caller learns that much.
 func TestAnswersBeyondTheBudget(t *testing.T) {
 	backend := echo.Start(t, "127.0.0.1:0", "a")
