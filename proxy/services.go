@@ -213,6 +213,7 @@ func (b *builder) dial(path string, conf *configv1.Service, adapter rpcadapters.
 			MaxMessage:  int(conf.GetMaxMessage()),
 			Service:     conf.GetName(),
 			Config:      options,
+			Discovered:  len(conf.GetDiscovery()) > 0,
 		})
 	}
 	c.Health = b.healthCheck(path+".health_check", conf, c.Dial, secure)

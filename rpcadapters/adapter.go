@@ -34,6 +34,8 @@ type Target struct {
 	// the adapter has none.
 	Service string
 	Config  proto.Message
+	// Discovered says that the service's instances come from registries, which may be behind the times.
+	Discovered bool
 }
 
 // Transport carries calls to one instance. It is safe for concurrent use.

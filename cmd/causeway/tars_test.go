@@ -111,7 +111,7 @@ func TestTARSBackend(t *testing.T) {
 	if a.status != 500 || a.text(t, "message") != "no gold" || a.header.Get("Tars-Ret") != "10001" || !strings.Contains(a.body, `"domain":"tars"`) || !strings.Contains(a.body, kitServant) {
 		t.Errorf("%d %v %s", a.status, a.header, a.body)
 	}
-	for code, want := range map[int]int{404: 404, -1: 502, -3: 501, -4: 503, -9: 503, -99: 500} {
+	for code, want := range map[int]int{404: 404, -1: 502, -3: 501, -4: 501, -9: 503, -99: 500} {
 		if a = g.call("POST", "/v1/fail", fmt.Sprintf(`{"code":%d,"message":"m"}`, code)); a.status != want {
 			t.Errorf("code %d: want %d, found %d %s", code, want, a.status, a.body)
 		}
@@ -198,6 +198,9 @@ func TestTARSListener(t *testing.T) {
 		t.Errorf("%+v %v", a, err)
 	}
 	if a, err = c.Call(tarskit.Packet{Servant: kitServant, Function: "nope"}); err != nil || a.Ret != -3 {
+		t.Errorf("%+v %v", a, err)
+	}
+	if a, err = c.Call(tarskit.Packet{Servant: "No.Such.Obj", Function: "fail"}); err != nil || a.Ret != -4 {
 		t.Errorf("%+v %v", a, err)
 	}
 	if a, err = c.Call(tarskit.Packet{Servant: kitServant, Function: "tars_ping"}); err != nil || a.Ret != 0 {

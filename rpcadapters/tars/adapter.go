@@ -50,7 +50,7 @@ func (Adapter) Dial(t rpcadapters.Target) (rpcadapters.Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tars: %w", err)
 	}
-	return &transport{cl: cl, servant: []byte(o.GetServant()), max: t.MaxMessage, timeout: o.GetTimeout().AsDuration()}, nil
+	return &transport{cl: cl, servant: []byte(o.GetServant()), max: t.MaxMessage, timeout: o.GetTimeout().AsDuration(), discovered: t.Discovered}, nil
 }
 
 const (

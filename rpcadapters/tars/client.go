@@ -22,6 +22,8 @@ type transport struct {
 	servant []byte
 	max     int           // bytes of one message of an answer
 	timeout time.Duration // of calls without a deadline; 0: none
+	// discovered: a servant that is not there may have moved, and is not what the configuration is wrong about.
+	discovered bool
 }
 
 var (
@@ -102,7 +104,7 @@ func (t *transport) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, ou
 	if err := t.cl.Unary(ctx, &k.Call, k); err != nil {
 		return framed.Failed(ctx, err)
 	}
-	return k.answer(p, out, t.max)
+	return k.answer(p, out, t)
 }
 
 // fill makes the packet of the request.
@@ -128,20 +130,21 @@ func (k *clientCall) fill(ctx context.Context, c *rpc.Call, p *plan) *rpc.Error 
 }
 
 // answer makes the reply of the packet that came.
-func (k *clientCall) answer(p *plan, out *rpc.Reply, most int) error {
+func (k *clientCall) answer(p *plan, out *rpc.Reply, t *transport) error {
+	most := t.max
 	if err := ParseResponse(&k.resp, k.Answer()[headSize:]); err != nil {
 		return misshapen(err)
 	}
 	out.Header = appendEntries(out.Header, &k.resp.Context, &k.resp.Status, p.response)
 	if k.resp.Ret != retOK {
-		return p.failed(k.resp.Ret, k.resp.Desc)
+		return p.failed(k.resp.Ret, k.resp.Desc, t.discovered)
 	}
 	if most > 0 && len(k.resp.Body) > most {
 		return framed.TooLargeAnswer()
 	}
 	if p.retErrors && k.resp.Version == VersionTARS { // what else there is need not be in order then
 		if ret := returned(k.resp.Body); ret != 0 {
-			return p.failed(ret, nil)
+			return p.failed(ret, nil, t.discovered)
 		}
 	}
 	b := rpc.GetBuffer()
@@ -157,7 +160,7 @@ func (k *clientCall) answer(p *plan, out *rpc.Reply, most int) error {
 	if p.retErrors {
 		if ret := returnedWire(b.B); ret != 0 {
 			b.Free()
-			return p.failed(ret, nil)
+			return p.failed(ret, nil, t.discovered)
 		}
 	}
 	out.Message.Own(b)

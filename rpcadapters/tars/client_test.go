@@ -204,7 +204,7 @@ func TestErrors(t *testing.T) {
 		{-1, "bad", codes.Internal, 502, rpc.Framework, true, "bad"},
 		{-2, "", codes.Internal, 502, rpc.Framework, true, "tars error -2"},
 		{-3, "no func", codes.Unimplemented, 501, rpc.Framework, true, "no func"},
-		{-4, "", codes.Unavailable, 503, rpc.Transport, false, "tars error -4"},
+		{-4, "", codes.Unimplemented, 501, rpc.Transport, false, "tars error -4"},
 		{-5, "", codes.Unavailable, 503, rpc.Transport, false, "tars error -5"},
 		{-6, "", codes.DeadlineExceeded, 504, rpc.Transport, false, "tars error -6"},
 		{-7, "", codes.DeadlineExceeded, 504, rpc.Framework, true, "tars error -7"},

@@ -2,15 +2,18 @@ package tars
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
 
 	tarsadapterv1 "github.com/causeway-gateway/causeway/protos/causeway/adapter/tars/v1"
 	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/server"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 	"github.com/causeway-gateway/causeway/transcode/tarswire"
 )
 
@@ -93,5 +96,38 @@ func TestFrameworkStatus(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, header); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestWhoseFault: what a code means depends on who is behind the times, and on who wrote the body.
+func TestWhoseFault(t *testing.T) {
+	var ret int32
+	addr := servantOf(t, func(*Request) *Response { return &Response{Ret: ret, Body: []byte{}} })
+	natural, _ := plain(t).Method("/plain.v1.Plain/Do")
+	for _, c := range []struct {
+		name       string
+		ret        int32
+		m          *schema.Method
+		body       string
+		discovered bool
+		code       codes.Code
+		status     int
+		executed   bool
+	}{
+		{"a servant that is configured", retNoServant, kitMethod(t, kit(t), "empty"), "", false, codes.Unimplemented, 501, false},
+		{"a servant that is registered", retNoServant, kitMethod(t, kit(t), "empty"), "", true, codes.Unavailable, 503, false},
+		{"a body that is translated", retServerDecode, natural, "tars", false, codes.Internal, 502, true},
+		{"JSON that is translated", retServerDecode, kitMethod(t, kit(t), "empty"), "json", false, codes.Internal, 502, true},
+		{"JSON without IDL", retServerDecode, natural, "json", false, codes.InvalidArgument, 400, true},
+	} {
+		ret = c.ret
+		o := &tarsadapterv1.Options{Body: c.body}
+		tr := dial(t, addr, o)
+		tr.discovered = c.discovered
+		_, _, err := invoke(t.Context(), t, tr, c.m, o, nil, `{}`)
+		e, ok := errors.AsType[*rpc.Error](err)
+		if !ok || e.Code != c.code || e.Status != c.status || e.Executed != c.executed || e.Native != c.ret {
+			t.Errorf("%s: found %+v", c.name, err)
+		}
 	}
 }

@@ -58,13 +58,19 @@ func verdictOf(ret int32) (verdict, bool) {
 	return verdict{}, false
 }
 
-// failed makes the error of an answer whose code is not 0.
-func (p *plan) failed(ret int32, desc []byte) *rpc.Error {
+// failed makes the error of an answer whose code is not 0. discovered: the instance comes from a registry.
+func (p *plan) failed(ret int32, desc []byte, discovered bool) *rpc.Error {
 	text := string(tarswire.FromCharset(nil, desc, p.wire.Charset))
 	if text == "" {
 		text = "tars error " + strconv.Itoa(int(ret))
 	}
 	if v, ok := verdictOf(ret); ok {
+		switch {
+		case ret == retNoServant && !discovered:
+			v.code, v.status = codes.Unimplemented, 501
+		case ret == retServerDecode && p.version == VersionJSON && p.fn.Natural: // what the caller wrote, as it was
+			v.code, v.status = codes.InvalidArgument, 400
+		}
 		e := &rpc.Error{Code: v.code, Status: v.status, Executed: v.executed, Class: rpc.Framework, Native: ret, Message: text}
 		if !v.executed {
 			e.Class = rpc.Transport // another instance may
