@@ -78,31 +78,11 @@ const (
 	closeInfo    = 5
 )
 
-func (r *request) append(dst []byte) []byte {
-	return r.appendBack(r.info.append(r.appendFront(dst), requestInfo))
-}
-
-// appendFront appends what stands before trans_info.
-func (r *request) appendFront(dst []byte) []byte {
-	dst = appendUint(dst, 1, r.version)
-	dst = appendUint(dst, 2, r.callType)
-	dst = appendUint(dst, 3, r.id)
-	dst = appendUint(dst, 4, r.timeout)
-	dst = appendBytes(dst, 5, r.caller)
-	dst = appendBytes(dst, 6, r.callee)
-	dst = appendBytes(dst, 7, r.fn)
-	return appendUint(dst, 8, r.messageType)
-}
-
 // appendBack appends what stands behind trans_info.
 func (r *request) appendBack(dst []byte) []byte {
 	dst = appendUint(dst, 10, r.contentType)
 	dst = appendUint(dst, 11, r.encoding)
 	return appendUint(dst, 12, r.attachment)
-}
-
-func (r *response) append(dst []byte) []byte {
-	return r.appendBack(r.info.append(r.appendFront(dst), responseInfo))
 }
 
 // appendFront appends what stands before trans_info.
@@ -257,16 +237,6 @@ func (t *transInfo) append(dst []byte, n protowire.Number) []byte {
 		dst = prefixed(dst, size, n)
 	}
 	return dst
-}
-
-// get is the value of a key, as that of its last entry, which counts by the rules of protobuf.
-func (t *transInfo) get(key string) (value []byte, ok bool) {
-	for e := t.entries(); e.next(); {
-		if string(e.key) == key {
-			value, ok = e.value, true
-		}
-	}
-	return value, ok
 }
 
 // entryReader goes over entries that were looked at when they were parsed, in the order of the wire.

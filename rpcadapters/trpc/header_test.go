@@ -290,3 +290,35 @@ func TestPrefixed(t *testing.T) {
 		}
 	}
 }
+
+// What the product has no need of: it appends a call's metadata where trans_info goes.
+
+func (r *request) append(dst []byte) []byte {
+	return r.appendBack(r.info.append(r.appendFront(dst), requestInfo))
+}
+
+func (r *response) append(dst []byte) []byte {
+	return r.appendBack(r.info.append(r.appendFront(dst), responseInfo))
+}
+
+// get is the value of a key, as that of its last entry, which counts by the rules of protobuf.
+func (t *transInfo) get(key string) (value []byte, ok bool) {
+	for e := t.entries(); e.next(); {
+		if string(e.key) == key {
+			value, ok = e.value, true
+		}
+	}
+	return value, ok
+}
+
+// appendFront appends what stands before trans_info.
+func (r *request) appendFront(dst []byte) []byte {
+	dst = appendUint(dst, 1, r.version)
+	dst = appendUint(dst, 2, r.callType)
+	dst = appendUint(dst, 3, r.id)
+	dst = appendUint(dst, 4, r.timeout)
+	dst = appendBytes(dst, 5, r.caller)
+	dst = appendBytes(dst, 6, r.callee)
+	dst = appendBytes(dst, 7, r.fn)
+	return appendUint(dst, 8, r.messageType)
+}
