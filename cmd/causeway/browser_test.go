@@ -169,10 +169,7 @@ func (p *browserPage) visit(t *testing.T, chromium, url string) string {
 // open is visit with one browser. report is empty if it ended, or was given up; out is what it wrote.
 func (p *browserPage) open(t *testing.T, chromium, url string, asked func() bool) (report, out string) {
 	t.Helper()
-	home, err := os.MkdirTemp("", "browser")
-	if err != nil {
-		t.Fatal(err)
-	}
+	home := t.TempDir()
 	cmd := exec.Command(chromium, //nolint:gosec,noctx // Debian's; ended below
 		"--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
 		"--disable-extensions", "--disable-sync", "--no-first-run", "--ignore-certificate-errors", "--user-data-dir="+filepath.Join(home, "profile"), url)
