@@ -103,9 +103,12 @@ plugins:
 const create = `{"customer":"customers/7f3a91c2","items":[{"sku":"SKU-100381","quantity":2,"priceCents":"49925"},` +
 	`{"sku":"SKU-200773","quantity":1,"priceCents":"28600"}],"labels":{"gift":"yes"},"pickupShop":12}`
 
-// measureBytes makes calls and says what one of them allocates, after those that warm up.
+// measureBytes makes calls and says what one of them allocates, after those that warm up. They are counted in several parts,
+// of which the least counts: what a call allocates is in each of them, what else runs in the process, and for longer on a busy
+// machine, is not.
 func measureBytes(t *testing.T, c byteCaller, warm, calls int) (allocs, size float64) {
 	t.Helper()
+	const parts = 10
 	run := func(n int) {
 		for i := range n {
 			if err := c.call(); err != nil {
@@ -114,11 +117,18 @@ func measureBytes(t *testing.T, c byteCaller, warm, calls int) (allocs, size flo
 		}
 	}
 	run(warm)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	run(calls)
-	runtime.ReadMemStats(&after)
-	return float64(after.Mallocs-before.Mallocs) / float64(calls), float64(after.TotalAlloc-before.TotalAlloc) / float64(calls)
+	n := calls / parts
+	for part := range parts {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		run(n)
+		runtime.ReadMemStats(&after)
+		a, b := float64(after.Mallocs-before.Mallocs)/float64(n), float64(after.TotalAlloc-before.TotalAlloc)/float64(n)
+		if part == 0 || a < allocs {
+			allocs, size = a, b
+		}
+	}
+	return allocs, size
 }
 
 // The chain of a token's check and a limit allocates nothing for a token that was seen before.

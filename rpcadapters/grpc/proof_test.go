@@ -168,9 +168,9 @@ func started(t testing.TB, cmd *exec.Cmd) string {
 	return strings.TrimPrefix(strings.TrimSpace(line), "listening on ")
 }
 
-// TestBlackhole has a server vanish behind a network that says nothing: a call is out within 3 s, whether it was under way
+// TestProofBlackhole has a server vanish behind a network that says nothing: a call is out within 3 s, whether it was under way
 // or began later, and calls go through again once the network is back. It needs to be root, and ip.
-func TestBlackhole(t *testing.T) {
+func TestProofBlackhole(t *testing.T) {
 	ip := realserver.Need(t, "ip", "iproute2")
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces need root")
