@@ -77,7 +77,7 @@ func TestProofHerd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, path := range []string{"/causeway", "/causeway/v1", "/causeway/v1/services"} {
+	for _, path := range []string{"/neighbour", "/neighbour/a", "/neighbour/b", "/causeway", "/causeway/v1", "/causeway/v1/services"} {
 		put(path, "")
 	}
 	names := make([]string, services)
@@ -110,7 +110,7 @@ func TestProofHerd(t *testing.T) {
 
 	// All gateways share this process, and with it the machine. Somebody else and the registry are before them there, where the user
 	// of the tests may have that.
-	other := startNeighbour(t, server.Address, names[0], "a")
+	other := startNeighbour(t, server.Address, "/neighbour")
 	favoured := favour(other.pid, server.Pid())
 	for _, lost := range []struct {
 		what string

@@ -19,9 +19,9 @@ import (
 	"github.com/causeway-gateway/causeway/registry/zookeeper"
 )
 
-// neighbourCommand makes the test binary somebody else who uses a ZooKeeper: it asks for an instance every 20 ms, which takes two
-// reads, one after the other. Told "from" it begins to count, told "to" it says how many answers there were, and the 99th
-// percentile and the longest of their times in µs.
+// neighbourCommand makes the test binary somebody else who uses a ZooKeeper: it lists the children of a node every 20 ms. Told
+// "from" it begins to count, told "to" it says how many answers there were, and the 99th percentile and the longest of their times
+// in µs.
 const neighbourCommand = "causeway-proof-neighbour"
 
 func beNeighbour() {
@@ -40,7 +40,7 @@ func beNeighbour() {
 			}
 			began := time.Now()
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			_, err := c.InspectInstance(ctx, os.Args[2], os.Args[3])
+			_, err := c.Services(ctx, zookeeper.Kratos{Root: os.Args[2]})
 			cancel()
 			mu.Lock()
 			if (err == nil || c.Err() == nil) && !from.IsZero() && began.After(from) {
@@ -75,9 +75,9 @@ type neighbour struct {
 	said *bufio.Reader
 }
 
-func startNeighbour(t testing.TB, servers, service, id string) *neighbour {
+func startNeighbour(t testing.TB, servers, node string) *neighbour {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), neighbourCommand, servers, service, id)
+	cmd := exec.CommandContext(t.Context(), neighbourCommand, servers, node)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

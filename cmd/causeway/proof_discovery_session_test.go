@@ -205,6 +205,12 @@ type gatewayProcess struct {
 
 func startGatewayProcess(t testing.TB, text string) *gatewayProcess {
 	t.Helper()
+	return startGatewayProcessOf(t, "causeway", text)
+}
+
+// startGatewayProcessOf starts one of another build.
+func startGatewayProcessOf(t testing.TB, binary, text string) *gatewayProcess {
+	t.Helper()
 	dir := t.TempDir()
 	g := &gatewayProcess{admin: reserve(t)}
 	address, secret := reserve(t), filepath.Join(dir, "token")
@@ -222,7 +228,7 @@ func startGatewayProcess(t testing.TB, text string) *gatewayProcess {
 			t.Log(g.out)
 		}
 	})
-	g.process = &process{t: t, args: []string{"causeway", "run", "-c", file, "--drain-delay", "0s"}, address: address}
+	g.process = &process{t: t, args: []string{binary, "run", "-c", file, "--drain-delay", "0s"}, address: address}
 	g.start()
 	return g
 }

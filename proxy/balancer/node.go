@@ -85,13 +85,16 @@ func (n *Node) ObserveFailure(took time.Duration, now int64) {
 // Latency is the moving average that PeakEWMA compares, as it stands at now; 0: unknown.
 func (n *Node) Latency(now int64) time.Duration { return time.Duration(n.latency.at(now)) }
 
+// origin is what moments are counted from, so that a wall clock that jumps moves none of them.
+var origin = time.Now()
+
 // SetLoad takes a load that the instance reported: 0 idle, 1 full, negative: not known any more. One older than the last
 // is left alone. Nobody but the caller watches its age: a load holds until the next is set.
 func (n *Node) SetLoad(load float64, at time.Time) {
 	if math.IsNaN(load) {
 		return
 	}
-	stamp := uint32(at.UnixNano() >> tick) //nolint:gosec // wraps on purpose: only differences are used
+	stamp := uint32(at.Sub(origin) >> tick) //nolint:gosec // wraps on purpose: only differences are used
 	word := uint64(math.Float32bits(float32(min(load, 1))))<<32 | uint64(stamp)
 	for {
 		last := n.load.Load()
