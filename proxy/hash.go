@@ -9,6 +9,7 @@ import (
 	configv1 "github.com/causeway-gateway/causeway/protos/causeway/config/v1"
 	"github.com/causeway-gateway/causeway/proxy/expr"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // hashing finds the key by which calls of a service meet the same instance. It may be used by many goroutines.
@@ -47,6 +48,31 @@ func newHashing(conf *configv1.HashKey) (h *hashing, path string, err error) {
 		return &hashing{by: byExpression, expression: p}, "expression", err
 	}
 	return nil, "", nil
+}
+
+// keyed checks that an expression can give a key: that some method of the service has what it asks for, before the answer.
+func (b *builder) keyed(path string, sv *service) {
+	p := sv.hash.expression
+	if p == nil || sv.schema == nil {
+		return
+	}
+	if p.AfterAnswer() {
+		b.fault(path, "an instance is chosen before there is an answer").WithFix("ask for what is known of the request: message, metadata, claims")
+		return
+	}
+	why := ""
+	for _, m := range sv.methods("*") {
+		f := p.Suits(m)
+		if f == nil || !f.Always {
+			return
+		}
+		if why == "" || m.Kind == schema.Unary {
+			why = f.Text
+		}
+	}
+	if why != "" {
+		b.fault(path, "no call of the service has such a key: %s", why)
+	}
 }
 
 // of is the hash of a call's key; false: it has none, or an expression failed, and is placed as calls without a key are.

@@ -60,6 +60,8 @@ func (b *builder) services() {
 		var part string
 		if sv.hash, part, err = newHashing(conf.GetBalancer().GetHash()); err != nil {
 			b.fault(path+".balancer.hash."+part, "%s", err)
+		} else if sv.hash != nil {
+			b.keyed(path+".balancer.hash.expression", sv)
 		}
 		var former *upstream.Service
 		if b.prev != nil {

@@ -22,3 +22,19 @@ func TestChecksThatCannotPassAreRefused(t *testing.T) {
 		t.Errorf("want a check that can pass taken, found %v", err)
 	}
 }
+
+// A key that no call can have is refused with the configuration; one that some methods have is taken.
+func TestKeysThatNoCallHasAreRefused(t *testing.T) {
+	for expression, want := range map[string]string{
+		"message.customer":           `services[0].balancer.hash.expression: no call of the service has such a key: `,
+		"answer.code":                `services[0].balancer.hash.expression: an instance is chosen before there is an answer`,
+		"message.text":               "",
+		"metadata['x-customer']":     "",
+		"has(message.no) ? 'a' : ''": "",
+	} {
+		_, err := newBench(t, serviceOf(`balancer: {policy: maglev, hash: {expression: "`+expression+`"}}`))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: want a fault with %q, found %v", expression, want, err)
+		}
+	}
+}
