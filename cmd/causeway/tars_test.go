@@ -180,7 +180,7 @@ func TestTARSListener(t *testing.T) {
 	if err != nil || a.Ret != 0 || string(a.Body) != string(tarskit.String(nil, 0, "hello kit")) || a.Context["x-request-id"] == "" {
 		t.Errorf("%+v %v", a, err)
 	}
-	a, err = c.Call(tarskit.Packet{Servant: kitServant, Function: "meta", Body: tarskit.String(nil, 1, "p-"), Context: map[string]string{"App-Key": "v", "x-consumer-name": "forged"}, Status: map[string]string{"STATUS_GRID_KEY": "forged", "mine": "1"}})
+	a, err = c.Call(tarskit.Packet{Servant: kitServant, Function: "meta", Body: tarskit.String(nil, 1, "p-"), Context: map[string]string{"App-Key": "v", "x-consumer-name": "forged"}, Status: map[string]string{"STATUS_GRID_KEY": "forged", "STATUS_DYED_KEY": "forged", "STATUS_TRACE_KEY": "t", "mine": "1"}})
 	if err != nil || a.Ret != 0 || a.Context["resp-ctx"] != "p-" || a.Status["resp-status"] != "1" {
 		t.Errorf("%+v %v", a, err)
 	}
@@ -191,7 +191,7 @@ func TestTARSListener(t *testing.T) {
 	if got, _ := p[2].(map[string]string); got["app-key"] != "v" || got["x-consumer-name"] != "" || got["x-request-id"] == "" {
 		t.Errorf("the context that the servant got: %v", got)
 	}
-	if got, _ := p[3].(map[string]string); got["mine"] != "1" || len(got) != 1 {
+	if got, _ := p[3].(map[string]string); got["mine"] != "1" || got["STATUS_TRACE_KEY"] != "t" || len(got) != 2 {
 		t.Errorf("the status that the servant got: %v", got)
 	}
 	if a, err = c.Call(tarskit.Packet{Servant: kitServant, Function: "fail", Body: tarskit.String(tarskit.Int(nil, 1, 1001), 2, "mine")}); err != nil || a.Ret != 1001 || a.Desc != "mine" {
