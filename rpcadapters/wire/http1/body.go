@@ -339,7 +339,7 @@ func (c *conn) settled() bool {
 	return done || !some && c.left == 0
 }
 
-// drain reads what is left of a body and drops it, for a time and up to maxUnread bytes. It tells whether that was all,
+// drain reads what is left of a body and drops it, for a time and up to maxUnread bytes in all. It tells whether that was all,
 // and whether there was some.
 func (c *conn) drain(wait time.Duration) (done, some bool) {
 	if c.left > maxUnread || c.rbroken.Load() || c.raw.SetReadDeadline(time.Now().Add(wait)) != nil {
@@ -347,9 +347,9 @@ func (c *conn) drain(wait time.Duration) (done, some bool) {
 	}
 	c.draining = true
 	var scratch [512]byte
-	for unread := 0; unread < maxUnread; {
+	for c.unread < maxUnread {
 		n, err := c.readBody(scratch[:])
-		unread += n
+		c.unread += n
 		some = some || n > 0
 		if err != nil {
 			done = errors.Is(err, io.EOF) && c.left == 0 && c.chunk == chunkNone && !c.rbroken.Load()

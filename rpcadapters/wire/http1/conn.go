@@ -45,6 +45,7 @@ type conn struct {
 	rbroken  atomic.Bool // nothing more can be read; the writer asks too
 	noWait   bool        // reading must not wait for the network
 	draining bool        // the exchange is over, and what is read of its body is dropped
+	unread   int         // bytes that were taken so
 
 	// The writer's.
 	out      *rpc.Buffer // of a streamed answer; nil before and after
@@ -179,6 +180,7 @@ func (c *conn) prepare() {
 	x.Proto = "HTTP/1.1"
 	x.HTTP.Scheme = c.scheme
 	c.answered, c.ended, c.chunked, c.keep = false, false, false, false
+	c.unread = 0
 	for _, flag := range [...]*atomic.Bool{&c.patient, &c.stopped} {
 		if flag.Load() { // which costs less than to store
 			flag.Store(false)
@@ -364,12 +366,12 @@ func (c *conn) linger() {
 	if len(c.buf) == 0 {
 		c.buf = make([]byte, smallBuffer)
 	}
-	for unread := 0; unread < maxUnread; {
-		n, err := c.raw.Read(c.buf)
+	for c.unread < maxUnread {
+		n, err := c.raw.Read(c.buf[:min(len(c.buf), maxUnread-c.unread)])
 		if err != nil {
 			return
 		}
-		unread += n
+		c.unread += n
 	}
 	awaitEnd(c.raw)
 }

@@ -384,6 +384,46 @@ func (r *raced) SetReadDeadline(time.Time) error {
 	return nil
 }
 
+// counted counts what is read of what a client goes on sending.
+type counted struct {
+	script
+	read int
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.script.Read(p)
+	c.read += n
+	return n, err
+}
+
+// Of a body that nobody reads no more than 64 KiB is taken, whether before the answer, behind it or while its client leaves.
+func TestUnreadBodyIsBounded(t *testing.T) {
+	for name, request := range map[string]string{
+		"large length":       "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n" + strings.Repeat("a", 900_000),
+		"large chunk":        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\ndbba0\r\n" + strings.Repeat("a", 900_000),
+		"small chunks":       "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("10\r\n0123456789abcdef\r\n", 40_000),
+		"behind a malformed": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\n" + strings.Repeat("a", 900_000),
+	} {
+		for how, answer := range map[string]func(x *wire.Exchange){
+			"whole": func(x *wire.Exchange) { _ = x.Respond(413, nil, nil) },
+			"in pieces": func(x *wire.Exchange) {
+				_ = x.WriteHead(413, nil)
+				_ = x.End(nil)
+			},
+		} {
+			s := &counted{script: script{in: []byte(request), step: 4 << 10}}
+			New(Limits{}, nil).NewConn(s, nil, nil, &collector{unread: true, answer: answer}).Serve()
+			if !bytes.Contains(s.out.Bytes(), []byte("HTTP/1.1 4")) {
+				t.Errorf("%s, %s: found %q", name, how, s.out.Bytes())
+			}
+			// What had come with the head, and the framing of chunks, is beside it.
+			if most := maxUnread + maxUnread/2 + smallBuffer; s.read > most {
+				t.Errorf("%s, %s: want at most %d bytes read, found %d", name, how, most, s.read)
+			}
+		}
+	}
+}
+
 func TestSplitHost(t *testing.T) {
 	for h, want := range map[string]string{
 		"a": "a ", "a.b:80": "a.b 80", "a.": "a ", "a.:80": "a 80", "[::1]": "[::1] ", "[::1]:80": "[::1] 80", "127.0.0.1:8080": "127.0.0.1 8080",
