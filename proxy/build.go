@@ -50,6 +50,8 @@ type builder struct {
 	collects       string           // not "": a collector takes logs
 	equal          map[string]int   // plugins alike in one scope, so far
 	misplaced      map[*member]bool // those whose place was found fault with already
+	unsuited       map[*member]int  // those found not to suit methods, and how far
+	ofConsumers    []*member
 	servicePlugins map[string][]*member
 	asserted       []string // headers by which plugins of consumers tell what they found
 
@@ -108,6 +110,8 @@ func (b *builder) build(ctx context.Context) (_ *Snapshot, err error) {
 	}
 	b.snap.lenient = b.doc.Config.GetDefaults().GetRest().GetCompatibility() == configv1.Compatibility_COMPATIBILITY_GRPC_GATEWAY
 	b.routes(global)
+	b.strangers()
+	b.idle()
 	if len(b.faults) > 0 {
 		b.undo()
 		return nil, b.faults
@@ -166,6 +170,7 @@ func (b *builder) newRoute(sv *service, subset string, conf *configv1.Retry, met
 	}
 	r.retries = newRetries(conf)
 	others := b.directed(members, methods)
+	b.suits(slices.Concat(members, b.ofConsumers), methods, false)
 	b.newChain(r, members, &forward{
 		service: sv, subset: slices.Index(sv.subsets, subset), others: others, retries: r.retries,
 		options: &r.Options, streams: b.streams, panics: b.panics,

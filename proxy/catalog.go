@@ -34,6 +34,7 @@ func (b *builder) builtin(r *router, global []*member) {
 	rt.Timeout, rt.MaxBody = all.GetTimeout().AsDuration(), int(all.GetMaxBody())
 	rt.StreamIdle, rt.StreamAge = all.GetStream().GetIdleTimeout().AsDuration(), all.GetStream().GetMaxAge().AsDuration()
 	b.reading(rt, all.GetJson(), all.GetRest())
+	b.suits(global, methods, true)
 	b.newChain(rt, global, &own{next: &builtin.Handler{Current: b.current}, options: &rt.Options, streams: b.streams})
 	for _, m := range methods {
 		r.addNamed(rt, m, false)

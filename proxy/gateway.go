@@ -236,6 +236,9 @@ func (g *Gateway) install(next *Snapshot) error {
 	g.gauges.revision.Set(next.Revision)
 	g.keepSeries(next)
 	g.exports.Use(next.export.get())
+	for _, w := range next.warnings {
+		g.log.Warn("the configuration has something that is hardly meant so", "at", w.Summary(), "fix", w.Fix)
+	}
 	for _, l := range opened {
 		g.serve(l)
 	}
@@ -297,6 +300,7 @@ func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[s
 		},
 		equal:      map[string]int{},
 		misplaced:  map[*member]bool{},
+		unsuited:   map[*member]int{},
 		states:     &g.states,
 		fetching:   func(first plugin.Fetcher, revision int64) plugin.Fetcher { return &fetching{g, first, revision} },
 		lend:       func(store string) plugin.Store { return &lent{g, store} },

@@ -150,6 +150,7 @@ func (b *builder) instance(at, scope string, conf *configv1.Plugin) *instance {
 			return nil
 		}
 		b.snap.plugins[key] = in
+		b.names(at, in)
 		return in
 	}
 	msg := kind.Config()
@@ -182,6 +183,7 @@ func (b *builder) instance(at, scope string, conf *configv1.Plugin) *instance {
 	}
 	b.made = append(b.made, func() { _ = in.close() }) // the snapshot is refused for a reason that is told
 	b.snap.plugins[key] = in
+	b.names(at, in)
 	return in
 }
 
@@ -278,6 +280,7 @@ func (b *builder) consumerChains() {
 				}
 			}
 		}
+		b.ofConsumers = append(b.ofConsumers, members...)
 		u.handler, u.finish = b.wrap(members, resume{}, maxConditions/2)
 		b.snap.consumerPlugins = true
 		b.asserted = append(b.asserted, slices.DeleteFunc(asserted(members), plugin.CarriesCredentials)...)
@@ -361,6 +364,10 @@ func (b *builder) wrap(members []*member, h rpc.Handler, bit int) (rpc.Handler, 
 		past := h
 		h = m.plugin.Wrap(past)
 		var mask uint64
+		if m.when != nil && h == past && m.when.ReadsMessage() && !b.misplaced[m] {
+			b.misplaced[m] = true
+			b.fault(m.path+".when", "`message` is not there any more when plugin %q acts, at the end of calls", m.name).WithFix("ask for what else is known: metadata, path, rpc.method, answer")
+		}
 		if m.when != nil && h != past {
 			if bit >= most {
 				b.fault(m.path+".when", "a call passes more than %d plugins with conditions here", maxConditions/2).WithFix("remove some")

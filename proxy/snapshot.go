@@ -43,6 +43,8 @@ type Snapshot struct {
 	outbound        []netip.Prefix // what the gateway may call for itself beside public addresses
 	fetch           plugin.Fetcher // nil: nothing
 	export          *export        // nil: nothing is sent
+
+	warnings []*config.Fault
 }
 
 // route is one built route: calls enter its gate, so that what it uses is closed only after they have left.

@@ -39,7 +39,7 @@ var imports = []row{
 	{"proxy/config", []string{"protos/...", "transcode/*", "proxy/origin"}},
 	{"proxy/origin", nil},
 	{"proxy/expr", []string{"rpcadapters/rpc", "transcode/schema"}},
-	{"proxy/limit", []string{"proxy/{plugin,telemetry,expr}", "rpcadapters/rpc", "protos/..."}},
+	{"proxy/limit", []string{"proxy/{plugin,telemetry,expr}", "rpcadapters/rpc", "transcode/schema", "protos/..."}},
 	{"proxy/store", []string{"proxy/{plugin,telemetry}", "protos/..."}},
 	{"proxy/fetch", []string{"proxy/plugin", "rpcadapters/rpc"}},
 	{"proxy/upstream", []string{"proxy/{balancer,outlier,breaker,health}", "registry", "rpcadapters", "rpcadapters/rpc"}},
@@ -49,7 +49,7 @@ var imports = []row{
 	{"proxy/certs", nil},
 	{"proxy/health", nil},
 	{"proxy/telemetry", []string{"rpcadapters/rpc"}},
-	{"proxy/plugin", []string{"rpcadapters/rpc", "proxy/telemetry"}},
+	{"proxy/plugin", []string{"rpcadapters/rpc", "proxy/telemetry", "transcode/schema"}},
 	{"proxy/plugin/plugintest", []string{"proxy/{plugin,telemetry,config,expr}", "rpcadapters/rpc", "transcode/schema", "protos/..."}},
 	{"proxy/plugin/*", []string{"proxy/{plugin,telemetry,expr,limit,origin}", "rpcadapters/rpc", "transcode/schema", "protos/..."}},
 

@@ -243,10 +243,16 @@ func TestPluginFaultPositions(t *testing.T) {
 		{"- {name: security_headers, when: \"true\"}", "plugin \"security_headers\" acts on every answer of its routes"},
 		{"- {name: mirror, config: {service: ecoh}}", "there is no service \"ecoh\"; did you mean \"echo\"?"},
 		{"- {name: traffic_split, config: {rules: [{services: [{service: chat}]}]}}", "service \"chat\" does not serve demo.echo.v1.Echo/"},
+		{"- {name: key_auth}\n  - {name: acl, config: {allow: {consumers: [shop]}, deny: {consumers: [eev]}}}\nconsumers: [{name: shop}, {name: eve}]", "plugins[1].config.deny.consumers[0]: there is no consumer \"eev\"; did you mean \"eve\"?"},
+		{"- {name: key_auth}\n  - {name: traffic_split, config: {rules: [{consumers: [shop], services: [{service: echo}]}]}}", "plugins[1].config.rules[0].consumers[0]: there is no consumer \"shop\""},
+		{"- {name: limit_count, config: {count: 1, window: 1s, key: {expression: message.text}}}", "plugins[0].config.key.expression: it would fail for every call of a method: "},
+		{"- {name: headers, config: {request: {set: {x-a: \"{{ message.text }}\"}}}}", "plugins[0].config.request: it would fail for every call of a method: x-a: "},
+		{"- {name: adaptive_concurrency, config: {classes: [{name: a, when: message.text == 'a'}]}}", "plugins[0].config.classes[0].when: it would fail for every call of a method: "},
+		{"- {name: access_log, config: {output: DIR/access.log}, when: message.text == 'a'}", "plugins[0].when: `message` is not there any more when plugin \"access_log\" acts, at the end of calls"},
 		{"- {name: csrf, config: {token: {secrets: [canary-of-a-secret]}}}", "plugins[0].config.token.secrets[0]: wanted 32 bytes or more, found 18"},
 	} {
 		_, err := tryGateway(t, t.TempDir(), inletsConfig(t, "127.0.0.1:1", "127.0.0.1:1", "plugins:\n  "+tc.plugins+"\n"))
-		if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "causeway.yaml:") || !strings.Contains(err.Error(), "plugins[0]") {
+		if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "causeway.yaml:") || !strings.Contains(err.Error(), "plugins[") {
 			t.Errorf("%s:\nwant %s\nfound %v", tc.plugins, tc.want, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "canary-of-a-secret") {

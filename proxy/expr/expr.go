@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/cost"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
@@ -24,6 +25,8 @@ type Program struct {
 	who     bool // it asks for the consumer, or for claims
 	decides bool // it is true or false
 	counted bool // its steps are counted, and its context asked
+	message bool // it asks for the message
+	ast     ast.Expr
 }
 
 // String is the expression as it was written.
@@ -72,26 +75,29 @@ func compile(text string, want *cel.Type) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	ast, issues := env.Compile(text)
+	checked, issues := env.Compile(text)
 	if issues.Err() != nil {
 		return nil, fault(issues)
 	}
-	out := ast.OutputType()
+	out := checked.OutputType()
 	if want != nil && !out.IsExactType(want) && !out.IsExactType(cel.DynType) {
 		return nil, fmt.Errorf("wanted an expression that is %s, found one that is %s", want, out)
 	}
 	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
 	counted := false
-	if cost, err := env.EstimateCost(ast, sizes{}); err != nil || cost.Max > maxCost {
+	if cost, err := env.EstimateCost(checked, sizes{}); err != nil || cost.Max > maxCost {
 		// Counting makes every step dearer, so it is for those that can become dear.
 		counted = true
 		options = append(options, cel.CostLimit(maxCost), cel.InterruptCheckFrequency(100))
 	}
-	run, err := env.Program(ast, options...)
+	run, err := env.Program(checked, options...)
 	if err != nil {
 		return nil, err
 	}
-	return &Program{text: text, run: run, answer: asks(ast, "answer."), who: asks(ast, "consumer.") || asks(ast, "claims"), decides: want != nil, counted: counted}, nil
+	return &Program{
+		text: text, run: run, answer: asks(checked, "answer."), who: asks(checked, "consumer.") || asks(checked, "claims"),
+		decides: want != nil, counted: counted, message: asks(checked, "message"), ast: checked.NativeRep().Expr(),
+	}, nil
 }
 
 // environment is the one that all expressions are compiled in.

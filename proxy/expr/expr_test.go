@@ -137,8 +137,17 @@ func TestCallWithoutHTTP(t *testing.T) {
 	}
 }
 
-// A call without anything has empty variables, and none of them fails but the message.
+// A call without anything has empty variables, and none of them fails but the fields of the message, which are not there.
 func TestEmptyCall(t *testing.T) {
+	for text, fails := range map[string]bool{"has(message.text)": false, "message.text == 'a'": true, "message == 1": true, "has(message.text) && message.text == 'a'": false} {
+		p, err := Bool(text)
+		if err != nil {
+			t.Fatalf("%s: %s", text, err)
+		}
+		if ok, err := p.Bool(t.Context(), &rpc.Call{}, nil); ok || (err != nil) != fails {
+			t.Errorf("%s: found %v, %v", text, ok, err)
+		}
+	}
 	for _, v := range all {
 		text := v.name
 		if strings.HasPrefix(text, "answer.") {
@@ -149,7 +158,7 @@ func TestEmptyCall(t *testing.T) {
 			t.Errorf("%s: %s", text, err)
 			continue
 		}
-		if _, err := p.Bool(t.Context(), &rpc.Call{}, nil); (err != nil) != (text == "message") {
+		if _, err := p.Bool(t.Context(), &rpc.Call{}, nil); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

@@ -21,7 +21,7 @@ import (
 // by their declared or JSON names; enums are their numbers; what is not set is its default.
 type message struct {
 	data []byte
-	typ  *schema.Message
+	typ  *schema.Message // nil: there is none
 	work *int // of the evaluation, see maxWork
 }
 
@@ -31,7 +31,7 @@ var errNoMessage = errors.New("`message` is the request of a unary call, before 
 func request(a *activation) any {
 	ctx, c, sent := a.ctx, a.call, a.sent
 	if c.Body == nil || c.Method == nil || c.Method.Kind != schema.Unary || sent != nil {
-		return types.WrapErr(errNoMessage)
+		return message{work: &a.work} // so that has(message.x) is false
 	}
 	m, err := c.Body.Message(ctx, c.Method.Input)
 	if err != nil {
@@ -42,6 +42,9 @@ func request(a *activation) any {
 
 // Get implements traits.Indexer.
 func (m message) Get(key ref.Val) ref.Val {
+	if m.typ == nil {
+		return types.WrapErr(errNoMessage)
+	}
 	f, bad := m.field(key)
 	if bad != nil {
 		return bad
@@ -52,6 +55,9 @@ func (m message) Get(key ref.Val) ref.Val {
 
 // IsSet implements traits.FieldTester.
 func (m message) IsSet(key ref.Val) ref.Val {
+	if m.typ == nil {
+		return types.False
+	}
 	f, bad := m.field(key)
 	if bad != nil {
 		return types.False // as of another method's message
@@ -339,11 +345,19 @@ func (m message) ConvertToNative(typ reflect.Type) (any, error) {
 
 // ConvertToType implements ref.Val.
 func (m message) ConvertToType(typ ref.Type) ref.Val {
+	if m.typ == nil {
+		return types.WrapErr(errNoMessage)
+	}
 	return types.NewErr("no %s can be made of %s: name one of its fields", typ.TypeName(), m.typ.Name)
 }
 
 // Equal implements ref.Val: messages are not compared, their fields are.
-func (m message) Equal(ref.Val) ref.Val { return types.False }
+func (m message) Equal(ref.Val) ref.Val {
+	if m.typ == nil {
+		return types.WrapErr(errNoMessage)
+	}
+	return types.False
+}
 
 // Type implements ref.Val.
 func (m message) Type() ref.Type { return types.MapType }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // Template is text with parts that are made of a call: "Bearer {{ metadata['x-token'] }}". It may be used by many goroutines
@@ -117,6 +118,20 @@ func (t *Template) Identity() bool {
 		}
 	}
 	return false
+}
+
+// Suits is Program.Suits for the expressions in the template.
+func (t *Template) Suits(m *schema.Method) *Misfit {
+	var found *Misfit
+	for _, p := range t.parts {
+		if p.value == nil {
+			continue
+		}
+		if f := p.value.Suits(m); f != nil && (found == nil || f.Always && !found.Always) {
+			found = f
+		}
+	}
+	return found
 }
 
 // Text writes the template over a call; sent is nil before its end.

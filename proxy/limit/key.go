@@ -18,6 +18,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/expr"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // by is what calls are counted by.
@@ -98,6 +99,18 @@ func NewKeys(conf *limitv1.Key, path string) (*Keys, error) {
 
 // ByCaller tells whether keys are of who calls.
 func (k *Keys) ByCaller() bool { return k.by == byConsumer || k.by == byClaim }
+
+// CheckMethod implements plugin.MethodChecker: the message of every call of the method has what the key is made of, as far as it is
+// made of that whatever the call is.
+func (k *Keys) CheckMethod(m *schema.Method) error {
+	if k.expression == nil {
+		return nil
+	}
+	if f := k.expression.Suits(m); f != nil && f.Always {
+		return plugin.Faultf("key.expression", "", "%s", f.Text)
+	}
+	return nil
+}
 
 // Of finds the key of a call. The error refuses it.
 func (k *Keys) Of(ctx context.Context, c *rpc.Call) (Key, error) {

@@ -18,6 +18,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // Rule says whether a call may pass. S is what it keeps of a key; the zero S is that of a key never seen. It never changes.
@@ -218,6 +219,9 @@ func (l *Limiter[S, R]) take(hash uint64, rule R) Verdict {
 
 // ReadsCaller implements plugin.CallerReader: where nobody is known, the address stands in.
 func (l *Limiter[S, R]) ReadsCaller() (reads, needs bool) { return l.keys.ByCaller(), false }
+
+// CheckMethod implements plugin.MethodChecker.
+func (l *Limiter[S, R]) CheckMethod(m *schema.Method) error { return l.keys.CheckMethod(m) }
 
 // Keys is the number of keys that the limiter knows.
 func (l *Limiter[S, R]) Keys() int { return l.table.len() }

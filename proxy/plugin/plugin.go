@@ -24,6 +24,7 @@ import (
 
 	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // Plugin is one configured member of a chain. What it can do beside is a further interface, looked up once, when the chain
@@ -87,6 +88,24 @@ type Scripted interface {
 type CallerReader interface {
 	// ReadsCaller tells whether it does so as it is configured, and whether it is of no use where nobody finds out.
 	ReadsCaller() (reads, needs bool)
+}
+
+// CallerNamer is a plugin whose configuration names consumers or groups. A snapshot is refused where it names a consumer that is
+// not there, and warns of a group that nobody is in.
+type CallerNamer interface {
+	Callers() []CallerName
+}
+
+// CallerName is the name of a consumer or of a group at its place within the plugin's configuration.
+type CallerName struct {
+	Path, Name string
+	Group      bool
+}
+
+// MethodChecker is a plugin that cannot do with calls of every method: what it asks of requests may not be there. It is asked
+// while a snapshot is built, for each method whose calls pass it; an error, a *Fault, refuses the snapshot.
+type MethodChecker interface {
+	CheckMethod(m *schema.Method) error
 }
 
 // Kind is one sort of plugin, as the list of plugins has it.

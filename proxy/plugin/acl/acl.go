@@ -30,6 +30,7 @@ const Reason = "ACCESS_DENIED"
 type list struct {
 	allow, deny     *members // nil: not given
 	authenticated   bool     // a verified token is enough
+	named           []plugin.CallerName
 	allowed, denied *telemetry.Counter
 }
 
@@ -47,6 +48,9 @@ func (m *members) has(u *rpc.Consumer) bool {
 	return len(m.groups) > 0 && slices.ContainsFunc(u.Groups, func(g string) bool { return m.groups[g] })
 }
 
+// Callers implements plugin.CallerNamer.
+func (l *list) Callers() []plugin.CallerName { return l.named }
+
 // ReadsCaller implements plugin.CallerReader.
 func (l *list) ReadsCaller() (reads, needs bool) { return true, true }
 
@@ -63,10 +67,10 @@ func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 	}
 	l := &list{authenticated: conf.GetAuthenticated()}
 	var err error
-	if l.allow, err = newMembers("allow", conf.GetAllow()); err != nil {
+	if l.allow, err = l.newMembers("allow", conf.GetAllow()); err != nil {
 		return nil, err
 	}
-	if l.deny, err = newMembers("deny", conf.GetDeny()); err != nil {
+	if l.deny, err = l.newMembers("deny", conf.GetDeny()); err != nil {
 		return nil, err
 	}
 	calls, err := env.Meter.Counter("causeway_acl_total", "", "Calls that acl looked at, by result.", "result")
@@ -77,7 +81,7 @@ func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 	return l, nil
 }
 
-func newMembers(path string, conf *aclv1.Members) (*members, error) {
+func (l *list) newMembers(path string, conf *aclv1.Members) (*members, error) {
 	if conf == nil {
 		return nil, nil
 	}
@@ -91,10 +95,12 @@ func newMembers(path string, conf *aclv1.Members) (*members, error) {
 		set   map[string]bool
 	}{{"consumers", conf.GetConsumers(), m.consumers}, {"groups", conf.GetGroups(), m.groups}} {
 		for i, name := range part.names {
+			at := fmt.Sprintf("%s.%s[%d]", path, part.of, i)
 			if name == "" || part.set[name] {
-				return nil, plugin.Faultf(fmt.Sprintf("%s.%s[%d]", path, part.of, i), "remove it", "wanted a name that is not there yet, found %q", name)
+				return nil, plugin.Faultf(at, "remove it", "wanted a name that is not there yet, found %q", name)
 			}
 			part.set[name] = true
+			l.named = append(l.named, plugin.CallerName{Path: at, Name: name, Group: part.of == "groups"})
 		}
 	}
 	return m, nil

@@ -133,6 +133,17 @@ func (p *adaptive) readClasses(confs []*adaptivev1.Class, refused *telemetry.Cou
 	return nil
 }
 
+// CheckMethod implements plugin.MethodChecker: the first class is asked of every call.
+func (p *adaptive) CheckMethod(m *schema.Method) error {
+	if len(p.classes) == 0 || p.classes[0].when == nil {
+		return nil
+	}
+	if f := p.classes[0].when.Suits(m); f != nil && f.Always {
+		return plugin.Faultf("classes[0].when", "", "%s", f.Text)
+	}
+	return nil
+}
+
 func setDefault[T comparable](field *T, value T) {
 	var zero T
 	if *field == zero {

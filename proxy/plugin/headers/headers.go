@@ -17,6 +17,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/expr"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // Kind is the plugin as the list of plugins has it.
@@ -164,6 +165,21 @@ func (v *value) refused(text string) string {
 		return "the value has a byte that cannot stand in a header"
 	}
 	return ""
+}
+
+// CheckMethod implements plugin.MethodChecker.
+func (h *headers) CheckMethod(m *schema.Method) error {
+	for _, c := range [...]struct {
+		at string
+		of *changes
+	}{{"request", &h.request}, {"response", &h.response}} {
+		for _, v := range slices.Concat(c.of.set, c.of.add) {
+			if f := v.text.Suits(m); f != nil && f.Always {
+				return plugin.Faultf(c.at, "", "%s: %s", v.name, f.Text)
+			}
+		}
+	}
+	return nil
 }
 
 // Asserts implements plugin.Asserter: headers that say who calls are the gateway's, also in calls that a condition takes past

@@ -12,6 +12,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 const name = "limit_conn"
@@ -45,6 +46,9 @@ const maxCount = 1_000_000
 
 // ReadsCaller implements plugin.CallerReader.
 func (p *limitConn) ReadsCaller() (reads, needs bool) { return p.keys.ByCaller(), false }
+
+// CheckMethod implements plugin.MethodChecker.
+func (p *limitConn) CheckMethod(m *schema.Method) error { return p.keys.CheckMethod(m) }
 
 func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 	conf, err := limit.ConfigOf[*limitconnv1.LimitConn](config)

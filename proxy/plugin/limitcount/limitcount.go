@@ -11,6 +11,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/limit"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 const name = "limit_count"
@@ -26,6 +27,7 @@ var Kind = plugin.Kind{
 type taker interface {
 	Take(ctx context.Context, c *rpc.Call) (limit.Verdict, error)
 	ReadsCaller() (reads, needs bool)
+	CheckMethod(m *schema.Method) error
 }
 
 type limitCount struct{ limiter taker }
@@ -72,6 +74,9 @@ func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 
 // ReadsCaller implements plugin.CallerReader.
 func (p *limitCount) ReadsCaller() (reads, needs bool) { return p.limiter.ReadsCaller() }
+
+// CheckMethod implements plugin.MethodChecker.
+func (p *limitCount) CheckMethod(m *schema.Method) error { return p.limiter.CheckMethod(m) }
 
 // Wrap implements plugin.Plugin.
 func (p *limitCount) Wrap(next rpc.Handler) rpc.Handler { return &handler{p.limiter, next} }

@@ -12,6 +12,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/limit"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 const name = "limit_req"
@@ -81,6 +82,9 @@ func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 
 // ReadsCaller implements plugin.CallerReader.
 func (p *limitReq) ReadsCaller() (reads, needs bool) { return p.limiter.ReadsCaller() }
+
+// CheckMethod implements plugin.MethodChecker.
+func (p *limitReq) CheckMethod(m *schema.Method) error { return p.limiter.CheckMethod(m) }
 
 // Wrap implements plugin.Plugin.
 func (p *limitReq) Wrap(next rpc.Handler) rpc.Handler { return &handler{p, next} }

@@ -17,6 +17,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/expr"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // Kind is the plugin as the list of plugins has it.
@@ -37,6 +38,27 @@ var _ plugin.Director = (*split)(nil)
 // ReadsCaller implements plugin.CallerReader.
 func (s *split) ReadsCaller() (reads, needs bool) {
 	return slices.ContainsFunc(s.rules, func(r rule) bool { return len(r.consumers) > 0 }), true
+}
+
+// Callers implements plugin.CallerNamer.
+func (s *split) Callers() []plugin.CallerName {
+	var out []plugin.CallerName
+	for i := range s.rules {
+		for j, name := range s.rules[i].consumers {
+			out = append(out, plugin.CallerName{Path: fmt.Sprintf("rules[%d].consumers[%d]", i, j), Name: name})
+		}
+	}
+	return out
+}
+
+// CheckMethod implements plugin.MethodChecker: the first rule's condition is asked of every call, unless something is asked before.
+func (s *split) CheckMethod(m *schema.Method) error {
+	if r := &s.rules[0]; r.when != nil && len(r.consumers) == 0 && len(r.headers) == 0 {
+		if f := r.when.Suits(m); f != nil && f.Always {
+			return plugin.Faultf("rules[0].when", "", "%s", f.Text)
+		}
+	}
+	return nil
 }
 
 // rule takes calls for which all its conditions hold.
