@@ -51,6 +51,8 @@ routes:
   - {name: all, service: kit, methods: ["*"]}
   - {name: say, service: kit, http: {method: trpc.kit.echo.Echo/Echo, post: "/v1/{msg}", body: "nested"}}
   - {name: login, service: login, methods: ["*"]}
+plugins:
+  - {name: fault_injection, config: {abort: {code: DATA_LOSS}}, when: "request.caller == 'trpc.peer.Stranger' && request.callee == 'trpc.kit.echo.Echo'"}
 `, dir, l.Addr()))
 	const echo = "/trpc.kit.echo.Echo/"
 	trpc := []string{"trpc-caller", "trpc.peer.Client", "trpc-callee", "trpc.kit.echo.Echo", "trpc-timeout", "5000", "Content-Type", "application/json"}
@@ -77,6 +79,10 @@ routes:
 	}
 	// REST services hear of no tRPC.
 	if a = g.call("POST", "/v1/hello", `{"msg":"in"}`, trpc...); a.status != 200 || a.header.Get("Trpc-Ret") != "" || a.text(t, "nested", "msg") != "in" {
+		t.Errorf("%d %v %s", a.status, a.header, a.body)
+	}
+	// Plugins see who the caller says that it is.
+	if a = g.call("POST", echo+"Echo", `{}`, "trpc-caller", "trpc.peer.Stranger", "trpc-callee", "trpc.kit.echo.Echo", "Content-Type", "application/json"); a.header.Get("Trpc-Ret") != "31" {
 		t.Errorf("%d %v %s", a.status, a.header, a.body)
 	}
 	// What nobody takes is refused so that they understand it.

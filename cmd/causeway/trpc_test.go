@@ -210,11 +210,12 @@ func TestTRPCListener(t *testing.T) {
 	}
 	req := trpckit.Request(7, "/trpc.kit.echo.Echo/Attach", []byte("\n\x01x")).Set("trans_info", map[string]string{"app-key": "v", "trpc-env": "test", "trpc-dyeing-key": "d"})
 	req.Attached = []byte("attached")
+	req.Set("message_type", uint32(2)).Set("caller", "trpc.peer.test.Client").Set("callee", "trpc.kit.echo.Echo") // traced
 	back := ask(req)
-	if string(back.Body) != "\n\x01x" || string(back.Attached) != "ATTACHED" || back.Uint("request_id") != 7 {
+	if back.Uint("message_type") != 2 || string(back.Body) != "\n\x01x" || string(back.Attached) != "ATTACHED" || back.Uint("request_id") != 7 {
 		t.Errorf("%v %q %q", back.Header, back.Body, back.Attached)
 	}
-	if seen := kit.Requests()[0]; seen.Uint("message_type") != 5 || seen.Info("trans_info")["trpc-env"] != "test" || seen.Info("trans_info")["app-key"] != "v" {
+	if seen := kit.Requests()[0]; seen.Uint("message_type") != 7 || seen.Info("trans_info")["trpc-env"] != "test" || seen.Info("trans_info")["app-key"] != "v" {
 		t.Errorf("%v", seen.Header)
 	}
 	if back = ask(trpckit.Request(8, "/trpc.kit.echo.Echo/Fail", []byte("\x08\x91\x4e\x12\x01m"))); back.Int("func_ret") != 10001 || back.Int("ret") != 0 || back.Text("error_msg") != "m" {

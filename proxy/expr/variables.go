@@ -31,6 +31,8 @@ var all = []variable{
 	{"request.headers", texts, func(a *activation) any { return table{headers(a.headers())} }},
 	{"request.protocol", cel.StringType, func(a *activation) any { return a.call.Protocol }},
 	{"request.id", cel.StringType, func(a *activation) any { return a.call.ID }},
+	{"request.caller", cel.StringType, func(a *activation) any { return a.call.Caller }},
+	{"request.callee", cel.StringType, func(a *activation) any { return a.call.Callee }},
 	{"request.address", cel.StringType, func(a *activation) any { return a.call.Address().String() }},
 	{"metadata", texts, func(a *activation) any { return table{headers(a.call.Header)} }},
 	{"path", texts, func(a *activation) any { return table{params{a.call.Params}} }},

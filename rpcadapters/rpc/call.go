@@ -32,11 +32,16 @@ type Call struct {
 	Consumer *Consumer  // who calls, set by an authenticating plugin; nil: nobody known
 	Claims   Claims     // what a verified token says of its bearer, set by an authenticating plugin
 	Trace    Trace      // its place in a trace, set by a tracing plugin
-	HTTP     *HTTP      // nil in a call that came by a protocol not borne by HTTP
-	Params   Params     // what the HTTP rule captured of the path; nil where none matched
-	Header   Metadata   // the caller's metadata, already filtered: hop-by-hop, framing and protocol headers never enter
-	Body     Body       // the request of a unary call
-	Stream   Stream     // streaming methods only
+	// Caller and Callee are what the caller calls itself and the service where the protocol has such names (tRPC), else "". They
+	// prove nothing.
+	Caller, Callee string
+	// Marks are bits that mark a call for everybody who passes it on over the same protocol: tRPC's message_type.
+	Marks  uint32
+	HTTP   *HTTP    // nil in a call that came by a protocol not borne by HTTP
+	Params Params   // what the HTTP rule captured of the path; nil where none matched
+	Header Metadata // the caller's metadata, already filtered: hop-by-hop, framing and protocol headers never enter
+	Body   Body     // the request of a unary call
+	Stream Stream   // streaming methods only
 	// Packed is what the message of a unary answer may stay compressed with, because the caller takes it so. A plugin that
 	// reads the answer clears it before it calls the next handler.
 	Packed   Compression

@@ -134,6 +134,9 @@ func (p *plan) appendInfo(dst []byte, c *rpc.Call, n protowire.Number) []byte {
 func (p *plan) measure(c *rpc.Call) (size int, messageType uint32) {
 	const most = 24 // of an entry beside its strings
 	size = 128 + len(p.names) + len(p.env) + len(p.dyeing)
+	if chained(c) {
+		messageType = c.Marks
+	}
 	if p.env != "" {
 		messageType |= messageEnv
 	}

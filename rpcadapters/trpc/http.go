@@ -59,13 +59,14 @@ func (f *Face) Unsure() {}
 
 // The headers of requests and answers.
 const (
-	httpCaller    = "trpc-caller"
-	httpCallee    = "trpc-callee"
-	httpTimeout   = "trpc-timeout"
-	httpRequestID = "trpc-request-id"
-	httpInfo      = "trpc-trans-info" // a JSON object of values in base64
-	httpRet       = "trpc-ret"
-	httpMessage   = "trpc-error-msg"
+	httpCaller      = "trpc-caller"
+	httpCallee      = "trpc-callee"
+	httpTimeout     = "trpc-timeout"
+	httpRequestID   = "trpc-request-id"
+	httpInfo        = "trpc-trans-info" // a JSON object of values in base64
+	httpMessageType = "trpc-message-type"
+	httpRet         = "trpc-ret"
+	httpMessage     = "trpc-error-msg"
 )
 
 // Match takes a request to what may be a method, with a header that only callers of tRPC send.
@@ -201,6 +202,10 @@ func (c *httpCall) admit(ctx context.Context, m *rpcadapters.Matched) (call cont
 			}
 			c.Header = appendCarried(c.Header, key, value)
 		}
+	}
+	c.Caller, c.Callee = headers.Get(httpCaller), headers.Get(httpCallee)
+	if marks, err := strconv.ParseUint(headers.Get(httpMessageType), 10, 32); err == nil {
+		c.Marks = uint32(marks)
 	}
 	if text := headers.Get(httpTimeout); text != "" {
 		ms, err := strconv.ParseUint(text, 10, 32)

@@ -109,6 +109,7 @@ type serverCall struct {
 	parsed   bool
 	msg      rpc.Message
 	fault    *rpc.Error
+	scratch  []byte
 
 	// The answer.
 	resp     response
@@ -141,39 +142,52 @@ func (n *inlet) Run(in *framed.Incoming) {
 	c.in, c.inlet = in, n
 	clean := false
 	defer func() {
-		if clean {
-			c.release()
-			serverCalls.Put(c)
+		if !clean { // the call is not used again, but what it took of the budget is others'
+			c.budget.Give(c.held)
 		}
 	}()
-	c.run()
-	clean = true
+	if clean = c.run(); clean {
+		c.release()
+		serverCalls.Put(c)
+	}
 }
 
-func (c *serverCall) run() {
+// run takes the call to its end; false: it may be held by what has panicked.
+func (c *serverCall) run() (clean bool) {
 	if e := c.parse(); e != nil {
-		c.finish(e)
-		return
+		c.Answer(e)
+		return true
 	}
 	if c.req.callType == callOneWay {
 		c.in.Keep()
 	}
 	c.Protocol, c.Peer, c.Times.Start = protocolName, c.in.Peer, c.in.Start
 	c.Header = appendInfo(c.Header[:0], &c.req.info)
-	found := c.inlet.entry.Find(string(c.req.fn), &c.Call)
-	finished := false
-	defer func() {
-		if r := recover(); r != nil {
-			e := found.Visit.Panicked(&c.Call, r)
-			if !finished {
-				found.Finish.Done(&c.Call, c.finish(e))
-			}
-		}
-		found.Leave()
-	}()
-	sent := c.finish(c.handle(found))
-	finished = true
-	found.Finish.Done(&c.Call, sent)
+	var fn string
+	c.scratch, fn = introduce(&c.Call, c.scratch, c.req.caller, c.req.callee, c.req.fn, c.req.messageType)
+	found := c.inlet.entry.Find(fn, &c.Call)
+	c.prepare(found)
+	return found.Run(c.in.Context(), &c.Call, scheme(c.in), time.Duration(c.req.timeout)*time.Millisecond, c)
+}
+
+// introduce notes what a call says of itself and gives the name that it is for; the names cost one string. scratch is used for that.
+func introduce(c *rpc.Call, scratch, caller, callee, fn []byte, messageType uint32) (_ []byte, name string) {
+	scratch = append(append(append(scratch[:0], caller...), callee...), fn...)
+	all := string(scratch)
+	at := len(caller) + len(callee)
+	if rpc.Printable(all[:at]) {
+		c.Caller, c.Callee = all[:len(caller)], all[len(caller):at]
+	}
+	c.Marks = messageType
+	return scratch, all[at:]
+}
+
+// scheme is what clients of a connection are forwarded as.
+func scheme(in *framed.Incoming) string {
+	if in.TLS != nil {
+		return "trpc+tls"
+	}
+	return "trpc"
 }
 
 // parse reads the frame.
@@ -243,35 +257,21 @@ func appendCarried(dst rpc.Metadata, key, value string) rpc.Metadata {
 	return rpcadapters.AppendCarried(dst, key, value)
 }
 
-// admit makes the call one of the configuration that took it, and sets its deadline.
-func admit(c *rpc.Call, in *framed.Incoming, found *rpcadapters.Found, timeout uint32) {
-	c.Method = found.Method
-	scheme := "trpc"
-	if in.TLS != nil {
-		scheme = "trpc+tls"
-	}
-	found.Admit(c, scheme)
-	if due := found.Deadline(c.Times.Start, time.Duration(timeout)*time.Millisecond); !due.IsZero() {
-		in.Context().SetDeadline(due)
-	}
-}
-
-// handle runs the chain.
-func (c *serverCall) handle(found *rpcadapters.Found) *rpc.Error {
+// prepare readies the call for who takes it.
+func (c *serverCall) prepare(found *rpcadapters.Found) {
 	if found.Refusal != nil {
-		return found.Refusal
+		return
 	}
 	if found.Method.Kind != schema.Unary {
-		return rpc.Refuse(codes.Unimplemented, "METHOD_NOT_FOUND", "%s is a %s method: open a stream for it", found.Method.Name[1:], found.Method.Kind)
+		found.Refusal = rpc.Refuse(codes.Unimplemented, "METHOD_NOT_FOUND", "%s is a %s method: open a stream for it", found.Method.Name[1:], found.Method.Kind)
+		return
 	}
 	c.form = found.Plan.(*form)
 	c.most, c.budget, c.json = found.Options.MaxBody, found.Options.Budget, found.Options.StubJSON()
-	admit(&c.Call, c.in, found, c.req.timeout)
 	if c.req.encoding == encodingGzip && c.req.contentType == contentProto {
 		c.Packed = rpc.Gzip
 	}
 	c.Body = c
-	return rpcadapters.RPCError(found.Handler.Handle(c.in.Context(), &c.Call))
 }
 
 // Raw implements rpc.Body: the body as sent.
@@ -381,9 +381,9 @@ func overloaded() *rpc.Error {
 	return e
 }
 
-// finish writes what the chain came back with and says what was sent.
-func (c *serverCall) finish(e *rpc.Error) rpc.Sent {
-	c.resp = response{id: c.req.id, callType: c.req.callType, contentType: c.req.contentType}
+// Answer implements rpcadapters.Answerer.
+func (c *serverCall) Answer(e *rpc.Error) rpc.Sent {
+	c.resp = response{id: c.req.id, callType: c.req.callType, messageType: c.req.messageType, contentType: c.req.contentType}
 	if e == nil {
 		e = c.encode()
 	}
@@ -485,8 +485,8 @@ func (c *serverCall) release() {
 		c.made.Free()
 	}
 	c.Reply.Reset()
-	header, reply := c.Call.Header[:0], rpc.Reply{Header: c.Reply.Header[:0], Trailer: c.Reply.Trailer[:0]}
+	scratch, header, reply := c.scratch[:0], c.Call.Header[:0], rpc.Reply{Header: c.Reply.Header[:0], Trailer: c.Reply.Trailer[:0]}
 	clear(header[:cap(header)])
 	*c = serverCall{}
-	c.Call.Header, c.Reply = header, reply
+	c.scratch, c.Call.Header, c.Reply = scratch, header, reply
 }

@@ -28,6 +28,8 @@ type serverStream struct {
 	json  *jsonwire.Options
 	most  int // bytes of one message
 
+	running *framed.Incoming // Run's own, which conn is as long as it runs
+
 	in     inbox
 	out    outbox
 	budget *rpc.Budget
@@ -170,30 +172,30 @@ func (s *serverStream) expired() {
 }
 
 func (s *serverStream) run(in *framed.Incoming) {
+	s.running = in
 	if s.fault != nil && in.Refused == framed.Taken {
-		s.finish(in, s.fault)
+		s.Answer(s.fault)
 		return
 	}
 	s.Protocol, s.Peer, s.Times.Start = protocolName, in.Peer, in.Start
 	s.Header = appendInfo(nil, &s.init.info)
-	found := s.inlet.entry.Find(string(s.init.fn), &s.Call)
-	finished := false
-	defer func() {
-		if r := recover(); r != nil {
-			e := found.Visit.Panicked(&s.Call, r)
-			if !finished {
-				found.Finish.Done(&s.Call, s.finish(in, e))
-			}
+	_, fn := introduce(&s.Call, nil, s.init.caller, s.init.callee, s.init.fn, s.init.messageType)
+	found := s.inlet.entry.Find(fn, &s.Call)
+	if e := s.refuse(found); e != nil {
+		found.Refusal = e
+	} else {
+		s.form = found.Plan.(*form)
+		s.budget, s.json = found.Options.Budget, found.Options.StubJSON()
+		if most := found.Options.MaxBody; most > 0 {
+			s.most = min(s.most, most)
 		}
-		found.Leave()
-	}()
-	sent := s.finish(in, s.handle(in, found))
-	finished = true
-	found.Finish.Done(&s.Call, sent)
+		s.Stream = s
+	}
+	found.Run(in.Context(), &s.Call, scheme(in), 0, s)
 }
 
-// handle runs the chain.
-func (s *serverStream) handle(in *framed.Incoming, found *rpcadapters.Found) *rpc.Error {
+// refuse says why the call cannot be one of the method that was found.
+func (s *serverStream) refuse(found *rpcadapters.Found) *rpc.Error {
 	switch {
 	case s.fault != nil:
 		return s.fault
@@ -206,14 +208,7 @@ func (s *serverStream) handle(in *framed.Incoming, found *rpcadapters.Found) *rp
 	case s.init.contentType != contentProto && s.init.contentType != contentJSON:
 		return rpc.Refuse(codes.InvalidArgument, "INVALID_REQUEST", "content_type %d is not known on streams here: want 0 (pb) or 2 (json)", s.init.contentType)
 	}
-	s.form = found.Plan.(*form)
-	s.budget, s.json = found.Options.Budget, found.Options.StubJSON()
-	if most := found.Options.MaxBody; most > 0 {
-		s.most = min(s.most, most)
-	}
-	admit(&s.Call, in, found, 0)
-	s.Stream = s
-	return rpcadapters.RPCError(found.Handler.Handle(in.Context(), &s.Call))
+	return nil
 }
 
 // sender is where frames go; nil: to nobody.
@@ -340,8 +335,9 @@ func (s *serverStream) Stop() {
 	s.in.close(rpc.Refuse(codes.Canceled, "CANCELLED", "the call is over"), true)
 }
 
-// finish ends the stream and says what was sent.
-func (s *serverStream) finish(in *framed.Incoming, e *rpc.Error) rpc.Sent {
+// Answer implements rpcadapters.Answerer: it ends the stream.
+func (s *serverStream) Answer(e *rpc.Error) rpc.Sent {
+	in := s.running
 	s.mu.Lock()
 	opened, left := s.opened, s.gone
 	s.opened = true

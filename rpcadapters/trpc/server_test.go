@@ -104,7 +104,7 @@ func TestServerInfo(t *testing.T) {
 		return nil
 	}
 	p := connect(t, d.open(&trpcv1.Listener{EchoInfo: true}, rpcadapters.Limits{}, server.Options{}))
-	p.send(trpckit.Request(7, "/trpc.kit.echo.Echo/Echo", nil).Set("timeout", uint32(5000)).Set("trans_info", map[string]string{
+	p.send(trpckit.Request(7, "/trpc.kit.echo.Echo/Echo", nil).Set("timeout", uint32(5000)).Set("caller", "trpc.peer.test.Client").Set("callee", "trpc.kit.echo.Echo").Set("message_type", uint32(3)).Set("trans_info", map[string]string{
 		"App-Key": "v", "trpc-env": "test", "trpc-dyeing-key": "d", "trpc-user-ip": "1.2.3.4", "x-consumer": "forged", "X_Consumer-Name": "forged",
 		"grpc-status": "5", "cookie": "c", "bad key": "1", "raw": "\x00", "own-bin": "\x01\x02", "host": "h", "x-forwarded-for": "8.8.8.8",
 	}))
@@ -127,7 +127,8 @@ func TestServerInfo(t *testing.T) {
 	if diff := cmp.Diff([]string{"app-key=v", "own-bin=\x01\x02", "trpc-dyeing-key=d", "trpc-env=test", "x-request-id=id-1"}, got); diff != "" {
 		t.Error(diff)
 	}
-	if c := calls[0]; c.Protocol != "trpc" || !c.Peer.IsValid() || c.HTTP != nil || c.Times.Start.IsZero() {
+	if c := calls[0]; c.Protocol != "trpc" || !c.Peer.IsValid() || c.HTTP != nil || c.Times.Start.IsZero() ||
+		c.Caller != "trpc.peer.test.Client" || c.Callee != "trpc.kit.echo.Echo" || c.Marks != 3 || f.Uint("message_type") != 3 {
 		t.Errorf("%+v", c)
 	}
 }
