@@ -172,3 +172,26 @@ func TestHalfClosedShutdown(t *testing.T) {
 		t.Errorf("want the call ended, found %d", e.ended)
 	}
 }
+
+// TestGoneIsHeard: the calls of a client that has gone altogether end soon: after 60 ms on a machine that has nothing else to do.
+func TestGoneIsHeard(t *testing.T) {
+	e := &echo{}
+	_, addr := serve(t, ServerConfig{Service: e, Leave: &text{'l', nil}}, server.Options{})
+	best := time.Hour
+	for n, begun := 1, time.Now(); best > 300*time.Millisecond; n++ {
+		conn := speak(t, addr, unary("wait"))
+		e.began(t, n)
+		left := time.Now()
+		_ = conn.Close()
+		for ended := 0; ended < n; time.Sleep(time.Millisecond) {
+			e.mu.Lock()
+			ended = e.ended
+			e.mu.Unlock()
+			if time.Since(begun) > time.Minute {
+				t.Fatalf("want the call ended within 300 ms, found %v at best", best)
+			}
+		}
+		best = min(best, time.Since(left))
+	}
+	t.Logf("the call has ended after %v", best.Round(time.Millisecond))
+}

@@ -76,8 +76,8 @@ const (
 	linger              = time.Second // for a client to close a connection that we have ended
 	roundTrip           = time.Second // between asking a client to leave and leaving
 	// A client that has closed its side is sent nothing while calls may be quick, then a word, and others after twice the time.
-	quickCalls    = 500 * time.Millisecond
-	firstPatience = 250 * time.Millisecond
+	quickCalls    = 30 * time.Millisecond
+	firstPatience = 20 * time.Millisecond
 )
 
 // NewServer makes a server.
