@@ -116,7 +116,7 @@ func TestRegisterFollowsCheck(t *testing.T) {
 			program, well := fickle(t)
 			args := []string{
 				"--address", "10.0.0.1:1", "--check", "http", "--check-address", program, "--check-path", "/healthz", "--interval", "100ms",
-				"--drain", "200ms", "--session", "1s", "--beat", "1s",
+				"--drain", "2s", "--session", "1s", "--beat", "1s",
 			}
 			before, after := "starting", "down"
 			if hold {

@@ -332,7 +332,7 @@ func TestServiceReal(t *testing.T) {
 	t.Parallel()
 	addr := realserver.StartZooKeeper(t).Address
 	c := zkAt(t, addr)
-	p := startSidecar(t, addr, "--address", "10.0.0.1:1", "--check", "none", "--session", "1s", "--drain", "100ms")
+	p := startSidecar(t, addr, "--address", "10.0.0.1:1", "--check", "none", "--session", "1s", "--drain", "2s")
 	soon(t, "the instance", func() bool { return statusIn(t, c, "a.A", "10.0.0.1-1") == "up" })
 	out, _, err := causeway(t, "service", "list", "--zookeeper", addr)
 	if err != nil || !strings.Contains(out, "a.A") {
@@ -346,7 +346,7 @@ func TestServiceReal(t *testing.T) {
 	}
 	// Killed, it leaves a node that expires; started again, it takes the place of its ghost and keeps nothing of the order.
 	p.kill()
-	again := startSidecar(t, addr, "--address", "10.0.0.1:1", "--check", "none", "--session", "1s", "--drain", "100ms")
+	again := startSidecar(t, addr, "--address", "10.0.0.1:1", "--check", "none", "--session", "1s", "--drain", "2s")
 	soon(t, "the instance of the new process", func() bool { return statusIn(t, c, "a.A", "10.0.0.1-1") == "up" })
 	again.stop(0)
 	if s := statusIn(t, c, "a.A", "10.0.0.1-1"); s != "none" {

@@ -40,7 +40,7 @@ func New(cfg Config, members []Member) Picker {
 	weight := uint64(0)
 	for i := range cfg.Subsets {
 		s := &cfg.Subsets[i]
-		of := slices.DeleteFunc(slices.Clone(all), func(m *Member) bool { return !s.has(m) })
+		of := slices.DeleteFunc(slices.Clone(all), func(m *Member) bool { return !s.Has(m) })
 		p.subsets[i] = b.spread(s.Name, of)
 		if t := &p.subsets[i]; len(t.entries) == 0 {
 			if len(of) == 0 && len(all) > 0 {
@@ -58,8 +58,8 @@ func New(cfg Config, members []Member) Picker {
 	return p
 }
 
-// has tells whether a member belongs to the subset.
-func (s *Subset) has(m *Member) bool {
+// Has tells whether a member belongs to the subset.
+func (s *Subset) Has(m *Member) bool {
 	for k, v := range s.Match {
 		found, ok := m.Meta[k]
 		switch k {

@@ -289,7 +289,7 @@ func TestWhoBelongsToASubset(t *testing.T) {
 		{map[string]string{"missing": ""}, false},
 		{map[string]string{"version": "V1"}, false},
 	} {
-		if found := (&Subset{Match: tt.match}).has(&m); found != tt.want {
+		if found := (&Subset{Match: tt.match}).Has(&m); found != tt.want {
 			t.Errorf("%v: want %v, found %v", tt.match, tt.want, found)
 		}
 	}

@@ -75,7 +75,7 @@ func (s *Service) Inspect() View {
 	out.Sources = s.survey(now)
 	for _, i := range s.order {
 		v := s.show(i, now)
-		if g := panicking(out.Groups, &v); g != nil {
+		if g := s.panicking(out.Groups, i, &v); g != nil {
 			v.Panic = true
 			v.Why += fmt.Sprintf("; but it is called all the same, for only %d of %d are up", g.Up, g.Members)
 		}
@@ -125,11 +125,20 @@ func (s *Service) survey(now time.Time) []SourceView {
 }
 
 // panicking is the group in which an instance takes calls although it is not up; nil: it does not.
-func panicking(groups []balancer.Group, v *InstanceView) *balancer.Group {
+func (s *Service) panicking(groups []balancer.Group, i *instance, v *InstanceView) *balancer.Group {
 	if v.Used || v.Effective == 0 {
 		return nil
 	}
-	at := slices.IndexFunc(groups, func(g balancer.Group) bool { return g.Panic && g.Priority == v.Priority })
+	in := func(subset string) bool {
+		at := slices.IndexFunc(s.cfg.Balancer.Subsets, func(sub balancer.Subset) bool { return sub.Name == subset })
+		if at < 0 {
+			return subset == ""
+		}
+		return s.cfg.Balancer.Subsets[at].Has(&balancer.Member{Node: i.node, Region: v.Region, Zone: v.Zone, Meta: v.Meta})
+	}
+	at := slices.IndexFunc(groups, func(g balancer.Group) bool {
+		return g.Panic && g.Share+g.Pinned > 0 && g.Priority == v.Priority && in(g.Subset)
+	})
 	if at < 0 {
 		return nil
 	}

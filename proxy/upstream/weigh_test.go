@@ -483,3 +483,28 @@ func TestUnreachableInstancesAreNotCalledInAPanic(t *testing.T) {
 		b.wantPicked("those that can be reached", "i1", "i2", "i3")
 	})
 }
+
+// Who is called in a panic is told of the subset that is in one, and not of others at the same priority.
+func TestPanicIsThatOfTheSubset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoctor()
+		pool := health.NewPool((&journal{}).logger())
+		defer pool.Close()
+		b := start(t, Config{Pool: pool, Health: d.check("grpc"), Balancer: balancer.Config{Subsets: []balancer.Subset{
+			{Name: "a", Match: map[string]string{"v": "a"}, Weight: 1}, {Name: "b", Match: map[string]string{"v": "b"}, Weight: 1},
+		}}}, nil, "zk")
+		defer b.end()
+		in := func(subset string) func(*registry.Endpoint) {
+			return func(ep *registry.Endpoint) { ep.Meta = map[string]string{"v": subset} }
+		}
+		d.set(d.ill, true, "a2", "b0")
+		b.update("zk", with(up("a0"), in("a")), with(up("a1"), in("a")), with(up("a2"), in("a")), with(up("b0"), in("b")))
+		after(3 * time.Second)
+		if v := b.instance("a2"); v.Used || v.Panic || strings.Contains(v.Why, "all the same") {
+			t.Errorf("want a2 down, and not called, found %+v", v)
+		}
+		if v := b.instance("b0"); v.Used || !v.Panic {
+			t.Errorf("want b0 called in a panic of its subset, found %+v", v)
+		}
+	})
+}
