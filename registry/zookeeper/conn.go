@@ -64,10 +64,11 @@ type Conn struct {
 // state is what is known of the connection.
 type state struct {
 	connected  bool
-	session    int64  // 0 before the first one
-	generation uint64 // rises with each session: all watches and ephemeral nodes of an earlier one are void
-	links      uint64 // rises with each connection, also of the same session
-	err        error  // why it is not connected
+	session    int64         // 0 before the first one
+	generation uint64        // rises with each session: all watches and ephemeral nodes of an earlier one are void
+	links      uint64        // rises with each connection, also of the same session
+	err        error         // why it is not connected
+	down       chan struct{} // closed when this connection is lost
 }
 
 // client is one use of the library, from its Connect to its Close.
@@ -292,6 +293,7 @@ func (c *Conn) event(cl *client, e zk.Event) {
 func (c *Conn) disconnected(err error) {
 	if c.state.connected {
 		c.state.connected = false
+		close(c.state.down)
 		c.settled = time.Now()
 		if c.ctx.Err() == nil { // else it is closed
 			c.cfg.Log.Warn("zookeeper: connection lost", "error", err)
@@ -334,7 +336,7 @@ func (c *Conn) supervise() {
 func (c *Conn) authenticate(cl *client) bool {
 	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.Session)
 	defer cancel()
-	_, err := run(ctx, c, cl, func(z *zk.Conn) (struct{}, error) { return struct{}{}, z.AddAuth("digest", []byte(c.cfg.Auth)) })
+	_, err := run(ctx, c, cl, nil, func(z *zk.Conn) (struct{}, error) { return struct{}{}, z.AddAuth("digest", []byte(c.cfg.Auth)) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
@@ -360,6 +362,9 @@ func (c *Conn) connected(cl *client) {
 		if len(c.former) > 16 {
 			c.former = slices.Delete(c.former, 0, 1)
 		}
+	}
+	if !c.state.connected {
+		c.state.down = make(chan struct{})
 	}
 	c.state.connected, c.state.err, cl.last = true, nil, nil
 	c.state.links++
@@ -416,10 +421,11 @@ func do[T any](ctx context.Context, c *Conn, generation uint64, f func(*zk.Conn)
 		var none T
 		return none, errLost
 	}
-	return run(ctx, c, cl, f)
+	return run(ctx, c, cl, s.down, f)
 }
 
-func run[T any](ctx context.Context, c *Conn, cl *client, f func(*zk.Conn) (T, error)) (T, error) {
+// run is do for one use of the library; down ends the wait, also that for a place among others.
+func run[T any](ctx context.Context, c *Conn, cl *client, down <-chan struct{}, f func(*zk.Conn) (T, error)) (T, error) {
 	type result struct {
 		value T
 		err   error
@@ -427,6 +433,8 @@ func run[T any](ctx context.Context, c *Conn, cl *client, f func(*zk.Conn) (T, e
 	var none T
 	select {
 	case c.pool <- struct{}{}:
+	case <-down:
+		return none, errLost
 	case <-ctx.Done():
 		return none, ctx.Err()
 	case <-c.ctx.Done():
@@ -449,6 +457,8 @@ func run[T any](ctx context.Context, c *Conn, cl *client, f func(*zk.Conn) (T, e
 			return none, errTooLong
 		}
 		return r.value, r.err
+	case <-down:
+		return none, errLost
 	case <-ctx.Done():
 		return none, ctx.Err()
 	case <-c.ctx.Done():

@@ -81,7 +81,7 @@ func (c Curator) Parse(_ string, _ Place, _ string, data []byte) ([]registry.End
 				at++
 			}
 			if at == len(offers) {
-				return nil, nil // it speaks something else
+				return nil, &otherProtocol{in.Address, text, c.Protocols}
 			}
 		}
 		port, protocol, secure = strconv.FormatInt(offers[at].Port, 10), offers[at].Protocol, false

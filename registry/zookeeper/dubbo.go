@@ -41,6 +41,17 @@ func dubboKey(service string) (group, name, version string) {
 	return group, name, version
 }
 
+// otherProtocol is the error for an entry that is sound, and speaks no protocol that is wanted. A host may have others that do.
+type otherProtocol struct {
+	host, speaks string
+	wanted       []string
+}
+
+// Error says what was wanted and found.
+func (e *otherProtocol) Error() string {
+	return fmt.Sprintf("zookeeper: want an instance that speaks %s, found %s at %s", strings.Join(e.wanted, " or "), e.speaks, e.host)
+}
+
 // Parse reads a provider's URL.
 func (d Dubbo) Parse(service string, _ Place, name string, _ []byte) ([]registry.Endpoint, error) {
 	text, err := url.QueryUnescape(name)
@@ -51,7 +62,7 @@ func (d Dubbo) Parse(service string, _ Place, name string, _ []byte) ([]registry
 	if err != nil {
 		return nil, fmt.Errorf("zookeeper: want a provider's URL: %w", err)
 	}
-	if u.Scheme == "empty" || len(d.Protocols) > 0 && !slices.Contains(d.Protocols, u.Scheme) {
+	if u.Scheme == "empty" {
 		return nil, nil
 	}
 	if u.Scheme == "" {
@@ -67,6 +78,9 @@ func (d Dubbo) Parse(service string, _ Place, name string, _ []byte) ([]registry
 	}
 	if version != "" && q.Get("version") != version || group != "" && q.Get("group") != group {
 		return nil, nil
+	}
+	if len(d.Protocols) > 0 && !slices.Contains(d.Protocols, u.Scheme) {
+		return nil, &otherProtocol{u.Hostname(), u.Scheme, d.Protocols}
 	}
 	ep, err := entryAt(u.Hostname(), u.Port(), q.Get("weight"))
 	if err != nil {

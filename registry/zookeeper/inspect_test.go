@@ -131,3 +131,26 @@ func TestValid(t *testing.T) {
 		t.Error("want the name of the service refused")
 	}
 }
+
+func testContest(t *testing.T, x registered) {
+	x.register(t, &Registrar{}, registry.Endpoint{Address: "a:1"})
+	other := connect(t, Config{Servers: []string{x.addr}, Root: x.root})
+	if _, err := (&Registrar{Conn: other}).Register(short(t), "orders", registry.Endpoint{Address: "a:1"}); err != nil {
+		t.Fatal(err)
+	}
+	// They stop fighting as fast as they can: over several looks nothing changes.
+	quiet := 0
+	var last int64
+	eventually(t, "pauses between the fights", func() bool {
+		_, stat, ok := nodeAt(t, x.side, x.dir+"/a-1")
+		if ok && stat.Czxid == last {
+			quiet++
+		} else {
+			quiet = 0
+		}
+		if ok {
+			last = stat.Czxid
+		}
+		return quiet > 60
+	})
+}

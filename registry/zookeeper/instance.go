@@ -147,7 +147,11 @@ func (in *Instance) Endpoint(protocols ...string) (registry.Endpoint, error) {
 	if len(protocols) > 0 {
 		at = slices.IndexFunc(in.Endpoints, func(o Offer) bool { return slices.Contains(protocols, o.Protocol) })
 		if at < 0 {
-			return registry.Endpoint{}, fmt.Errorf("zookeeper: want an endpoint that speaks %s, found none among %d", strings.Join(protocols, " or "), len(in.Endpoints))
+			var speaks []string
+			for _, o := range in.Endpoints {
+				speaks = append(speaks, o.Protocol)
+			}
+			return registry.Endpoint{}, fmt.Errorf("zookeeper: want an endpoint that speaks %s, found %s", strings.Join(protocols, " or "), strings.Join(speaks, ", "))
 		}
 	}
 	o := in.Endpoints[at]

@@ -63,5 +63,5 @@ func (k Kratos) Parse(_ string, _ Place, name string, data []byte) ([]registry.E
 		}
 		return []registry.Endpoint{ep}, nil
 	}
-	return nil, nil // it speaks something else
+	return nil, &otherProtocol{name, strings.Join(in.Endpoints, ", "), protocols} // an instance has one node, so nothing else has its name
 }

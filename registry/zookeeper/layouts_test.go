@@ -1,11 +1,15 @@
 package zookeeper
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -166,6 +170,11 @@ func TestLayouts(t *testing.T) {
 				t.Errorf("places: %v (-want +got):\n%s", err, d)
 			}
 			got, err := tc.layout.Parse(tc.service, tc.place, tc.node, []byte(tc.raw))
+			if _, other := errors.AsType[*otherProtocol](err); other == strings.Contains(name, "another protocol") {
+				err = nil
+			} else {
+				t.Errorf("want another protocol told as such, found %v", err)
+			}
 			if d := cmp.Diff(tc.want, got); d != "" || err != nil {
 				t.Errorf("endpoints: %v (-want +got):\n%s", err, d)
 			}
@@ -348,4 +357,69 @@ func FuzzEndpoint(f *testing.F) {
 			}
 		}
 	})
+}
+
+// heard collects a log.
+type heard struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// Write keeps it.
+func (h *heard) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.Write(p)
+}
+
+func (h *heard) has(parts ...string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for line := range strings.Lines(h.text.String()) {
+		if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(line, p) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestWhatIsNotThereIsTold holds that a service without a node is told with what is there, and an instance of another protocol with
+// what it speaks: neither looks like a service that has not been started.
+func TestWhatIsNotThereIsTold(t *testing.T) {
+	t.Parallel()
+	_, addr := startDev(t)
+	side := plain(t, addr)
+	provider := func(scheme, host string) string {
+		return "/dubbo/com.example.Foo/providers/" + url.QueryEscape(scheme+"://"+host+":20880/com.example.Foo?interface=com.example.Foo")
+	}
+	for _, path := range []string{provider("dubbo", "10.0.0.1"), provider("dubbo", "10.0.0.2"), provider("tri", "10.0.0.2")} {
+		put(t, side, path, "")
+	}
+	setInstances(t, side, "/causeway/v1/services/orders/instances", "a:1")
+	said := &heard{}
+	conn, err := Connect(Config{Servers: []string{addr}, Log: slog.New(slog.NewTextHandler(said, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	watch := func(layout Layout, service string) *registrytest.Sink {
+		sink, stop := registrytest.Watch(t, &Resolver{Conn: conn, Layout: layout}, service)
+		t.Cleanup(func() { _ = stop() }) // the context's error
+		return sink
+	}
+	watch(nil, "order").Wait()
+	eventually(t, "the name told", func() bool {
+		return said.has("no such node", "service=order ", "node=/causeway/v1/services/order/instances", "nearest=/causeway/v1/services ", "has=orders")
+	})
+	watch(Curator{}, "orders").Wait()
+	eventually(t, "the layout told", func() bool { return said.has("node=/services/orders", "nearest=/ ", "causeway, dubbo") })
+	sink := watch(Dubbo{Protocols: []string{"tri"}}, "com.example.Foo")
+	set := sink.WaitSet("one counted", func(s registry.Set) bool { return s.Skipped == 1 })
+	if len(set.Endpoints) != 1 || set.Endpoints[0].Address != "10.0.0.2:20880" {
+		t.Errorf("want the other in use, found %+v", set)
+	}
+	eventually(t, "the protocol told", func() bool { return said.has("entries=1", "want an instance that speaks tri, found dubbo at 10.0.0.1") })
+	if said.has("found dubbo at 10.0.0.2") {
+		t.Error("want a host that offers what is wanted left in peace")
+	}
 }

@@ -388,29 +388,6 @@ func testHealth(t *testing.T, x registered) {
 	}
 }
 
-func testContest(t *testing.T, x registered) {
-	x.register(t, &Registrar{}, registry.Endpoint{Address: "a:1"})
-	other := connect(t, Config{Servers: []string{x.addr}, Root: x.root})
-	if _, err := (&Registrar{Conn: other}).Register(short(t), "orders", registry.Endpoint{Address: "a:1"}); err != nil {
-		t.Fatal(err)
-	}
-	// They stop fighting as fast as they can: over several looks nothing changes.
-	quiet := 0
-	var last int64
-	eventually(t, "pauses between the fights", func() bool {
-		_, stat, ok := nodeAt(t, x.side, x.dir+"/a-1")
-		if ok && stat.Czxid == last {
-			quiet++
-		} else {
-			quiet = 0
-		}
-		if ok {
-			last = stat.Czxid
-		}
-		return quiet > 60
-	})
-}
-
 func TestRegisterWithoutServer(t *testing.T) {
 	t.Parallel()
 	_, addr := startDev(t)

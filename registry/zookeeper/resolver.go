@@ -105,6 +105,7 @@ type watch struct {
 	revision   int64
 	failed     bool // a Fail is in force
 	known      bool // a set was sent
+	nowhere    bool // it was told that none of the places is there
 }
 
 // home is the node that all services of the native layout are below. While it is the same node, a service's node that is missing
@@ -160,12 +161,15 @@ type place struct {
 	entries map[string]*entry
 	own     []registry.Endpoint // of a leaf
 	bad     int                 // of a leaf
+	why     error               // of a leaf: why
 }
 
 // entry is what is known of one child.
 type entry struct {
-	read      bool // its data has been read, since its watch fired last
-	bad       bool // what was read last could not be parsed
+	read      bool   // its data has been read, since its watch fired last
+	bad       bool   // what was read last could not be parsed
+	other     string // the host of one that is sound and speaks no protocol that is wanted
+	why       error  // it is bad, or another
 	endpoints []registry.Endpoint
 }
 
@@ -317,6 +321,9 @@ func (w *watch) pull(ctx context.Context, full bool, fired map[string]struct{}) 
 	if err := w.home.look(ctx, w); err != nil {
 		return err
 	}
+	if err := w.tellNowhere(ctx); err != nil {
+		return err
+	}
 	return inParallel(stale)
 }
 
@@ -417,10 +424,15 @@ func (w *watch) read(ctx context.Context, p *place, name string, e *entry) error
 		data = now.data
 	}
 	endpoints, err := w.layout.Parse(w.service, p.Place, name, data)
+	e.other = ""
+	if unwanted, is := errors.AsType[*otherProtocol](err); is {
+		e.other, e.why, err = unwanted.host, err, nil
+	}
 	e.read, e.bad = true, err != nil
 	if err == nil { // else what it said last holds
 		e.endpoints = endpoints
 	} else {
+		e.why = err
 		w.c.cfg.Log.Debug("zookeeper: entry skipped", "node", p.Path+"/"+name, "error", err)
 	}
 	return nil
@@ -437,21 +449,21 @@ func (w *watch) readLeaf(ctx context.Context, p *place) error {
 				continue // it has just been made
 			}
 			if err == nil {
-				p.fresh, p.own, p.bad = true, nil, 0
+				p.fresh, p.own, p.bad, p.missing = true, nil, 0, true
 				return nil
 			}
 		}
 		if err != nil {
 			return fmt.Errorf("zookeeper: read %s: %w", p.Path, err)
 		}
-		p.fresh = true
+		p.fresh, p.missing = true, false
 		endpoints, err := w.layout.Parse(w.service, p.Place, "", now.data)
 		if len(endpoints) > w.most {
 			return fmt.Errorf("zookeeper: want at most %d instances in %s, found %d", w.most, p.Path, len(endpoints))
 		}
 		p.bad = 0
 		if err != nil {
-			p.bad = 1
+			p.bad, p.why = 1, err
 			w.c.cfg.Log.Debug("zookeeper: entries skipped", "node", p.Path, "error", err)
 		}
 		if err == nil || len(endpoints) > 0 {
@@ -466,14 +478,18 @@ func (w *watch) readLeaf(ctx context.Context, p *place) error {
 func (w *watch) send() {
 	var all []registry.Endpoint
 	skipped := 0
+	var why error // one of them is
 	for _, p := range w.places {
 		all = append(all, p.own...)
-		skipped += p.bad
+		if skipped += p.bad; p.bad > 0 {
+			why = p.why
+		}
 		for _, name := range slices.Sorted(maps.Keys(p.entries)) {
 			e := p.entries[name]
 			all = append(all, e.endpoints...)
 			if e.bad {
 				skipped++
+				why = fmt.Errorf("%s: %w", name, cmp.Or(e.why, zk.ErrNoAuth))
 			}
 		}
 	}
@@ -481,13 +497,18 @@ func (w *watch) send() {
 		refused := !allowed(w.allow, e.Address)
 		if refused {
 			skipped++
+			why = fmt.Errorf("%s: want an address within what is allowed, found %s", e.ID, e.Address)
 		}
 		return refused
 	})
+	if other, reason := w.unwanted(all); other > 0 {
+		skipped, why = skipped+other, cmp.Or(why, reason)
+	}
 	slices.SortStableFunc(all, func(a, b registry.Endpoint) int { return strings.Compare(a.ID, b.ID) })
 	unique := slices.CompactFunc(all, func(a, b registry.Endpoint) bool {
 		if a.ID == b.ID && a.Address != b.Address {
 			skipped++ // else it is one instance that is entered twice, as after a restart whose ghost is still there
+			why = fmt.Errorf("%s: want one address of an instance, found %s and %s", a.ID, a.Address, b.Address)
 		}
 		return a.ID == b.ID
 	})
@@ -495,7 +516,7 @@ func (w *watch) send() {
 		return
 	}
 	if skipped > w.sent.Skipped {
-		w.c.cfg.Log.Warn("zookeeper: entries of a service cannot be read and are left out", "service", w.service, "entries", skipped)
+		w.c.cfg.Log.Warn("zookeeper: entries of a service cannot be read and are left out", "service", w.service, "entries", skipped, "one", why)
 	}
 	w.revision++
 	w.sent = registry.Set{Service: w.service, Revision: w.revision, Endpoints: unique, Skipped: skipped, Withdrawn: w.home.withdrawn}
