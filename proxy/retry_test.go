@@ -325,6 +325,46 @@ func TestLoadIsTaken(t *testing.T) {
 	}
 }
 
+// A consumer, or an address, meets one instance, whatever it asks for.
+func TestHashByWhoCalls(t *testing.T) {
+	var consumers []string
+	for i := range 20 {
+		consumers = append(consumers, fmt.Sprintf("{name: c%d, credentials: [{plugin: key}]}", i))
+	}
+	for _, key := range []string{"consumer", "address"} {
+		t.Run(key, func(t *testing.T) {
+			var made []*keyed
+			b := mustBench(t, serviceOf("balancer: {policy: maglev, hash: {"+key+": true}}")+"plugins: [{name: key}]\nconsumers: ["+strings.Join(consumers, ", ")+"]\n", keyedKind("key", &made))
+			var where []string
+			b.at = func(_ context.Context, address string, _ *rpc.Call, out *rpc.Reply) error {
+				where = append(where, address)
+				hello(out)
+				return nil
+			}
+			seen := map[string]bool{}
+			for i := range 20 {
+				where = nil
+				for n := range 5 {
+					who, from := i, n // another address each time
+					if key == "address" {
+						who, from = n, i
+					}
+					if v := b.visitFrom(fmt.Sprintf("192.0.2.%d", from), "GET", fmt.Sprintf("/v1/echo/%d", n), "", rpc.Pair{Key: "x-key", Value: fmt.Sprint("c", who)}); v.status != 200 {
+						t.Fatalf("found %d %s", v.status, v.answer)
+					}
+				}
+				if where = slices.Compact(where); len(where) != 1 {
+					t.Fatalf("%s %d: want one instance, found %v", key, i, where)
+				}
+				seen[where[0]] = true
+			}
+			if len(seen) != 2 {
+				t.Errorf("want 20 of them on both instances, found %v", seen)
+			}
+		})
+	}
+}
+
 // Calls with one key meet one instance, those without are spread.
 func TestHashKeys(t *testing.T) {
 	for key, of := range map[string]func(i int) (path string, header rpc.Pair){
