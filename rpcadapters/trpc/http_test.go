@@ -117,13 +117,13 @@ func TestHTTP(t *testing.T) {
 	}
 	// A client of trpc-go says nothing of what it accepts, and unpacks whatever comes.
 	for _, accepts := range []string{"", "gzip", "br"} {
-		x, matched := &adaptertest.Engine{}, (*rpcadapters.Matched)(nil)
+		x := &adaptertest.Engine{}
 		header := rpc.Metadata{{Key: httpCallee, Value: "x"}, {Key: "content-encoding", Value: "gzip"}, {Key: "content-type", Value: "application/json"}}
 		if accepts != "" {
 			header.Add("accept-encoding", accepts)
 		}
 		x.Reset("POST", echo, "HTTP/1.1", header, packed)
-		matched = x.Matched(method(t, g.Schema, echo))
+		matched := x.Matched(method(t, g.Schema, echo))
 		NewFace().Serve(t.Context(), &x.X, matched, handler(serveKit))
 		if encoding := x.Header.Get("content-encoding"); (encoding == "gzip") != (accepts != "br") {
 			t.Errorf("accept-encoding %q: %v", accepts, x.Header)
