@@ -48,6 +48,7 @@ type bench struct {
 	dials   atomic.Int64
 	closes  atomic.Int64
 	watches atomic.Int64 // resolvers at work
+	log     syncLog      // of the gateway
 	faulty  atomic.Bool  // the face panics
 	torn    bool         // where answers are written there is a panic
 }
@@ -124,7 +125,7 @@ func newBenchOf(t testing.TB, text string, inlets []rpcadapters.Inlet, kinds ...
 		Load: func() (*config.Document, error) {
 			return config.Parse("causeway.yaml", []byte(strings.ReplaceAll(*b.text.Load(), "SET", set)), types)
 		},
-		Meter: b.meter, Sinks: sinks, Log: slog.New(slog.DiscardHandler),
+		Meter: b.meter, Sinks: sinks, Log: slog.New(slog.NewTextHandler(&b.log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -143,6 +144,24 @@ func mustBench(t testing.TB, text string, kinds ...plugin.Kind) *bench {
 }
 
 func (b *bench) set(text string) { b.text.Store(&text) }
+
+// syncLog keeps what was logged.
+type syncLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *syncLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *syncLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
 
 // watching is a resolver of which it is counted how often it is at work.
 type watching struct {

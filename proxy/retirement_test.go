@@ -150,6 +150,21 @@ func probed(t testing.TB, b *bench) (n int64) {
 	return n
 }
 
+// Services that know their instances are not doubted where a change has no more time to wait for them.
+func TestKnownInstancesAreNotWarnedOf(t *testing.T) {
+	b := mustBench(t, document)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 50 {
+		if err := b.gateway.Reload(over); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text := b.log.String(); strings.Contains(text, "does not know its instances") {
+		t.Errorf("found %s", text)
+	}
+}
+
 // What a refused or checked configuration had is closed, and what it shared with the one in force is not.
 func TestCheckedConfigurationIsClosed(t *testing.T) {
 	b := mustBench(t, document)
