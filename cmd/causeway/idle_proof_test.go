@@ -210,6 +210,10 @@ func resident(t *testing.T, pid int) int {
 	return 0
 }
 
+// idleDialer sends no probes: those of 10,000 connections at once are more than a loopback takes, and a connection whose
+// probes are lost ends.
+var idleDialer = net.Dialer{Timeout: 30 * time.Second, KeepAlive: -1}
+
 // idleREST calls by HTTP/1.1.
 type idleREST struct {
 	conn    net.Conn
@@ -218,7 +222,7 @@ type idleREST struct {
 }
 
 func dialIdleREST(_ *testing.T, address string, _ *tls.Config) (idleCaller, error) {
-	conn, err := net.DialTimeout("tcp", address, 10*time.Second)
+	conn, err := idleDialer.Dial("tcp", address)
 	if err != nil {
 		return nil, err
 	}
@@ -260,9 +264,9 @@ type idleGRPC struct {
 }
 
 func dialIdleGRPC(t *testing.T, address string, config *tls.Config) (idleCaller, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), idleDialer.Timeout)
 	defer cancel()
-	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", address)
+	conn, err := (&tls.Dialer{NetDialer: &idleDialer, Config: config}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
