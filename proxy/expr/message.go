@@ -22,7 +22,7 @@ import (
 type message struct {
 	data []byte
 	typ  *schema.Message // nil: there is none
-	work *int // of the evaluation, see maxWork
+	work *int            // of the evaluation, see maxWork
 }
 
 var errNoMessage = errors.New("`message` is the request of a unary call, before its answer")
