@@ -428,7 +428,7 @@ func TestSameIsExact(t *testing.T) {
 func TestAdversarialTemplates(t *testing.T) {
 	asked := 0
 	tree := NewTree(func(string, struct{}) bool { asked++; return false })
-	const depth, patience = 12, 30*time.Second
+	const depth, patience = 12, 30 * time.Second
 	add := 0
 	for bits := range 1 << depth {
 		var b strings.Builder
