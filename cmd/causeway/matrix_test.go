@@ -279,6 +279,15 @@ func passesErrors(t *testing.T, g *kindsGateway, in kindsCaller) {
 		t.Errorf("want the number %s beside it, found %+v", n, got)
 	}
 
+	// A stream ends with it as well.
+	if g.out != "TARS" && in.name != "TARS" {
+		got := in.call(t.Context(), t, g.gatewayTest, g.asked(t, adaptertest.Server, &adaptertest.Message{Text: "fail", Number: 3}))
+		if !got.failed || len(got.out) > 0 || got.code != code || got.text != failText || own && got.native != number || got.info.GetReason() != reason {
+			t.Errorf("a stream: want %s %q, found %+v", code, failText, got)
+		}
+		g.reached(t)
+	}
+
 	// The framework's, as each protocol has them.
 	for code, numbers := range map[codes.Code]map[string]int32{
 		codes.Unimplemented:    {"TARS": -3, "tRPC": 12},
@@ -366,16 +375,22 @@ func passesCancel(t *testing.T, g *kindsGateway, in kindsCaller) {
 	g.reached(t)
 }
 
-// passesLarge: a megabyte there and back.
+// passesLarge: a megabyte there and back, which on a stream is more than the windows of tRPC.
 func passesLarge(t *testing.T, g *kindsGateway, in kindsCaller) {
 	data := make([]byte, 1<<20)
 	random := rand.NewChaCha8([32]byte{1})
 	_, _ = random.Read(data) // it never fails
-	got := in.call(t.Context(), t, g.gatewayTest, g.asked(t, adaptertest.Unary, &adaptertest.Message{Data: data}))
-	if got.failed || len(got.out) != 1 || !bytes.Equal(got.out[0].GetData(), data) {
-		t.Errorf("want a megabyte back, found %s %s", got.code, got.text)
+	methods := []string{adaptertest.Unary}
+	if g.out != "TARS" && in.name != "TARS" {
+		methods = append(methods, adaptertest.Bidi)
 	}
-	g.reached(t)
+	for _, method := range methods {
+		got := in.call(t.Context(), t, g.gatewayTest, g.asked(t, method, &adaptertest.Message{Data: data}))
+		if got.failed || len(got.out) != 1 || !bytes.Equal(got.out[0].GetData(), data) {
+			t.Errorf("%s: want a megabyte back, found %s %s", method, got.code, got.text)
+		}
+		g.reached(t)
+	}
 }
 
 // passesMetadata: metadata goes both ways; who a caller says that it is, and what is a framework's, goes neither.
