@@ -266,7 +266,7 @@ func TestOwnStreamsEnd(t *testing.T) {
 			}
 			select {
 			case <-done:
-			case <-time.After(10 * time.Second): //nolint:forbidigo // a test
+			case <-time.After(30 * time.Second): //nolint:forbidigo // a test
 				t.Fatal("the call goes on")
 			}
 			if sent.Code != tc.want {

@@ -207,8 +207,31 @@ func openStreams(t testing.TB, how string, addresses []string, n int) (leave fun
 		return cancel, nil
 	}
 	head := map[string]string{"NDJSON": "Accept: application/x-ndjson\r\n", "SSE": "Accept: text/event-stream\r\n", "WebSocket": handshakeHead}[how]
+	var mu sync.Mutex // of conns while they are opened
 	conns := make([]net.Conn, 0, n)
+	quit := make(chan struct{})
+	var alive sync.WaitGroup
+	if how == "WebSocket" { // whoever is silent for long is asked for a sign of life, so one is given before
+		alive.Go(func() {
+			tick := time.NewTicker(5 * time.Second)
+			defer tick.Stop()
+			for {
+				select {
+				case <-quit:
+					return
+				case <-tick.C:
+				}
+				mu.Lock()
+				for _, c := range conns {
+					_, _ = io.WriteString(c, frame(0x8a, 0, "")) // one that is lost is found
+				}
+				mu.Unlock()
+			}
+		})
+	}
 	leave = func() {
+		close(quit)
+		alive.Wait()
 		for _, c := range conns {
 			_ = c.Close()
 		}
@@ -218,7 +241,9 @@ func openStreams(t testing.TB, how string, addresses []string, n int) (leave fun
 		if err != nil {
 			return leave, err
 		}
+		mu.Lock()
 		conns = append(conns, c)
+		mu.Unlock()
 		if _, err := io.WriteString(c, "GET /v1/rooms/1.wait/messages HTTP/1.1\r\nHost: x\r\n"+head+"\r\n"); err != nil {
 			return leave, err
 		}
