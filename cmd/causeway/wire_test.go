@@ -61,7 +61,7 @@ func TestRefusedFramingReachesNoService(t *testing.T) {
 	}
 	// No upgrade but a WebSocket's is one, and none is the service's business.
 	a := g.call("GET", "/v1/echo/a", "", "Connection", "Upgrade, HTTP2-Settings, X-Mine", "Upgrade", "h2c", "HTTP2-Settings", "AAMAAABkAAQAAP__", "X-Mine", "1")
-	if a.status != 200 || strings.Contains(strings.ToLower(string(a.body)), "upgrade") || strings.Contains(strings.ToLower(string(a.body)), "http2-settings") {
+	if a.status != 200 || strings.Contains(strings.ToLower(a.body), "upgrade") || strings.Contains(strings.ToLower(a.body), "http2-settings") {
 		t.Errorf("want an upgrade to h2c overheard, found %d %s", a.status, a.body)
 	}
 }
