@@ -224,6 +224,19 @@ func layoutFlag(cmd *cobra.Command, to *string) {
 	cmd.Flags().StringVar(to, "layout", "native", "how the nodes are laid out: "+strings.Join(layouts(), ", "))
 }
 
+// named reports whether somebody has said where ZooKeeper is.
+func (z *centre) named(cmd *cobra.Command) bool {
+	return os.Getenv("CAUSEWAY_ZOOKEEPER") != "" || cmd.Flags().Changed("zookeeper")
+}
+
+// notThere is the error for what ZooKeeper has not.
+type notThere struct{ text string }
+
+// Error is the text.
+func (e *notThere) Error() string { return e.text }
+
+func notThereErr(format string, args ...any) error { return &notThere{fmt.Sprintf(format, args...)} }
+
 // unknownService is the error for a service that has no node at all.
 func unknownService(ctx context.Context, conn *zookeeper.Conn, layout zookeeper.Layout, service string) error {
 	names, err := conn.Services(ctx, layout)
@@ -231,11 +244,11 @@ func unknownService(ctx context.Context, conn *zookeeper.Conn, layout zookeeper.
 		return err
 	}
 	if len(names) == 0 {
-		return fmt.Errorf("there is no service %q, and no other either; are --zookeeper, --root and --layout right?", service)
+		return notThereErr("there is no service %q, and no other either; are --zookeeper, --root and --layout right?", service)
 	}
 	hint := schema.DidYouMean(service, names)
 	if hint == "" {
 		hint = "; `causeway service list` lists those that are"
 	}
-	return fmt.Errorf("there is no service %q%s", service, hint)
+	return notThereErr("there is no service %q%s", service, hint)
 }

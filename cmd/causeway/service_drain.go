@@ -153,7 +153,7 @@ func noInstance(ctx context.Context, conn *zookeeper.Conn, layout zookeeper.Layo
 		return err
 	}
 	if slices.Contains(names, service) {
-		return fmt.Errorf("%s has no instances", service)
+		return notThereErr("%s has no instances", service)
 	}
 	return unknownService(ctx, conn, layout, service)
 }

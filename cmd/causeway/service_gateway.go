@@ -287,6 +287,14 @@ func latency(n optional[float64]) string {
 	if !n.has {
 		return "-"
 	}
+	switch {
+	case n.value >= 100:
+		return seconds(n)
+	case n.value >= 1:
+		return strconv.FormatFloat(n.value, 'f', 2, 64) + "s"
+	case n.value >= 0.01:
+		return strconv.FormatFloat(n.value*1000, 'f', 0, 64) + "ms"
+	}
 	return strconv.FormatFloat(n.value*1000, 'g', 3, 64) + "ms"
 }
 

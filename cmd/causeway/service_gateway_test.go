@@ -120,6 +120,23 @@ func TestServiceInspectGateway(t *testing.T) {
 	}
 }
 
+// What a gateway has from elsewhere need not be in ZooKeeper: that is told, and is no fault.
+func TestServiceInspectFromElsewhere(t *testing.T) {
+	t.Parallel()
+	_, addr := startZK(t)
+	registerAt(t, zkAt(t, addr), "orders", registry.Endpoint{Address: "10.0.0.9:1"})
+	admin := adminOf(t, map[string]string{"/api/v1/services/static": gatewayAnswer})
+	out, said, err := causeway(t, "service", "inspect", "--zookeeper", addr, "--admin", admin, "--token-file", fileOf(t, "right\n"), "static")
+	if err != nil || !strings.Contains(out, "gateway "+admin) || !strings.Contains(said, `not in ZooKeeper: there is no service "static"`) {
+		t.Errorf("want the gateway's view and a word, found %q, %q, %v", out, said, err)
+	}
+	for seconds, want := range map[float64]string{0.0000123: "0.0123ms", 0.0025: "2.5ms", 0.2641: "264ms", 2.6412: "2.64s", 250: "4m10s"} {
+		if got := latency(optional[float64]{seconds, true}); got != want {
+			t.Errorf("%v s: want %s, found %s", seconds, want, got)
+		}
+	}
+}
+
 func TestLenient(t *testing.T) {
 	t.Parallel()
 	var s gatewayService

@@ -135,6 +135,13 @@ func inspect(cmd *cobra.Command, z *centre, c *client, layout zookeeper.Layout, 
 		if len(gateway) == 0 {
 			return cmp.Or(err, asked)
 		}
+		// What a gateway has from elsewhere need not be in ZooKeeper.
+		if _, missing := errors.AsType[*notThere](err); missing && id == "" || !z.named(cmd) {
+			if _, e := fmt.Fprintln(cmd.ErrOrStderr(), "not in ZooKeeper:", err); e != nil {
+				return e
+			}
+			err = nil
+		}
 	}
 	for _, e := range entries {
 		view.Nodes = append(view.Nodes, viewOf(e, now))
@@ -217,11 +224,20 @@ func ago(d time.Duration) string {
 	case d < time.Minute:
 		return d.Round(time.Second).String()
 	case d < time.Hour:
-		return strings.TrimSuffix(d.Round(time.Second).String(), "0s")
+		return withoutZero(d.Round(time.Second))
 	case d < 48*time.Hour:
-		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+		return withoutZero(d.Round(time.Minute))
 	}
 	return strconv.Itoa(int(d.Hours()/24)) + "d"
+}
+
+// withoutZero leaves seconds out that are none: 1m, 1h0m, but 4m10s.
+func withoutZero(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	return s
 }
 
 func dash(s string) string { return cmp.Or(s, "-") }

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -162,6 +163,25 @@ type sidecar struct {
 	signals chan os.Signal
 	child   *child // nil: the program is somebody else's
 	began   time.Time
+	checked atomic.Pointer[error] // how the last check ended; nil: none has so far
+}
+
+// ask is the check, as the registrar asks it.
+func (s *sidecar) ask(ctx context.Context) error {
+	err := s.f.check.ask(ctx)
+	s.checked.Store(&err)
+	return err
+}
+
+// unwell is why an instance that is registered takes no calls by its own check.
+func (s *sidecar) unwell() error {
+	if s.f.check.prober == nil {
+		return nil
+	}
+	if last := s.checked.Load(); last != nil {
+		return *last
+	}
+	return errors.New("the check has not answered so far")
 }
 
 func (f *registerFlags) run(cmd *cobra.Command, z *centre, program []string) error {
@@ -211,19 +231,18 @@ func (s *sidecar) run(ctx context.Context) error {
 	go func() {
 		r := &zookeeper.Registrar{Conn: s.conn, Window: s.f.drain, HealthEvery: s.f.interval, Hold: s.f.hold, Beat: s.f.beat}
 		if s.f.check.prober != nil {
-			r.Health = s.f.check.ask
+			r.Health = s.ask
 		}
 		lease, err := r.Register(ctx, s.f.service, s.f.endpoint)
 		first <- registered{lease, err}
 	}()
-	// Who is not registered yet is told why, at first soon.
+	// Who is not registered yet is told why, at first soon; so is who is, while the check does not pass.
 	reminder := time.NewTimer(3 * time.Second)
 	defer reminder.Stop()
 	var lease registry.Lease
 	for {
 		select {
 		case r := <-first:
-			reminder.Stop()
 			if r.err != nil {
 				s.endChild(os.Kill)
 				return clean(r.err)
@@ -235,8 +254,13 @@ func (s *sidecar) run(ctx context.Context) error {
 			}
 			s.log.Info(said, "service", s.f.service, "address", s.f.endpoint.Address, "check", s.f.check.kind)
 		case <-reminder.C:
-			s.log.Warn("not registered yet, going on", "for", time.Since(s.began).Round(time.Second).String(), "error", s.conn.Err())
 			reminder.Reset(30 * time.Second)
+			since := time.Since(s.began).Round(time.Second).String()
+			if lease == nil {
+				s.log.Warn("not registered yet, going on", "for", since, "error", s.conn.Err())
+			} else if err := s.unwell(); err != nil {
+				s.log.Warn("gateways send no calls: the check does not pass", "service", s.f.service, "address", s.f.endpoint.Address, "error", err)
+			}
 		case sig := <-s.signals:
 			if sig != syscall.SIGTERM && sig != os.Interrupt {
 				s.child.tell(sig)

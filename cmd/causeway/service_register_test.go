@@ -322,3 +322,13 @@ func TestCheckForgives(t *testing.T) {
 		}
 	}
 }
+
+// An instance whose check never passes is registered, takes no calls, and says why.
+func TestServiceRegisterUnwell(t *testing.T) {
+	t.Parallel()
+	_, addr := startZK(t)
+	p := startSidecar(t, addr, "--address", reserve(t), "--check", "tcp")
+	waitFor(t, "the reason told", func() bool {
+		return strings.Contains(p.out.String(), "gateways send no calls: the check does not pass") && strings.Contains(p.out.String(), "nothing listens there")
+	})
+}

@@ -246,7 +246,11 @@ func (src *source) absorb(due *alarm) (changed bool) {
 		if src.stale.IsZero() {
 			src.stale = due.now
 			src.s.counts.fails++
-			src.s.cfg.Log.Warn("instances may be stale; the last ones known stay in force", "service", src.s.cfg.Name, "source", src.Name, "instances", len(src.set.Endpoints), "error", in.failed)
+			said := "instances may be stale; the last ones known stay in force"
+			if !src.known && len(src.set.Endpoints) == 0 {
+				said = "instances are not known so far: the registry does not answer"
+			}
+			src.s.cfg.Log.Warn(said, "service", src.s.cfg.Name, "source", src.Name, "instances", len(src.set.Endpoints), "error", in.failed)
 		}
 	}
 	for id, b := range in.beats {
