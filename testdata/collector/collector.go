@@ -4,6 +4,7 @@ package collector
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 )
@@ -279,13 +281,35 @@ func Liar(t testing.TB) (url string) {
 	return "http://" + ln.Addr().String()
 }
 
-// LiarGRPC answers each call with a message of size bytes.
+// LiarGRPC answers each call with a message of size bytes. They are made once: what the answers cost is not to be the liar's.
 func LiarGRPC(t testing.TB, size int) (address string) {
 	t.Helper()
 	ln := listen(t)
-	s := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
-		return stream.SendMsg(&commonpb.AnyValue{Value: &commonpb.AnyValue_BytesValue{BytesValue: make([]byte, size)}})
+	answer, err := proto.Marshal(&commonpb.AnyValue{Value: &commonpb.AnyValue_BytesValue{BytesValue: make([]byte, size)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer(grpc.ForceServerCodecV2(asItIs{}), grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		return stream.SendMsg(answer)
 	}))
 	serve(t, func() { _ = s.Serve(ln) }, s.Stop)
 	return ln.Addr().String()
 }
+
+// asItIs is the codec of bytes that are a message already.
+type asItIs struct{}
+
+// Marshal implements encoding.CodecV2.
+func (asItIs) Marshal(v any) (mem.BufferSlice, error) {
+	b, ok := v.([]byte)
+	if !ok {
+		return nil, fmt.Errorf("want bytes, found %T", v)
+	}
+	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+}
+
+// Unmarshal implements encoding.CodecV2; requests are not looked at.
+func (asItIs) Unmarshal(mem.BufferSlice, any) error { return nil }
+
+// Name implements encoding.CodecV2.
+func (asItIs) Name() string { return "proto" }
