@@ -7,8 +7,12 @@ import (
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 )
+
+// answerWindow is how many bytes of an answer a collector may send ahead, the least that HTTP/2 starts with.
+const answerWindow = 64 << 10
 
 // dial makes the exporters of the chosen signals. Everything that the environment (OTEL_EXPORTER_OTLP_*) could say is said
 // here: the configuration alone decides.
@@ -32,6 +36,14 @@ func (x *Export) dial() error {
 		}
 	}
 	return nil
+}
+
+// modest keeps what a collector may send that nobody reads small: by itself a connection lets in more the faster it is.
+func modest() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithStaticStreamWindowSize(answerWindow), grpc.WithStaticConnWindowSize(answerWindow),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
+	}
 }
 
 func (x *Export) headers() map[string]string {
@@ -59,7 +71,7 @@ func (x *Export) dialTraces(address string, plain bool) error {
 	} else {
 		o := []otlptracegrpc.Option{
 			otlptracegrpc.WithEndpoint(address), otlptracegrpc.WithHeaders(x.headers()), otlptracegrpc.WithTimeout(c.Timeout),
-			otlptracegrpc.WithMaxRequestSize(maxExportSize),
+			otlptracegrpc.WithMaxRequestSize(maxExportSize), otlptracegrpc.WithDialOption(modest()...),
 			otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: true, InitialInterval: retryFirst, MaxInterval: retryAtMost, MaxElapsedTime: c.Timeout}),
 		}
 		if plain {
@@ -91,7 +103,7 @@ func (x *Export) dialMetrics(address string, plain bool) (err error) {
 	}
 	o := []otlpmetricgrpc.Option{
 		otlpmetricgrpc.WithEndpoint(address), otlpmetricgrpc.WithHeaders(x.headers()), otlpmetricgrpc.WithTimeout(c.Timeout),
-		otlpmetricgrpc.WithMaxRequestSize(maxExportSize),
+		otlpmetricgrpc.WithMaxRequestSize(maxExportSize), otlpmetricgrpc.WithDialOption(modest()...),
 		otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{Enabled: true, InitialInterval: retryFirst, MaxInterval: retryAtMost, MaxElapsedTime: c.Timeout}),
 	}
 	if plain {
@@ -123,7 +135,7 @@ func (x *Export) dialLogs(address string, plain bool) (err error) {
 	}
 	o := []otlploggrpc.Option{
 		otlploggrpc.WithEndpoint(address), otlploggrpc.WithHeaders(x.headers()), otlploggrpc.WithTimeout(c.Timeout),
-		otlploggrpc.WithMaxRequestSize(maxExportSize),
+		otlploggrpc.WithMaxRequestSize(maxExportSize), otlploggrpc.WithDialOption(modest()...),
 		otlploggrpc.WithRetry(otlploggrpc.RetryConfig{Enabled: true, InitialInterval: retryFirst, MaxInterval: retryAtMost, MaxElapsedTime: c.Timeout}),
 	}
 	if plain {
