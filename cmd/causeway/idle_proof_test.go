@@ -168,12 +168,10 @@ func callTimes(t *testing.T, callers []idleCaller, n int) {
 func stayIdle(t *testing.T, callers []idleCaller, d, again time.Duration) {
 	t.Helper()
 	begun := time.Now()
-	for round := time.Duration(0); ; round += again {
-		over := false
+	for round := time.Duration(0); round < d; round += again {
 		together(t, len(callers), func(i int) error {
 			due := round + again*time.Duration(i)/time.Duration(len(callers))
 			if due >= d {
-				over = over || i == len(callers)-1 // by one goroutine
 				return nil
 			}
 			wait := time.NewTimer(due - time.Since(begun))
@@ -181,9 +179,6 @@ func stayIdle(t *testing.T, callers []idleCaller, d, again time.Duration) {
 			<-wait.C
 			return callers[i].call()
 		})
-		if over {
-			break
-		}
 	}
 	rest := time.NewTimer(d - time.Since(begun))
 	defer rest.Stop()

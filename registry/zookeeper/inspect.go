@@ -254,7 +254,7 @@ func (e *Entry) parse(layout Layout, service string, at Place, name string) {
 	endpoints, err := layout.Parse(service, at, name, e.Data)
 	faults := []error{err}
 	for _, ep := range endpoints {
-		if allowed(nil, ep.Address) {
+		if registry.Allowed(nil, ep.Address) {
 			e.Endpoints = append(e.Endpoints, ep)
 			continue
 		}

@@ -68,7 +68,7 @@ func Valid(service string, ep registry.Endpoint) error {
 	if _, err := newInstance(ep, time.Now()); err != nil {
 		return err
 	}
-	if !allowed(nil, ep.Address) {
+	if !registry.Allowed(nil, ep.Address) {
 		return fmt.Errorf("zookeeper: want an address that others can reach, found %s", ep.Address)
 	}
 	return serviceName(service)

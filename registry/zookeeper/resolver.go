@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -494,7 +493,7 @@ func (w *watch) send() {
 		}
 	}
 	all = slices.DeleteFunc(all, func(e registry.Endpoint) bool {
-		refused := !allowed(w.allow, e.Address)
+		refused := !registry.Allowed(w.allow, e.Address)
 		if refused {
 			skipped++
 			why = fmt.Errorf("%s: want an address within what is allowed, found %s", e.ID, e.Address)
@@ -527,21 +526,4 @@ func (w *watch) send() {
 		out.Endpoints[i].Meta = maps.Clone(out.Endpoints[i].Meta)
 	}
 	w.to.Update(out)
-}
-
-// allowed reports whether an instance may be at an address, host:port.
-func allowed(where []netip.Prefix, address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	at, err := netip.ParseAddr(host)
-	if err != nil {
-		return len(where) == 0 // a name
-	}
-	at = at.Unmap().WithZone("")
-	if len(where) == 0 {
-		return !at.IsLinkLocalUnicast() && !at.IsMulticast() && !at.IsUnspecified()
-	}
-	return slices.ContainsFunc(where, func(p netip.Prefix) bool { return p.Contains(at) })
 }
