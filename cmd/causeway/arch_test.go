@@ -119,6 +119,7 @@ var homes = []struct {
 	{"google.golang.org/protobuf/encoding/protojson", []string{"transcode/source"}},
 	{"google.golang.org/protobuf/types/dynamicpb", []string{"transcode/source"}},
 	{"google.golang.org/grpc/codes", []string{"..."}},
+	{"google.golang.org/grpc", []string{"cmd/...", "proxy/{admin,builtin,telemetry}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
 	{"google.golang.org/grpc/credentials", []string{"cmd/...", "proxy/{admin,builtin,telemetry}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
 	{"google.golang.org/grpc/...", []string{"cmd/...", "proxy/{admin,builtin}", "rpcadapters/grpc", "transcode/source", "protos/..."}},
 	{"net/http", []string{"cmd/...", "proxy/{admin,telemetry,fetch,health}", "proxy/plugin/plugintest", "rpcadapters/wire/websocket", "rpcadapters/adaptertest", "rpcadapters", "transcode/httprule"}}, // the last two: names of methods and statuses
