@@ -59,6 +59,9 @@ func ParseLocator(text string) (Locator, error) {
 		if n, err := strconv.ParseUint(port, 10, 16); host == "" || err != nil || n == 0 {
 			return Locator{}, fmt.Errorf("want -h HOST and -p PORT in every endpoint, found %q and %q in %q", host, port, text)
 		}
+		if !hostname(host) {
+			return Locator{}, fmt.Errorf("want a name or an address behind -h, found %q in %q", host, text)
+		}
 		l.Addresses = append(l.Addresses, net.JoinHostPort(host, port))
 		if next != "" {
 			words = append([]string{next}, words...)

@@ -402,6 +402,7 @@ func FuzzAnswer(f *testing.F) {
 
 func FuzzLocator(f *testing.F) {
 	f.Add("tars.tarsregistry.QueryObj@tcp -h 10.0.0.5 -p 17890:tcp -h ::1 -p 17891 -t 60000")
+	f.Add("tars.tarsregistry.QueryObj@tcp -h 10.0.0.5 -p 17890:tcp -h ::1[ -p 17891")
 	f.Fuzz(func(t *testing.T, text string) {
 		l, err := ParseLocator(text)
 		if err != nil {
