@@ -12,8 +12,8 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
 
-// What a plugin asks of a service goes to another instance where surely nobody has run it, as calls do; else it is not asked twice.
-func TestServicesOfPluginsSurviveAnInstance(t *testing.T) {
+// rulesAsker is a plugin that asks the service rules before each call.
+func rulesAsker() plugin.Kind {
 	var service plugin.Service
 	s := &spy{name: "asks"}
 	kind := s.kind()
@@ -31,8 +31,13 @@ func TestServicesOfPluginsSurviveAnInstance(t *testing.T) {
 		}
 		return next.Handle(ctx, c)
 	}
+	return kind
+}
+
+// What a plugin asks of a service goes to another instance where surely nobody has run it, as calls do; else it is not asked twice.
+func TestServicesOfPluginsSurviveAnInstance(t *testing.T) {
 	b := mustBench(t, strings.Replace(document, "services: [", `services: [{name: rules, for_plugins: true, outliers: {off: true}, retry: {budget: 1}, endpoints: [{address: "p:1"}, {address: "p:2"}]}, `, 1)+
-		"plugins: [{name: asks}]\n", kind)
+		"plugins: [{name: asks}]\n", rulesAsker())
 	end, asked := unreached, map[string]int{}
 	b.at = func(_ context.Context, address string, _ *rpc.Call, out *rpc.Reply) error {
 		asked[address]++
@@ -58,25 +63,8 @@ func TestServicesOfPluginsSurviveAnInstance(t *testing.T) {
 
 // The breaker of a service bounds what plugins ask of it too.
 func TestBreakerBoundsWhatPluginsAsk(t *testing.T) {
-	var service plugin.Service
-	s := &spy{name: "asks"}
-	kind := s.kind()
-	kind.Config = func() proto.Message { return &metricsv1.Metrics{} }
-	made := kind.New
-	kind.New = func(m proto.Message, env plugin.Env) (plugin.Plugin, error) {
-		service = env.Service("rules")
-		return made(m, env)
-	}
-	s.handle = func(next rpc.Handler, ctx context.Context, c *rpc.Call) error {
-		var out rpc.Reply
-		defer out.Reset()
-		if err := service.Unary(ctx, &rpc.Call{Method: c.Method}, &rpc.Message{}, &out); err != nil {
-			return err
-		}
-		return next.Handle(ctx, c)
-	}
 	b := mustBench(t, strings.Replace(document, "services: [", `services: [{name: rules, for_plugins: true, outliers: {off: true}, breaker: {failure_rate: 0.5, min_calls: 10, open: 60s}, endpoints: [{address: "p:1"}]}, `, 1)+
-		"plugins: [{name: asks}]\n", kind)
+		"plugins: [{name: asks}]\n", rulesAsker())
 	asked := 0
 	b.at = func(context.Context, string, *rpc.Call, *rpc.Reply) error { asked++; return torn }
 	for range 200 {
