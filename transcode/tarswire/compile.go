@@ -23,6 +23,7 @@ type Message struct {
 
 	fields   []*field // by tag
 	byTag    []*field // nil where there is none; up to the highest tag
+	words    int      // of the masks, as many as the tags need
 	required mask     // tags that must be there
 	filled   mask     // tags whose default is written when they are not there
 	byName   map[string]*field
@@ -55,6 +56,7 @@ type field struct {
 
 	// The type of the value, of the elements or, in maps, of nothing: they have an entry.
 	kind   tarsv1.Type
+	plain  plain
 	widest Type // of numbers
 	low    int64
 	high   int64
@@ -65,6 +67,7 @@ type field struct {
 	packed    bool
 	presence  bool
 	zigzag    bool // sint32 and sint64 of protobuf
+	isBool    bool // in TARS: any number but zero is true
 	lean      bool // zero, or empty, is as if it were not there
 
 	message *Message // STRUCT, and WRAPPED: then with the one field items
@@ -252,9 +255,11 @@ func (t *Message) finish(parameters, response bool) {
 	slices.SortFunc(t.fields, func(a, b *field) int { return int(a.tag) - int(b.tag) })
 	if n := len(t.fields); n > 0 {
 		t.byTag = make([]*field, int(t.fields[n-1].tag)+1)
+		t.words = (len(t.byTag) + 63) / 64
 	}
 	for i, f := range t.fields {
 		f.index = i
+		f.plain = f.plainness()
 		t.byTag[f.tag] = f
 		if parameters {
 			f.typeName = f.tupType()
@@ -363,7 +368,7 @@ func (c *Compiler) value(f *field, fd *schema.Field, t tarsv1.Type) error {
 		return fmt.Errorf("is %s in protobuf, and %s in TARS, which is %s", fd.Kind, t, want)
 	}
 	s := scalar[t]
-	f.kind, f.widest, f.low, f.high = t, s.widest, s.low, s.high
+	f.kind, f.widest, f.low, f.high, f.isBool = t, s.widest, s.low, s.high, t == tarsv1.Type_BOOL
 	if fd.Kind == protoreflect.Uint64Kind || fd.Kind == protoreflect.Fixed64Kind {
 		f.low = 0 // what is higher than a long has no form
 	}

@@ -23,7 +23,7 @@ import (
 func AppendWire(dst, tars []byte, m *Message, o *Options) ([]byte, error) {
 	d := newDecoder(dst, tars, o)
 	defer d.release()
-	if !d.fits() || !d.body(m) || !d.bounded() {
+	if !d.fits() || !d.members(m, false) || !d.bounded() {
 		return dst, d.err
 	}
 	d.spread()
@@ -43,7 +43,7 @@ type decoder struct {
 	depth, maxDepth       int
 	elements, maxElements int
 	base, maxOutput       int // base: length of out at the beginning
-	steps                 int // heads and elements looked at: what a translation costs
+	steps                 int // defaults written, which with elements is what a translation costs
 	moved                 int // bytes that spread has moved
 	replaceUTF8           bool
 	charset               Charset
@@ -153,44 +153,10 @@ func (d *decoder) spread() {
 
 // count takes n members, elements, keys or values from what may be there.
 func (d *decoder) count(n int) bool {
-	d.steps += n
 	if d.elements += n; d.elements > d.maxElements {
 		return d.failf("more than %d members and elements in one message", d.maxElements)
 	}
 	return true
-}
-
-// body reads members up to the end of the input.
-func (d *decoder) body(m *Message) bool {
-	var seen mask
-	for d.pos < len(d.in) {
-		tag, t, ok := d.head()
-		if !ok || !d.member(m, tag, t, &seen) {
-			return false
-		}
-	}
-	return d.complete(m, &seen)
-}
-
-// structure reads members up to STRUCT_END.
-func (d *decoder) structure(m *Message) bool {
-	if !d.deeper() {
-		return false
-	}
-	var seen mask
-	for {
-		tag, t, ok := d.head()
-		if !ok {
-			return false
-		}
-		if t == StructEnd {
-			d.depth--
-			return d.complete(m, &seen)
-		}
-		if !d.member(m, tag, t, &seen) {
-			return false
-		}
-	}
 }
 
 func (d *decoder) deeper() bool {
@@ -254,7 +220,7 @@ func (d *decoder) skip(t Type) bool {
 
 // complete writes the defaults of what is not there, and misses what must be.
 func (d *decoder) complete(m *Message, seen *mask) bool {
-	for w := range seen {
+	for w := range m.words {
 		if missing := m.required[w] &^ seen[w]; missing != 0 {
 			tag := w<<6 + bits.TrailingZeros64(missing)
 			return d.failf("%s lacks tag %d (%s), which is required", m.name(), tag, m.byTag[tag].name)
@@ -403,7 +369,7 @@ func (d *decoder) number(f *field, t Type) bool {
 		}
 		return d.wrong(f, t)
 	}
-	if f.kind == tarsv1.Type_BOOL && v != 0 {
+	if f.isBool && v != 0 {
 		v = 1
 	}
 	if v < f.low || v > f.high {

@@ -22,6 +22,13 @@ func (d *decoder) list(f *field, t Type) bool {
 		g = d.openLen()
 	}
 	for i := range n {
+		if f.plain == plainText && d.charset == UTF8 && d.pos < len(d.in) && d.in[d.pos] == byte(String1) {
+			out, next := text(d.out, d.in, d.pos+1, f)
+			if next >= 0 {
+				d.out, d.pos = out, next
+				continue
+			}
+		}
 		tag, t, ok := d.head()
 		switch {
 		case !ok:

@@ -19,7 +19,7 @@ import (
 func AppendTARS(dst, wire []byte, m *Message, o *Options) ([]byte, error) {
 	e := newEncoder(dst, wire, o)
 	defer e.release()
-	if !e.root() || !e.members(m, 0, 1) {
+	if !e.root() || !e.whole(m) {
 		return dst, e.err
 	}
 	return e.out, nil
@@ -141,6 +141,17 @@ func (e *encoder) span(o occurrence) (start, end int) {
 		return at, at + int(n)
 	}
 	return int(o.pos), len(e.in)
+}
+
+// whole writes the members of m, which is the whole input.
+func (e *encoder) whole(m *Message) bool {
+	if e.ahead(m, 0, len(e.in)) {
+		return true
+	}
+	e.out, e.err = e.out[:e.base], nil
+	e.occs, e.keys = e.occs[:1], e.keys[:0]
+	e.depth, e.elements = 0, 0
+	return e.members(m, 0, 1)
 }
 
 // members writes the members of m, whose parts are occs[lo:hi]: several stand for their concatenation, which is how
