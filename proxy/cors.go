@@ -77,7 +77,7 @@ func (g *Gateway) sendable(name string, listed []string, named bool) bool {
 func (c *condition) promised(header rpc.Metadata) bool {
 	coming := false
 	for name := range strings.SplitSeq(header.Get("access-control-request-headers"), ",") {
-		coming = coming || strings.EqualFold(strings.TrimSpace(name), c.name)
+		coming = coming || rpc.EqualFold(strings.Trim(name, " \t"), c.name)
 	}
 	if c.kind == isAbsent {
 		return !coming

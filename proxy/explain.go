@@ -127,7 +127,7 @@ func question(q Question) (*wire.Exchange, Explanation) {
 		host, path, _ := strings.Cut(rest, "/")
 		x.HTTP.Scheme, raw = scheme, "/"+path
 		if u, err := url.Parse("//" + host); err == nil {
-			x.HTTP.Host = strings.ToLower(u.Hostname())
+			x.HTTP.Host = rpc.Lower(u.Hostname())
 		}
 	}
 	x.HTTP.Path, x.HTTP.Query, _ = strings.Cut(raw, "?")
@@ -136,9 +136,9 @@ func question(q Question) (*wire.Exchange, Explanation) {
 		if !ok {
 			return x, Explanation{Method: x.HTTP.Method, Path: x.HTTP.Path, Fault: fmt.Sprintf("header %q: want Name: value", h)}
 		}
-		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
+		name, value = rpc.Lower(strings.TrimSpace(name)), strings.TrimSpace(value)
 		if name == "host" {
-			x.HTTP.Host = strings.ToLower(value)
+			x.HTTP.Host = rpc.Lower(value)
 			continue
 		}
 		x.HTTP.Header.Add(name, value)

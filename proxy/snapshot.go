@@ -104,7 +104,7 @@ func (s *Snapshot) find(x *wire.Exchange, verb string, vars []string) (*target, 
 	} else {
 		t, vars, ok = match(s.levels, x, verb, x.HTTP.Path, vars)
 	}
-	if !ok && verb == "GET" && x.Proto == "HTTP/1.1" && strings.EqualFold(x.HTTP.Header.Get("upgrade"), "websocket") {
+	if !ok && verb == "GET" && x.Proto == "HTTP/1.1" && rpc.EqualFold(x.HTTP.Header.Get("upgrade"), "websocket") {
 		return s.findSocket(x, vars)
 	}
 	return t, vars, ok

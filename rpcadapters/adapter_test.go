@@ -68,7 +68,7 @@ func TestConnectionNamesHeadersOfThisHop(t *testing.T) {
 		{Key: "traceparent", Value: "b"},
 		{Key: "grpc-metadata-x", Value: "c"},
 		{Key: "accept-language", Value: "de"},
-		{Key: "connection", Value: "keep-alive, Traceparent ,grpc-metadata-x"},
+		{Key: "connection", Value: "keep-alive, Traceparent ,grpc-metadata-x, author\u0130zation, accept-language\u00a0"},
 	}
 	md, err := AppendRequestMetadata(nil, headers, nil, PassListed)
 	want := rpc.Metadata{{Key: "authorization", Value: "a"}, {Key: "accept-language", Value: "de"}}

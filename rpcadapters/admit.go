@@ -120,13 +120,7 @@ func (j JSONForm) AppendForm(dst, data []byte, m *schema.Message) ([]byte, error
 // ContentType is the part of a content type in front of its parameters, in lower case.
 func ContentType(v string) string {
 	v, _, _ = strings.Cut(v, ";")
-	v = strings.TrimSpace(v)
-	for i := range len(v) {
-		if 'A' <= v[i] && v[i] <= 'Z' {
-			return strings.ToLower(v)
-		}
-	}
-	return v
+	return rpc.Lower(strings.Trim(v, " \t"))
 }
 
 func validUTF8(s string) string {

@@ -111,7 +111,7 @@ func TestFinished(t *testing.T) {
 }
 
 func TestContentType(t *testing.T) {
-	for v, want := range map[string]string{"": "", "a/b": "a/b", "A/B; c=D": "a/b", " a/b ;c": "a/b", ";": ""} {
+	for v, want := range map[string]string{"": "", "a/b": "a/b", "A/B; c=D": "a/b", " a/b ;c": "a/b", ";": "", "K/\u212aS\u0130\u017f": "k/\u212as\u0130\u017f", "\u00a0a/b": "\u00a0a/b"} {
 		if got := ContentType(v); got != want {
 			t.Errorf("%q: want %q, found %q", v, want, got)
 		}

@@ -198,7 +198,7 @@ func hopByHop(headers rpc.Metadata, key string) bool {
 		for connection := headers[i].Value; connection != ""; {
 			var name string
 			name, connection, _ = strings.Cut(connection, ",")
-			if strings.EqualFold(strings.TrimSpace(name), key) {
+			if rpc.EqualFold(strings.Trim(name, " \t"), key) {
 				return true
 			}
 		}

@@ -145,7 +145,7 @@ func (f *Found) Deadline(start time.Time, allowed time.Duration) time.Time {
 // names in lower case, values of -bin names decoded from base64. What metadata cannot carry stays behind, for such protocols
 // carry more. Cookies never pass.
 func AppendCarried(dst rpc.Metadata, key, value string) rpc.Metadata {
-	key = lower(key)
+	key = rpc.Lower(key)
 	if c := headerClass(key); c == never || c == onlyListed || !metadataKey(key) {
 		return dst
 	}
@@ -159,14 +159,4 @@ func AppendCarried(dst rpc.Metadata, key, value string) rpc.Metadata {
 		return dst
 	}
 	return append(dst, rpc.Pair{Key: key, Value: value})
-}
-
-// lower is strings.ToLower for names, most of which are lower case already.
-func lower(s string) string {
-	for i := range len(s) {
-		if 'A' <= s[i] && s[i] <= 'Z' {
-			return strings.ToLower(s)
-		}
-	}
-	return s
 }

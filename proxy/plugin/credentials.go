@@ -106,7 +106,7 @@ func Shown(c *rpc.Call, header string) (value string, n int) {
 // Scheme returns what follows an authentication scheme (lower case: "bearer") in a value of Authorization (RFC 9110 section
 // 11.4).
 func Scheme(authorization, scheme string) (credentials string, ok bool) {
-	if len(authorization) <= len(scheme) || authorization[len(scheme)] != ' ' || !strings.EqualFold(authorization[:len(scheme)], scheme) {
+	if len(authorization) <= len(scheme) || authorization[len(scheme)] != ' ' || !rpc.EqualFold(authorization[:len(scheme)], scheme) {
 		return "", false
 	}
 	return strings.TrimLeft(authorization[len(scheme)+1:], " "), true
@@ -120,7 +120,7 @@ func DiscardScheme(c *rpc.Call, scheme string) {
 			return false
 		}
 		v := strings.TrimLeft(p.Value, " \t\",")
-		return len(v) >= len(scheme) && strings.EqualFold(v[:len(scheme)], scheme) && (len(v) == len(scheme) || !word(v[len(scheme)]))
+		return len(v) >= len(scheme) && rpc.EqualFold(v[:len(scheme)], scheme) && (len(v) == len(scheme) || !word(v[len(scheme)]))
 	})
 }
 
@@ -203,7 +203,8 @@ func hexDigit(c byte) (byte, bool) {
 	return 0, false
 }
 
-// CookieShown is Shown for a cookie (RFC 6265 section 4.2).
+// CookieShown is Shown for a cookie (RFC 6265 section 4.2). What Unicode has for spaces is a part of a name, as it is to browsers,
+// which let pages set a cookie of such a name where they hold __Host- back.
 func CookieShown(c *rpc.Call, name string) (value string, n int) {
 	m := presented(c)
 	for i := range m {
@@ -214,11 +215,11 @@ func CookieShown(c *rpc.Call, name string) (value string, n int) {
 			var pair string
 			pair, rest, _ = strings.Cut(rest, ";")
 			key, v, ok := strings.Cut(pair, "=")
-			if !ok || strings.TrimSpace(key) != name {
+			if !ok || strings.Trim(key, " \t") != name {
 				continue
 			}
 			if n == 0 {
-				value = strings.Trim(strings.TrimSpace(v), `"`)
+				value = strings.Trim(strings.Trim(v, " \t"), `"`)
 			}
 			n++
 		}
@@ -226,7 +227,7 @@ func CookieShown(c *rpc.Call, name string) (value string, n int) {
 	return value, n
 }
 
-// DiscardCookie takes every cookie of a name out of the call's metadata.
+// DiscardCookie takes every cookie of a name out of the call's metadata, also those that a service may take for it.
 func DiscardCookie(c *rpc.Call, name string) {
 	for i := range c.Header {
 		if h := &c.Header[i]; h.Key == "cookie" && strings.Contains(h.Value, name) {

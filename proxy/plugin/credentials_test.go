@@ -17,7 +17,7 @@ func TestShown(t *testing.T) {
 	c := &rpc.Call{HTTP: &rpc.HTTP{
 		Query: "a=1&k%65y=x+y%2b&b&key=&%zz=1&key=%q",
 		Header: rpc.Metadata{
-			{Key: "x-api-key", Value: "k"}, {Key: "cookie", Value: `a=b; token="t=1"; tokens=2`}, {Key: "cookie", Value: "token=u; =v; w"},
+			{Key: "x-api-key", Value: "k"}, {Key: "cookie", Value: `a=b; token="t=1"; tokens=2`}, {Key: "cookie", Value: "token=u; =v; w; \u2000token=forged; token\u00a0=forged; to\u212aen=forged"},
 		},
 	}}
 	type shown struct {
@@ -62,6 +62,8 @@ func TestScheme(t *testing.T) {
 		{"Bearer", "bearer", "", false},
 		{"BearerX abc", "bearer", "", false},
 		{"Basic abc", "bearer", "", false},
+		{"Ba\u017fic abc", "basic", "", false},
+		{"To\u212aen abc", "token", "", false},
 		{"", "bearer", "", false},
 	} {
 		if got, ok := Scheme(tc.value, tc.scheme); got != tc.want || ok != tc.ok {
@@ -84,7 +86,7 @@ func TestDiscard(t *testing.T) {
 		}
 	}
 	c := &rpc.Call{Header: rpc.Metadata{
-		{Key: "cookie", Value: "a=1; token=2; b=3"},
+		{Key: "cookie", Value: "a=1; token=2; b=3; \u2000token=forged"},
 		{Key: "x_user-ID", Value: "forged"},
 		{Key: "cookie", Value: "token=2"},
 		{Key: "x-user", Value: "1"},

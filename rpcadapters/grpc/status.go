@@ -78,7 +78,7 @@ func ending(head, trailer *http2.Head, body bool) *rpc.Error {
 func notGRPC(head *http2.Head) *rpc.Error {
 	ct := head.Fields.Get("content-type")
 	const want = "application/grpc"
-	if len(ct) >= len(want) && strings.EqualFold(ct[:len(want)], want) && (len(ct) == len(want) || ct[len(want)] == '+' || ct[len(want)] == ';') {
+	if len(ct) >= len(want) && rpc.EqualFold(ct[:len(want)], want) && (len(ct) == len(want) || ct[len(want)] == '+' || ct[len(want)] == ';') {
 		return nil
 	}
 	return notItsProtocol(head)

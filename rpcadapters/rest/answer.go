@@ -67,7 +67,7 @@ func wantsTrailers(x *wire.Exchange) bool {
 			continue
 		}
 		for coding := range strings.SplitSeq(x.HTTP.Header[i].Value, ",") {
-			if strings.EqualFold(strings.TrimSpace(coding), "trailers") {
+			if rpc.EqualFold(strings.Trim(coding, " \t"), "trailers") {
 				return true
 			}
 		}

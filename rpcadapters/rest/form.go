@@ -42,7 +42,7 @@ func formOf(accept string) form {
 		var one string
 		one, accept, _ = strings.Cut(accept, ",")
 		typ, _, _ := strings.Cut(one, ";")
-		switch strings.ToLower(strings.TrimSpace(typ)) {
+		switch rpc.Lower(strings.TrimSpace(typ)) {
 		case jsonType:
 			return arrayForm
 		case "text/event-stream":
@@ -59,7 +59,7 @@ func formOf(accept string) form {
 // mediaType is a content type without its parameters, in lower case.
 func mediaType(v string) string {
 	v, _, _ = strings.Cut(v, ";")
-	return strings.ToLower(strings.TrimSpace(v))
+	return rpc.Lower(strings.TrimSpace(v))
 }
 
 // linesType tells the media types by which JSON texts in lines go; none of them is registered.

@@ -348,7 +348,7 @@ const (
 func (c *call) unpacked() error {
 	for i := range c.x.HTTP.Header {
 		h := &c.x.HTTP.Header[i]
-		if h.Key == "content-encoding" && h.Value != "" && !strings.EqualFold(h.Value, "identity") {
+		if h.Key == "content-encoding" && h.Value != "" && !rpc.EqualFold(h.Value, "identity") {
 			return rpc.Refuse(codes.InvalidArgument, "UNSUPPORTED_ENCODING", "content-encoding %q is not served here: send the body as it is", h.Value).WithStatus(415)
 		}
 	}
@@ -362,9 +362,9 @@ func (c *call) contentKind(gateway bool) (contentKind, error) {
 	typ, _, _ := strings.Cut(full, ";")
 	typ = strings.TrimSpace(typ)
 	switch {
-	case typ == "", typ == jsonType, strings.EqualFold(typ, jsonType), strings.HasSuffix(typ, "+json"):
+	case typ == "", typ == jsonType, rpc.EqualFold(typ, jsonType), strings.HasSuffix(typ, "+json"):
 		return jsonContent, nil
-	case strings.EqualFold(typ, "application/x-www-form-urlencoded"):
+	case rpc.EqualFold(typ, "application/x-www-form-urlencoded"):
 		return formContent, nil
 	case gateway:
 		return jsonContent, nil

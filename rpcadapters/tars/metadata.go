@@ -17,7 +17,7 @@ const frameworkStatus = "status_"
 
 // reservedStatus tells the names of the framework, in every case.
 func reservedStatus(key string) bool {
-	return len(key) >= len(frameworkStatus) && strings.EqualFold(key[:len(frameworkStatus)], frameworkStatus)
+	return len(key) >= len(frameworkStatus) && rpc.EqualFold(key[:len(frameworkStatus)], frameworkStatus)
 }
 
 // frameworkKeys are the keys of the framework that go with a request through everything that it passes, and the bits of the
@@ -42,7 +42,7 @@ const (
 // frameworkKey finds a key, in any case; bit is 0 where there is none.
 func frameworkKey(key string) (name string, bit int32) {
 	for i := range frameworkKeys {
-		if f := &frameworkKeys[i]; len(key) == len(f.name) && strings.EqualFold(key, f.name) {
+		if f := &frameworkKeys[i]; len(key) == len(f.name) && rpc.EqualFold(key, f.name) {
 			return f.name, f.bit
 		}
 	}
@@ -111,7 +111,7 @@ func appendOf(dst rpc.Metadata, e *Entries, prefix string, allowed names, framew
 		return dst
 	}
 	for it := e.Read(); it.Next(); {
-		key := strings.ToLower(string(it.Key))
+		key := rpc.Lower(string(it.Key))
 		if reservedStatus(key) {
 			if _, bit := frameworkKey(key); bit&framework == 0 {
 				continue

@@ -355,7 +355,7 @@ func (p *plan) appendMetadata(dst rpc.Metadata, c *rpc.Call, info *transInfo) rp
 	text := info.text()
 	for e := info.entries(); e.next(); {
 		key, value := e.pair(text)
-		key = strings.ToLower(key)
+		key = rpc.Lower(key)
 		if !metadataKey(key) || !p.takes(c, key, value) || !strings.HasSuffix(key, "-bin") && !rpc.Printable(value) {
 			continue
 		}

@@ -247,7 +247,7 @@ func appendInfo(dst rpc.Metadata, info *transInfo) rpc.Metadata {
 // appendCarried appends a pair of a request's trans_info if it is metadata. Of the framework's that is what is passed on along
 // a chain of calls.
 func appendCarried(dst rpc.Metadata, key, value string) rpc.Metadata {
-	key = strings.ToLower(key)
+	key = rpc.Lower(key)
 	if strings.HasPrefix(key, frameworkPrefix) && key != dyeingKey && key != envKey {
 		return dst
 	}

@@ -178,7 +178,7 @@ func (c *cors) Preflight(h *rpc.HTTP, asked *plugin.Asked) (*rpc.Answer, error) 
 	if names := h.Header.Get("access-control-request-headers"); names != "" {
 		var list strings.Builder
 		for name := range strings.SplitSeq(names, ",") {
-			name = strings.ToLower(strings.TrimSpace(name))
+			name = rpc.Lower(strings.Trim(name, " \t"))
 			if !slices.Contains(c.headers, name) && !asked.Takes(name) {
 				continue // the browser tells its user which
 			}

@@ -53,6 +53,7 @@ func TestPreflight(t *testing.T) {
 		{"leave", listed, "https://app.example.com", "Content-Type, x-other,X-REQUESTED-WITH", "allow-methods: PUT\nallow-headers: content-type, x-requested-with\nmax-age: 0"},
 		{"no headers", listed, "https://app.example.com", "", "allow-methods: PUT\nmax-age: 0"},
 		{"no header that may be sent", listed, "https://app.example.com", "x-other", "allow-methods: PUT\nmax-age: 0"},
+		{"headers that Unicode folds", listed, "https://app.example.com", "x-requested-w\u0130th, x-reque\u017fted-with, \u00a0x-requested-with", "allow-methods: PUT\nmax-age: 0"},
 		{"every origin", `{origins: ["*"]}`, "null", "content-type", "allow-methods: PUT\nallow-headers: content-type\nmax-age: 600"},
 		{"another origin", listed, "https://app.example.com.evil.com", "content-type", ""},
 		{"another scheme", listed, "http://app.example.com", "", ""},

@@ -129,7 +129,7 @@ func (p *csrf) ownPage(r *rpc.HTTP) bool {
 	if origins > 1 || sites > 1 {
 		return false // no browser says it twice
 	}
-	if origins == 1 && slices.Contains(p.trusted, strings.ToLower(from)) {
+	if origins == 1 && slices.Contains(p.trusted, rpc.Lower(from)) {
 		return true
 	}
 	if sites == 1 {
@@ -148,7 +148,7 @@ func (p *csrf) ownPage(r *rpc.HTTP) bool {
 		return false
 	}
 	from = u.Scheme + "://" + u.Host
-	return own(from, r) || slices.Contains(p.trusted, strings.ToLower(from))
+	return own(from, r) || slices.Contains(p.trusted, rpc.Lower(from))
 }
 
 // one is the first value of a header and how many there are.
@@ -175,7 +175,7 @@ func own(from string, r *rpc.HTTP) bool {
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
 		name, port = host[:i], host[i+1:]
 	}
-	if name == "" || !strings.EqualFold(strings.Trim(name, "[]"), strings.Trim(r.Host, "[]")) {
+	if name == "" || !rpc.EqualFold(strings.Trim(name, "[]"), strings.Trim(r.Host, "[]")) {
 		return false
 	}
 	return effective(port, scheme) == effective(r.Port, r.Scheme) || r.Port == "" && port == ""

@@ -33,7 +33,7 @@ func TestFaults(t *testing.T) {
 }
 
 func TestPages(t *testing.T) {
-	const config = `{trusted_origins: ["https://app.example.com", "http://Dev.example.com:3000"]}`
+	const config = `{trusted_origins: ["https://app.example.com", "http://Dev.example.com:3000", "https://kiosk.example.com"]}`
 	for _, tc := range []struct {
 		name, method, header string // names and values with | between
 		change               func(*rpc.HTTP)
@@ -70,6 +70,12 @@ func TestPages(t *testing.T) {
 		{"old, cross", "POST", "origin|https://evil.com", nil, false},
 		{"old, trusted", "POST", "origin|https://app.example.com", nil, true},
 		{"old, said twice", "POST", "origin|http://api.example.com|origin|https://evil.com", nil, false},
+		{"old, trusted but for a long s", "POST", "origin|https://kio\u017fk.example.com", nil, false},
+		{"old, trusted but for the Kelvin sign", "POST", "origin|https://\u212aiosk.example.com", nil, false},
+		{"old, trusted but for a dot", "POST", "origin|https://k\u0130osk.example.com", nil, false},
+		{"old, own as Unicode folds it", "POST", "origin|http://\u212aiosk.example.com", func(h *rpc.HTTP) { h.Host = "kiosk.example.com" }, false},
+		{"very old, trusted but for the Kelvin sign", "POST", "referer|https://\u212aiosk.example.com/", nil, false},
+		{"very old, the same encoded", "POST", "referer|https://%E2%84%AAiosk.example.com/", nil, false},
 		{"old, longer", "POST", "origin|http://api.example.com.evil.com", nil, false},
 		{"old, another scheme", "POST", "origin|ftp://api.example.com", nil, false},
 

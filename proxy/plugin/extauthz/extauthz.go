@@ -201,7 +201,7 @@ func (a *auth) accept(c *rpc.Call, answer *authv3.CheckResponse) error {
 	var who *rpc.Consumer
 	set := make(rpc.Metadata, 0, len(ok.GetHeaders()))
 	for _, o := range ok.GetHeaders() {
-		key, value := strings.ToLower(o.GetHeader().GetKey()), o.GetHeader().GetValue()
+		key, value := rpc.Lower(o.GetHeader().GetKey()), o.GetHeader().GetValue()
 		if value == "" {
 			value = string(o.GetHeader().GetRawValue())
 		}
@@ -222,12 +222,12 @@ func (a *auth) accept(c *rpc.Call, answer *authv3.CheckResponse) error {
 		return unknown(a.consumer, "")
 	}
 	for _, name := range ok.GetHeadersToRemove() {
-		c.Header.Del(strings.ToLower(name))
+		c.Header.Del(rpc.Lower(name))
 	}
 	c.Header = append(c.Header, set...)
 	if c.HTTP != nil {
 		for _, o := range ok.GetResponseHeadersToAdd() {
-			key, value := strings.ToLower(o.GetHeader().GetKey()), o.GetHeader().GetValue()
+			key, value := rpc.Lower(o.GetHeader().GetKey()), o.GetHeader().GetValue()
 			if plugin.HeaderName(key) && !plugin.ReservedHeader(key) && plugin.Printable(value) {
 				c.HTTP.Answer.Add(key, value)
 			}
@@ -260,7 +260,7 @@ func refusal(answer *authv3.CheckResponse) error {
 		out.Message = m
 	}
 	for _, o := range denied.GetHeaders() {
-		key, value := strings.ToLower(o.GetHeader().GetKey()), o.GetHeader().GetValue()
+		key, value := rpc.Lower(o.GetHeader().GetKey()), o.GetHeader().GetValue()
 		if (plugin.HeaderName(key) && !plugin.ReservedHeader(key) || key == "content-type") && plugin.Printable(value) {
 			out.Header.Add(key, value)
 		}

@@ -367,7 +367,7 @@ func (r *changes) move(c *rpc.Call, m *rpc.Metadata, n rename) {
 
 // isWebSocket tells a call whose answer is a handshake.
 func isWebSocket(c *rpc.Call) bool {
-	return c.Stream != nil && c.Protocol == "rest" && strings.Contains(strings.ToLower(c.HTTP.Header.Get("upgrade")), "websocket")
+	return c.Stream != nil && c.Protocol == "rest" && strings.Contains(rpc.Lower(c.HTTP.Header.Get("upgrade")), "websocket")
 }
 
 // stream makes the changes before the head of the answer goes out.

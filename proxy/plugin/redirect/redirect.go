@@ -292,7 +292,7 @@ func (h *handler) allowed(place string, r *rpc.HTTP) bool {
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.Opaque != "" || !hostname(hostOf(u)) {
 		return false
 	}
-	host := strings.ToLower(u.Hostname())
+	host := rpc.Lower(u.Hostname())
 	return host == r.Host || slices.ContainsFunc(h.hosts, func(listed string) bool {
 		return host == listed || listed[0] == '.' && strings.HasSuffix(host, listed)
 	})

@@ -87,6 +87,8 @@ func TestHandle(t *testing.T) {
 		{"not listed", listed, "https://evil.com/", nil, 400, ""},
 		{"a longer name", listed, "https://example.com.evil.com/", nil, 400, ""},
 		{"another name that ends so", listed, "https://notexample.com/", nil, 400, ""},
+		{"as Unicode folds it", listed, "https://shop.\u0130xample.org/", nil, 400, ""},
+		{"the request's own as Unicode folds it", listed, "https://ap\u0130.example.com/", nil, 400, ""},
 		{"a user", listed, "https://example.com@evil.com/", nil, 400, ""},
 		{"a user before a listed one", listed, "https://evil.com@example.com/", nil, 400, ""},
 		{"a backslash", listed, `https://evil.com\@example.com/`, nil, 400, ""},

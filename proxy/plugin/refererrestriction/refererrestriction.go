@@ -97,7 +97,7 @@ func fault(name string) string {
 
 // canonical is a host as it is compared: in lower case, without brackets and the dot of the root.
 func canonical(host string) string {
-	return strings.TrimSuffix(strings.Trim(strings.ToLower(host), "[]"), ".")
+	return strings.TrimSuffix(strings.Trim(rpc.Lower(host), "[]"), ".")
 }
 
 // has tells whether a canonical host is one of them.
@@ -154,7 +154,7 @@ func (r *restriction) passes(header rpc.Metadata) bool {
 const maxValue = 4096
 
 // hostOf is the host of a page's URL (RFC 9110 section 10.1.3), canonical. Others than http and https have none, nor what
-// browsers and this reader could take for different hosts.
+// browsers and this reader could take for different hosts, such as one in another script: browsers send its xn-- form.
 func hostOf(referer string) (string, bool) {
 	if len(referer) > maxValue || strings.ContainsAny(referer, "\\@") && strings.ContainsAny(authority(referer), "\\@") {
 		return "", false
@@ -163,8 +163,8 @@ func hostOf(referer string) (string, bool) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Opaque != "" {
 		return "", false
 	}
-	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
-	return host, host != "" && !strings.ContainsAny(host, "[]")
+	host := strings.TrimSuffix(rpc.Lower(u.Hostname()), ".")
+	return host, host != "" && rpc.Printable(host) && !strings.ContainsAny(host, "[]%")
 }
 
 // authority is what stands between the scheme and the path of an URL.

@@ -250,8 +250,8 @@ func (r *request) meaning(f *fields, name, value []byte, index int) (passes bool
 		switch {
 		case f.encoding:
 			return false, badFraming("two transfer-encoding fields")
-		case bytes.EqualFold(value, []byte("chunked")):
-		case len(value) == 0, bytes.Contains(bytes.ToLower(value), []byte("chunked")):
+		case rpc.EqualFold(value, "chunked"):
+		case len(value) == 0, strings.Contains(rpc.Lower(string(value)), "chunked"):
 			return false, badFraming("transfer-encoding: want chunked and nothing else")
 		default:
 			return false, &refusal{501, "UNSUPPORTED_ENCODING", "this transfer-encoding is not served here: send chunked, or a content-length"}
@@ -262,7 +262,7 @@ func (r *request) meaning(f *fields, name, value []byte, index int) (passes bool
 		r.close = r.close || lists(value, "close")
 		r.keep = r.keep || lists(value, "keep-alive")
 	case "expect":
-		if !bytes.EqualFold(value, []byte("100-continue")) {
+		if !rpc.EqualFold(value, "100-continue") {
 			return false, &refusal{417, "EXPECTATION_FAILED", "expect: want 100-continue"}
 		}
 		r.expect = true
@@ -292,7 +292,7 @@ func lists(v []byte, token string) bool {
 	for len(v) >= len(token) {
 		item, rest, _ := bytes.Cut(v, []byte{','})
 		item = bytes.Trim(item, " \t")
-		if len(item) == len(token) && strings.EqualFold(string(item), token) {
+		if rpc.EqualFold(item, token) {
 			return true
 		}
 		v = rest
@@ -337,8 +337,8 @@ func place(target, host string, hosted bool, h *rpc.HTTP) *refusal {
 		return &refusal{405, "METHOD_NOT_ALLOWED", "CONNECT is not served here"}
 	default:
 		scheme, rest, ok := strings.Cut(target, "://")
-		https := strings.EqualFold(scheme, "https")
-		if !ok || !https && !strings.EqualFold(scheme, "http") {
+		https := rpc.EqualFold(scheme, "https")
+		if !ok || !https && !rpc.EqualFold(scheme, "http") {
 			return malformed("the request target: want a path that begins with /, or http://host/path")
 		}
 		authority := rest
@@ -347,7 +347,7 @@ func place(target, host string, hosted bool, h *rpc.HTTP) *refusal {
 		} else {
 			target = ""
 		}
-		n, p, ok := splitHost(strings.ToLower(authority))
+		n, p, ok := splitHost(rpc.Lower(authority))
 		if !ok {
 			return malformed("the host of the request target: want a name or address, and a port if need be")
 		}

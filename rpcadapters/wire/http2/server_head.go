@@ -40,7 +40,7 @@ func (s *serverStream) request(f *fields, end bool) (ErrCode, int) {
 	for i := range list {
 		switch list[i].Key {
 		case "host":
-			if authority != "" && !strings.EqualFold(list[i].Value, authority) {
+			if authority != "" && !rpc.EqualFold(list[i].Value, authority) {
 				return ProtocolError, 0
 			}
 			authority = list[i].Value
@@ -55,7 +55,7 @@ func (s *serverStream) request(f *fields, end bool) (ErrCode, int) {
 		case "cookie":
 			cookies++
 		case "expect":
-			s.expect = !end && strings.EqualFold(list[i].Value, "100-continue")
+			s.expect = !end && rpc.EqualFold(list[i].Value, "100-continue")
 		}
 		list[n] = list[i]
 		n++
@@ -134,7 +134,7 @@ func hostOf(a string) string {
 	if i := strings.LastIndexByte(a, ':'); i >= 0 && strings.IndexByte(a[i:], ']') < 0 {
 		a = a[:i]
 	}
-	return strings.ToLower(strings.TrimSuffix(a, "."))
+	return rpc.Lower(strings.TrimSuffix(a, "."))
 }
 
 // takeTrailers takes HEADERS on a stream that is open: its body ends. The trailers themselves are checked and dropped, for

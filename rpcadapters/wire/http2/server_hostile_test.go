@@ -62,6 +62,8 @@ func TestServerRefusesRequests(t *testing.T) {
 		{":authority with path", []string{":method", "GET", ":scheme", "http", ":path", "/", ":authority", "x/y"}},
 		{":authority with space", []string{":method", "GET", ":scheme", "http", ":path", "/", ":authority", "x y"}},
 		{"host that differs", good("host", "y")},
+		{":authority that folds to the host", []string{":method", "GET", ":scheme", "http", ":path", "/", ":authority", "\u212aiss", "host", "kiss"}},
+		{"host that folds to :authority", []string{":method", "GET", ":scheme", "http", ":path", "/", ":authority", "kiss", "host", "ki\u017fs"}},
 		{"two hosts", good("host", "x", "host", "y")},
 		{"two hosts alone", []string{":method", "GET", ":scheme", "http", ":path", "/", "host", "x", "host", "y"}},
 		{"an upper-case name", good("X-Upper", "a")},

@@ -66,16 +66,16 @@ func malformed(text string) *rpc.Error {
 // "*." stands for every name below. "*" allows all. Browsers always say the origin; what is none has no cookies of
 // somebody else's to misuse.
 func Allows(origins []string, origin, host string) bool {
-	origin = strings.ToLower(origin)
+	origin = rpc.Lower(origin)
 	scheme, own, ok := strings.Cut(origin, "://")
-	if ok && strings.EqualFold(trimPort(own, scheme), trimPort(host, scheme)) && own != "" {
+	if ok && rpc.EqualFold(trimPort(own, scheme), trimPort(host, scheme)) && own != "" {
 		return true
 	}
 	for _, o := range origins {
-		if o == "*" || strings.EqualFold(o, origin) {
+		if o == "*" || rpc.EqualFold(o, origin) {
 			return true
 		}
-		s, below, wild := strings.Cut(strings.ToLower(o), "://*.")
+		s, below, wild := strings.Cut(rpc.Lower(o), "://*.")
 		if wild && ok && s == scheme && strings.HasSuffix(own, "."+below) {
 			return true
 		}
@@ -105,7 +105,7 @@ func hasToken(h rpc.Metadata, key, token string) bool {
 			continue
 		}
 		for t := range strings.SplitSeq(h[i].Value, ",") {
-			if strings.EqualFold(strings.TrimSpace(t), token) {
+			if rpc.EqualFold(strings.Trim(t, " \t"), token) {
 				return true
 			}
 		}

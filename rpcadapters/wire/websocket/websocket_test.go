@@ -226,9 +226,27 @@ func TestAllows(t *testing.T) {
 		{"http://a.b", "x", []string{"https://*.b"}, false},
 		{"https://a.b:8443", "x", []string{"https://*.b"}, false},
 		{"null", "x", []string{"*"}, true},
+		{"HTTPS://KISS.b", "x", []string{"https://kiss.b"}, true},
+		{"https://\u212aiss.b", "x", []string{"https://kiss.b", "https://*.kiss.b"}, false},
+		{"https://a.k\u0130ss.b", "x", []string{"https://*.kiss.b"}, false},
+		{"http\u017f://kiss.b", "x", []string{"https://kiss.b"}, false},
+		{"https://\u212aiss", "kiss", nil, false},
+		{"https://ki\u017fs", "kiss", nil, false},
 	} {
 		if got := Allows(c.list, c.origin, c.host); got != c.want {
 			t.Errorf("%+v: found %v", c, got)
+		}
+	}
+}
+
+// What only Unicode takes for a token is none.
+func TestAsked(t *testing.T) {
+	for v, want := range map[string]bool{
+		"websocket": true, "h2c,\tWebSocket ": true, "web\u017focket": false, "websoc\u212aet": false, "\u00a0websocket": false, "websockets": false,
+	} {
+		x := &wire.Exchange{Proto: "HTTP/1.1", HTTP: rpc.HTTP{Method: "GET", Header: rpc.Metadata{{Key: "upgrade", Value: v}}}}
+		if got := Asked(x); got != want {
+			t.Errorf("Upgrade: %q: want %v, found %v", v, want, got)
 		}
 	}
 }
