@@ -57,15 +57,21 @@ type Conn struct {
 	dials    int       // since the last session was there, with that one's
 	former   []int64   // sessions that this connection has had, the latest last
 	watching map[string]map[*subscription]struct{}
-	armed    map[watchKey]*arming // the watches of this session
-	homes    map[string]homeNode  // by path
+	armed    map[watchKey]*arming // the watches that the library has set in a session
+	armedIn  int64                // that session
+	carried  map[watchKey]bool    // those of former sessions that only carry has set again: whether on the coming of a node
+	heard    int64                // the change up to which all that was watched has been told, before the connection in use
+	counting *fence               // the connection whose answers carry that on; nil: none yet
+	mark     landmark
+	homes    map[string]homeNode // by path
 }
 
 // state is what is known of the connection.
 type state struct {
 	connected  bool
 	session    int64         // 0 before the first one
-	generation uint64        // rises with each session: all watches and ephemeral nodes of an earlier one are void
+	generation uint64        // rises with each session: all ephemeral nodes of an earlier one are void, and its watches but for those that are told
+	told       bool          // in this generation the server has told what has changed since the former one, and goes on telling
 	links      uint64        // rises with each connection, also of the same session
 	err        error         // why it is not connected
 	down       chan struct{} // closed when this connection is lost
@@ -114,7 +120,7 @@ func Connect(cfg Config) (*Conn, error) {
 		cfg: cfg, acl: zk.WorldACL(zk.PermAll),
 		wake: make(chan struct{}, 1), pool: make(chan struct{}, 32),
 		settled:  time.Now(),
-		watching: map[string]map[*subscription]struct{}{}, armed: map[watchKey]*arming{}, homes: map[string]homeNode{},
+		watching: map[string]map[*subscription]struct{}{}, armed: map[watchKey]*arming{}, carried: map[watchKey]bool{}, homes: map[string]homeNode{},
 		state: state{err: errLost},
 	}
 	c.ctx, c.end = context.WithCancel(context.Background())
@@ -232,6 +238,10 @@ func (c *Conn) dial(cl *client, address string) (net.Conn, error) {
 		cl.last, cl.refused = err, time.Time{}
 		return nil, err
 	}
+	if c.counting != nil {
+		c.heard = cmp.Or(c.counting.zxid.Load(), c.heard)
+		c.counting = nil
+	}
 	if cl.live != nil {
 		_ = cl.live.Close() // the library leaves that of an expired session open
 	}
@@ -253,6 +263,7 @@ func (c *Conn) dial(cl *client, address string) (net.Conn, error) {
 	})
 	if cl.watching {
 		cl.live.mask = time.Now().Add(c.cfg.Session) // that long after the handshake it has sent them, if there are any
+		cl.live.counts = cl.live.mask
 	}
 	return cl.live, nil
 }
@@ -275,7 +286,9 @@ func (c *Conn) event(cl *client, e zk.Event) {
 		return // one that was given up
 	}
 	if e.Type != zk.EventSession {
-		c.fired(e)
+		if e.Type != zk.EventNotWatching { // the library forgets its watches with the session, see carry
+			c.fired(e)
+		}
 		return
 	}
 	switch e.State {
@@ -323,7 +336,7 @@ func (c *Conn) supervise() {
 			if c.cfg.Auth != "" && !authed && !c.authenticate(cl) {
 				continue
 			}
-			c.connected(cl)
+			c.connected(cl, c.carry(cl))
 		case !has && !refused.IsZero() && time.Since(refused) > 2*c.cfg.Session:
 			// A server is there and takes connections, but not this session, and says no more: its data is gone or older than what
 			// was seen. No patience helps.
@@ -348,15 +361,18 @@ func (c *Conn) authenticate(cl *client) bool {
 	return true
 }
 
-func (c *Conn) connected(cl *client) {
+// connected makes the connection usable; told says whether all that has changed since the last one is told.
+func (c *Conn) connected(cl *client, told bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !cl.has || cl != c.client {
+	if !cl.has || cl != c.client || c.armedIn != cl.session {
 		return
 	}
-	if c.state.session != cl.session {
+	if c.state.session != cl.session || !told {
 		c.state.generation++
-		c.armed = map[watchKey]*arming{}
+		c.state.told = told
+	}
+	if c.state.session != cl.session {
 		c.state.session = cl.session
 		c.former = append(c.former, cl.session)
 		if len(c.former) > 16 {
@@ -368,6 +384,7 @@ func (c *Conn) connected(cl *client) {
 	}
 	c.state.connected, c.state.err, cl.last = true, nil, nil
 	c.state.links++
+	c.counting = cl.live
 	c.dials = 1
 	c.settled = time.Now()
 	c.cfg.Log.Debug("zookeeper: connected", "session", c.state.session, "timeout", cl.timeout)

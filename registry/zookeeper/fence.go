@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,10 +34,16 @@ type fence struct {
 	session   func(id int64, timeout time.Duration) // hears of the session that the server gives, 0 when the former one has expired
 	broken    func(error)                           // hears why nothing more can be read
 
+	zxid      atomic.Int64  // the last change that an answer has named
+	counts    time.Time     // from when on: before, the library may not have set its watches again
+	ended     chan struct{} // closed when nothing more can be read
+	endedOnce sync.Once
+
 	mu    sync.Mutex
-	asked map[int32]int32 // the operation of each request that has no answer yet, by its number
-	until time.Time       // of the handshake; zero when it is over
-	mask  time.Time       // until when, or until the library has sent its watches again, it hears of no new change; see masked
+	again chan<- watchesAnswer // where answers to watchAgain go; has room for them
+	asked map[int32]int32      // the operation of each request that has no answer yet, by its number
+	until time.Time            // of the handshake; zero when it is over
+	mask  time.Time            // until when, or until the library has sent its watches again, it hears of no new change; see masked
 
 	began   bool   // the connect request was written
 	frame   []byte // the frame being handed on
@@ -44,7 +51,7 @@ type fence struct {
 }
 
 func newFence(nc net.Conn, handshake time.Duration, session func(int64, time.Duration), broken func(error)) *fence {
-	return &fence{Conn: nc, handshake: handshake, session: session, broken: broken, asked: map[int32]int32{}}
+	return &fence{Conn: nc, handshake: handshake, session: session, broken: broken, ended: make(chan struct{}), asked: map[int32]int32{}}
 }
 
 // Write notes which operation is asked for under which number.
@@ -95,6 +102,7 @@ func (f *fence) Read(p []byte) (int, error) {
 	if len(f.pending) == 0 {
 		if err := f.next(); err != nil {
 			f.broken(err)
+			f.endedOnce.Do(func() { close(f.ended) })
 			return 0, err
 		}
 	}
@@ -148,10 +156,28 @@ func (f *fence) next() error {
 		if !f.sound(body) {
 			return errUnsound
 		}
+		f.count(body)
 		f.masked(body)
 	}
 	f.pending = f.frame
 	return nil
+}
+
+// count keeps the number of the last change that an answer names: the events of all that is watched, up to it, have come before.
+func (f *fence) count(header []byte) {
+	xid, zxid := be32(header), int64(binary.BigEndian.Uint64(header[4:])) //nolint:gosec // the wire carries the bits of an int64
+	if (xid >= 0 || xid == watchesXid) && zxid > 0 && time.Now().After(f.counts) {
+		f.zxid.Store(zxid)
+	}
+	if xid != watchesXid {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case f.again <- watchesAnswer{zxid, be32(header[12:])}:
+	default: // nobody has asked
+	}
 }
 
 // masked takes the number of the last change out of an answer, while the library may still be looking up the one before.
@@ -196,6 +222,7 @@ func (f *fence) skip(n uint32) error {
 		return err
 	}
 	code := tooLong
+	f.count(header)
 	f.masked(header)
 	binary.BigEndian.PutUint32(header[12:], uint32(code)) //nolint:gosec // the wire carries the bits of an int32
 	f.pending = f.frame

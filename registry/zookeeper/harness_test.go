@@ -91,6 +91,22 @@ func plain(t testing.TB, addr string) *zk.Conn {
 	return c
 }
 
+// untilDone does something again while the connection is lost, as it is where the machine stands still.
+func untilDone(t testing.TB, what func() error) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(90 * time.Second); ; <-tick.C {
+		err := what()
+		if err == nil {
+			return
+		}
+		if !lost(err) || time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // mkdir makes a persistent node and those above it.
 func mkdir(t testing.TB, c *zk.Conn, path string) {
 	t.Helper()
@@ -98,9 +114,13 @@ func mkdir(t testing.TB, c *zk.Conn, path string) {
 		if at < len(path) && path[at] != '/' {
 			continue
 		}
-		if _, err := c.Create(path[:at], nil, 0, zk.WorldACL(zk.PermAll)); err != nil && !errors.Is(err, zk.ErrNodeExists) {
-			t.Fatal(err)
-		}
+		untilDone(t, func() error {
+			_, err := c.Create(path[:at], nil, 0, zk.WorldACL(zk.PermAll))
+			if errors.Is(err, zk.ErrNodeExists) {
+				err = nil
+			}
+			return err
+		})
 	}
 }
 
@@ -111,13 +131,13 @@ func put(t testing.TB, c *zk.Conn, path, data string) {
 	if dir != "" {
 		mkdir(t, c, dir)
 	}
-	_, err := c.Create(path, []byte(data), 0, zk.WorldACL(zk.PermAll))
-	if errors.Is(err, zk.ErrNodeExists) {
-		_, err = c.Set(path, []byte(data), -1)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	untilDone(t, func() error {
+		_, err := c.Create(path, []byte(data), 0, zk.WorldACL(zk.PermAll))
+		if errors.Is(err, zk.ErrNodeExists) {
+			_, err = c.Set(path, []byte(data), -1)
+		}
+		return err
+	})
 }
 
 // instanceAt is the data of an instance at an address, and its id.
@@ -138,10 +158,8 @@ func instanceAt(t testing.TB, address string) (id, data string) {
 func setInstances(t testing.TB, c *zk.Conn, dir string, addresses ...string) {
 	t.Helper()
 	mkdir(t, c, dir)
-	names, _, err := c.Children(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var names []string
+	untilDone(t, func() (err error) { names, _, err = c.Children(dir); return err })
 	var keep []string
 	for _, a := range addresses {
 		id, data := instanceAt(t, a)
@@ -152,9 +170,13 @@ func setInstances(t testing.TB, c *zk.Conn, dir string, addresses ...string) {
 	}
 	for _, name := range names {
 		if !slices.Contains(keep, name) {
-			if err := c.Delete(dir+"/"+name, -1); err != nil {
-				t.Fatal(err)
-			}
+			untilDone(t, func() error {
+				err := c.Delete(dir+"/"+name, -1)
+				if errors.Is(err, zk.ErrNoNode) {
+					err = nil
+				}
+				return err
+			})
 		}
 	}
 }

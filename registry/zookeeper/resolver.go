@@ -98,6 +98,7 @@ type watch struct {
 	places     []*place
 	generation uint64
 	links      uint64
+	renew      bool      // everything is to be read again, once there is time: the session is a new one
 	round      int       // of re-lists
 	turn       time.Time // when the re-list that is due may begin; zero: none is due
 	sent       registry.Set
@@ -167,6 +168,7 @@ type place struct {
 type entry struct {
 	read      bool   // its data has been read, since its watch fired last
 	bad       bool   // what was read last could not be parsed
+	denied    bool   // nor read, for want of a right, so it is not watched either
 	other     string // the host of one that is sound and speaks no protocol that is wanted
 	why       error  // it is bad, or another
 	endpoints []registry.Endpoint
@@ -204,12 +206,19 @@ func (w *watch) run(ctx context.Context, beats <-chan seen) error {
 			continue
 		}
 		if w.generation != s.generation {
-			if w.known { // so that many gateways do not ask for everything at the same moment
-				pause(ctx, time.Duration(rand.Int64N(int64(w.c.cfg.Session/2)))) //nolint:gosec // spreads load, no secret
+			told := !full && s.told && w.hears()
+			if full || s.told && !told { // what could not be read before, or is not watched any more, waits for no turn
+				if w.known { // but many gateways do not ask at the same moment
+					pause(ctx, time.Duration(rand.Int64N(int64(w.c.cfg.Session/2)))) //nolint:gosec // spreads load, no secret
+				}
+				full = true
 			}
-			w.forget()
-			w.generation = s.generation
-			full = true
+			w.generation, w.renew = s.generation, true
+			again.Reset(rand.N(w.c.cfg.Session/2 + 1)) //nolint:gosec // spreads load, no secret
+			due, w.turn = false, time.Time{}
+			if told && w.failed { // what has changed is told; the rest is as it was
+				w.send()
+			}
 		} else if w.links != s.links && !full {
 			// The library sets its watches again, and the server tells what has changed meanwhile: that is read at once. This does not
 			// depend on it, but it has time.
@@ -231,7 +240,7 @@ func (w *watch) run(ctx context.Context, beats <-chan seen) error {
 		case err == nil:
 			w.send()
 			if full {
-				full, w.turn = false, time.Time{}
+				full, w.renew, w.turn = false, false, time.Time{}
 				again.Reset(w.relist + time.Duration((rand.Float64()-0.5)*0.4*float64(w.relist))) //nolint:gosec // spreads load, no secret
 			}
 		case lost(err):
@@ -253,7 +262,22 @@ func (w *watch) fail(err error) {
 	}
 }
 
-// forget is for a new session: it has no watches, and what was read may have changed.
+// hears reports whether every change of what is known would be heard.
+func (w *watch) hears() bool {
+	for _, p := range w.places {
+		if !w.sub.hears(watchKey{p.Path, !p.Leaf && !p.missing}) {
+			return false
+		}
+		for name, e := range p.entries {
+			if !p.Name && !e.denied && !w.sub.hears(watchKey{p.Path + "/" + name, false}) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// forget is for a new session, in which everything is read once more.
 func (w *watch) forget() {
 	for _, p := range w.places {
 		p.fresh = false
@@ -270,7 +294,7 @@ func (w *watch) mayRelist(again *time.Timer) bool {
 		for _, p := range w.places {
 			reads++
 			for name, e := range p.entries {
-				if !e.read || (w.round+1)%rereads == hash(name)%rereads {
+				if w.renew || !e.read || (w.round+1)%rereads == hash(name)%rereads {
 					reads++
 				}
 			}
@@ -288,6 +312,9 @@ func (w *watch) mayRelist(again *time.Timer) bool {
 func (w *watch) pull(ctx context.Context, full bool, fired map[string]struct{}) error {
 	if full {
 		w.round++
+		if w.renew {
+			w.forget()
+		}
 	}
 	again := full || len(fired) > 0 // every event lists again: what it does not tell is seen all the same
 	var stale []func() error        // reads to be done
@@ -415,12 +442,12 @@ func (w *watch) read(ctx context.Context, p *place, name string, e *entry) error
 		case errors.Is(err, zk.ErrNoNode):
 			return nil
 		case errors.Is(err, zk.ErrNoAuth):
-			e.read, e.bad = true, true
+			e.read, e.bad, e.denied = true, true, true
 			return nil
 		case err != nil:
 			return fmt.Errorf("zookeeper: read %s/%s: %w", p.Path, name, err)
 		}
-		data = now.data
+		data, e.denied = now.data, false
 	}
 	endpoints, err := w.layout.Parse(w.service, p.Place, name, data)
 	e.other = ""

@@ -64,6 +64,8 @@ type watchKey struct {
 
 // arming is a watch that is set, or about to be. All of it is under the connection's lock.
 type arming struct {
+	set    bool // the server has it
+	absent bool // it is on the coming of a node
 	failed bool // it came to nothing
 	relied bool // somebody else has read without a watch of his own meanwhile
 }
@@ -102,8 +104,11 @@ func watched[T any](ctx context.Context, c *Conn, generation uint64, key watchKe
 		if a.relied {
 			c.fire(key.path)
 		}
+		return value, err
 	}
-	return value, err
+	a.set = true
+	delete(c.carried, key) // the library has it now
+	return value, nil
 }
 
 // get reads a node and has a watch on it.
@@ -119,33 +124,54 @@ func (c *Conn) get(ctx context.Context, generation uint64, path string) (found, 
 
 // exists looks for a node and has a watch on its coming, or on its going and its data.
 func (c *Conn) exists(ctx context.Context, generation uint64, path string) (bool, error) {
-	return watched(ctx, c, generation, watchKey{path, false}, func(z *zk.Conn) (bool, error) {
+	key := watchKey{path, false}
+	there, err := watched(ctx, c, generation, key, func(z *zk.Conn) (bool, error) {
 		there, _, err := z.Exists(path)
 		return there, err
 	}, func(z *zk.Conn) (bool, error) {
 		there, _, _, err := z.ExistsW(path)
 		return there, err
 	})
+	if err == nil && !there {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if a := c.armed[key]; a != nil {
+			a.absent = true
+		}
+	}
+	return there, err
 }
 
 // list lists the children of a node and has a watch on the list.
 func (c *Conn) list(ctx context.Context, generation uint64, path string) ([]string, error) {
-	return watched(ctx, c, generation, watchKey{path, true}, func(z *zk.Conn) ([]string, error) {
-		names, _, err := z.Children(path)
-		return names, err
-	}, func(z *zk.Conn) ([]string, error) {
-		names, _, _, err := z.ChildrenW(path)
-		return names, err
+	type listed struct {
+		names []string
+		stat  *zk.Stat
+	}
+	l, err := watched(ctx, c, generation, watchKey{path, true}, func(z *zk.Conn) (listed, error) {
+		names, stat, err := z.Children(path)
+		return listed{names, stat}, err
+	}, func(z *zk.Conn) (listed, error) {
+		names, stat, _, err := z.ChildrenW(path)
+		return listed{names, stat}, err
 	})
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.mark.see(path, l.stat)
+	}
+	return l.names, err
 }
 
 // fired is called with the lock held: an event has come, and its watches are used up.
 func (c *Conn) fired(e zk.Event) {
 	if e.Type != zk.EventNodeChildrenChanged {
 		delete(c.armed, watchKey{e.Path, false})
+		delete(c.carried, watchKey{e.Path, false})
 	}
 	if e.Type != zk.EventNodeDataChanged && e.Type != zk.EventNodeCreated {
 		delete(c.armed, watchKey{e.Path, true})
+		delete(c.carried, watchKey{e.Path, true})
 	}
 	c.fire(e.Path)
 }
