@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/batch"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/server"
 )
 
@@ -371,16 +372,16 @@ func TestBackPressure(t *testing.T) {
 	}()
 	eventually(t, "the sender waits", func() bool {
 		c := (*cl.conns.Load())[0]
-		c.w.mu.Lock()
-		defer c.w.mu.Unlock()
+		c.w.Lock()
+		defer c.w.Unlock()
 		return len(c.blocked) == 1
 	})
 	c := (*cl.conns.Load())[0]
-	c.w.mu.Lock()
-	if n := len(c.w.batch); n > batchHigh+128<<10 {
+	c.w.Lock()
+	if n := len(c.w.Batch); n > batch.High+128<<10 {
 		t.Errorf("%d bytes wait to be written", n)
 	}
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := ask(ctx, cl, "x")

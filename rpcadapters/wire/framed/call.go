@@ -104,8 +104,8 @@ func (c *Call) once(ctx context.Context, cl *Client) *Fault {
 // begin implements opener.
 func (c *Call) begin(conn *clientConn) {
 	c.id = conn.calls.number()
-	c.at = conn.w.position()
-	conn.w.batch = c.req.AppendFrame(conn.w.batch, c.id)
+	c.at = conn.w.Position()
+	conn.w.Batch = c.req.AppendFrame(conn.w.Batch, c.id)
 	if !c.oneWay {
 		c.entry.call = c
 		conn.calls.put(&c.entry)
@@ -124,28 +124,28 @@ func (c *Call) answered(f *frame) {
 
 // told says whether a frame that has no answer is on its way.
 func (c *clientConn) told(call *Call) *Fault {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	if c.w.err == nil || c.w.attempted(call.at) {
+	c.w.Lock()
+	defer c.w.Unlock()
+	if c.w.Err == nil || c.w.Attempted(call.at) {
 		return nil
 	}
-	return &Fault{Kind: Broken, Cause: c.w.err}
+	return &Fault{Kind: Broken, Cause: c.w.Err}
 }
 
 // cancel gives a call up: its answer will be dropped.
 func (c *clientConn) cancel(ctx context.Context, call *Call) {
-	c.w.mu.Lock()
+	c.w.Lock()
 	if call.finished.Load() {
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		return
 	}
 	c.calls.remove(&call.entry)
 	// On a connection that lives, what is in the batch goes out.
-	call.fault = &Fault{Kind: Ended, Sent: c.w.err == nil || c.w.attempted(call.at), Cause: context.Cause(ctx)}
+	call.fault = &Fault{Kind: Ended, Sent: c.w.Err == nil || c.w.Attempted(call.at), Cause: context.Cause(ctx)}
 	call.finished.Store(true)
 	c.count()
 	closing := c.closing
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	c.cl.released(1)
 	if closing {
 		c.leave()

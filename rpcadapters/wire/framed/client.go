@@ -263,9 +263,9 @@ func (cl *Client) enqueue(w *waiter, again bool) *Fault {
 	cl.waiting.Add(1)
 	// Whoever finishes from here on sees that somebody waits; what came free before is looked for.
 	for _, c := range conns {
-		c.w.mu.Lock()
+		c.w.Lock()
 		takes := c.takes(hardCalls)
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		if takes {
 			cl.callUp(1)
 			break

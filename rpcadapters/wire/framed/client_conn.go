@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/batch"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/socket"
 )
 
@@ -13,14 +14,14 @@ import (
 type clientConn struct {
 	cl   *Client
 	nc   net.Conn // under TLS; closed to end everything at once
-	w    writer
+	w    batch.Writer
 	load atomic.Int32 // about how many calls are on it
 
 	// The reading goroutine's own.
 	r     *reader
 	woken []*Call // have their answer, to be told without the lock
 
-	// Guarded by w.mu.
+	// Guarded by w's lock.
 	calls     table
 	streams   table
 	blocked   []*Stream // wait for room to send
@@ -38,40 +39,43 @@ func newClientConn(cl *Client, raw, secure net.Conn) *clientConn {
 	c := &clientConn{cl: cl, nc: raw}
 	c.calls.first, c.streams.first = 1, cl.cfg.FirstStream
 	c.r = newReader(socket.NewReader(secure), cl.cfg.Framing, cl.cfg.MaxFrame, nil, nil)
-	c.w.init(secure, c.wakeBlocked, func(error) { _ = raw.Close() }, c.lone, &cl.panics)
+	c.w.Init(secure, batch.Owner{
+		OnRoom: c.wakeBlocked, OnShut: c.wakeBlocked, OnError: func(error) { _ = raw.Close() }, Alone: c.lone, Panics: &cl.panics,
+	})
+	c.w.Half = true
 	return c
 }
 
-// lone tells that nobody else is about to send. With w.mu held.
+// lone tells that nobody else is about to send. With w locked.
 func (c *clientConn) lone() bool { return c.calls.n+c.streams.n <= 1 }
 
-// takes tells whether a call may begin while there are fewer than limit. With w.mu held.
+// takes tells whether a call may begin while there are fewer than limit. With w locked.
 func (c *clientConn) takes(limit int) bool {
-	return !c.away && c.err == nil && c.w.err == nil && c.calls.n+c.streams.n < limit && c.w.room()
+	return !c.away && c.err == nil && c.w.Err == nil && c.calls.n+c.streams.n < limit && c.w.Room()
 }
 
 // open begins w's call on c if it takes it.
 func (c *clientConn) open(w *waiter, limit int) bool {
-	c.w.mu.Lock()
+	c.w.Lock()
 	if !c.takes(limit) {
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		return false
 	}
 	begun := false
 	defer func() {
 		if !begun { // a panic: what was appended is no frame
-			c.w.mu.Unlock()
+			c.w.Unlock()
 			_ = c.nc.Close() // its reading goroutine sees to the rest
 		}
 	}()
 	w.begin(c)
 	c.count()
 	begun = true
-	c.w.unlockFlush()
+	c.w.UnlockFlush()
 	return true
 }
 
-// count notes how many calls there are. With w.mu held.
+// count notes how many calls there are. With w locked.
 func (c *clientConn) count() {
 	n := c.calls.n + c.streams.n
 	c.load.Store(int32(n)) //nolint:gosec // at most hardCalls
@@ -81,16 +85,16 @@ func (c *clientConn) count() {
 
 // idleFor is how long the connection has had no call.
 func (c *clientConn) idleFor(now time.Time) time.Duration {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	if c.calls.n+c.streams.n > 0 || c.err != nil {
 		return 0
 	}
 	if c.idleSince.IsZero() {
 		c.idleSince = now
-		c.w.shrink()
+		c.w.Shrink()
 		if c.r.grown.Load() && !c.closing {
-			_ = c.w.conn.SetReadDeadline(past) // a connection that cannot is closed
+			_ = c.w.Conn.SetReadDeadline(past) // a connection that cannot is closed
 		}
 	}
 	return now.Sub(c.idleSince)
@@ -111,16 +115,16 @@ func (c *clientConn) stuck(now time.Time) bool {
 
 // cut ends a connection at once; its reading goroutine sees to the rest.
 func (c *clientConn) cut(why error) {
-	c.w.mu.Lock()
+	c.w.Lock()
 	if c.err == nil {
 		c.err, c.away = why, true
 	}
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	c.cl.gone(c)
 	_ = c.nc.Close() // it is over either way
 }
 
-// wakeBlocked has those look again who wait for room to send. With w.mu held.
+// wakeBlocked has those look again who wait for room to send. With w locked.
 func (c *clientConn) wakeBlocked() {
 	for i, s := range c.blocked {
 		s.signal()
@@ -134,30 +138,30 @@ func (c *clientConn) wakeBlocked() {
 
 // retire lets a connection's calls end and then closes it.
 func (c *clientConn) retire() {
-	c.w.mu.Lock()
+	c.w.Lock()
 	c.away = true
 	c.closing = c.closing || c.calls.n+c.streams.n == 0
 	closing := c.closing
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	if closing {
 		c.leave()
 	}
 }
 
-// leave closes a connection that has no further use, once what is appended is written. Without w.mu.
+// leave closes a connection that has no further use, once what is appended is written. Without w locked.
 func (c *clientConn) leave() {
-	c.w.mu.Lock()
+	c.w.Lock()
 	if c.err != nil {
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		return
 	}
-	if c.w.flushing || len(c.w.batch) > 0 {
-		_ = c.w.conn.SetReadDeadline(time.Now().Add(time.Second)) // for the peer to close its side
-		c.w.finish()
+	if c.w.Writing || len(c.w.Batch) > 0 {
+		_ = c.w.Conn.SetReadDeadline(time.Now().Add(time.Second)) // for the peer to close its side
+		c.w.Finish()
 		return
 	}
 	c.err = errRetired
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	_ = c.nc.Close() // nothing is on it
 }
 
@@ -175,7 +179,7 @@ func (c *clientConn) serve() {
 		if err == nil {
 			err = c.handle(&f)
 		}
-		if err != nil && !c.r.rested(c.w.conn, err) {
+		if err != nil && !c.r.rested(c.w.Conn, err) {
 			c.end(err)
 			return
 		}
@@ -227,8 +231,8 @@ func (c *clientConn) take(f *frame) (n news, err error) {
 
 // dispatch gives a frame to its call, or tells to which stream it goes, or what ends that.
 func (c *clientConn) dispatch(f *frame, n *news) (*Stream, *Fault) {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	switch f.label.Kind {
 	case Unary:
 		if e := c.calls.get(f.label.ID); e != nil {
@@ -274,19 +278,19 @@ func (c *clientConn) tell() {
 
 // end fails what is open and closes the connection.
 func (c *clientConn) end(err error) {
-	c.w.mu.Lock()
+	c.w.Lock()
 	if c.err != nil {
 		err = c.err // who ended it knows better
 	}
 	c.err, c.away = err, true
-	if c.w.err == nil {
-		c.w.err = net.ErrClosed // what is in the batch is about to be told that it was not sent
+	if c.w.Err == nil {
+		c.w.Err = net.ErrClosed // what is in the batch is about to be told that it was not sent
 	}
 	open := c.streams.all(c.calls.all(nil))
 	for _, e := range open {
 		if e.call != nil {
 			c.calls.remove(e)
-			e.call.fault = &Fault{Kind: Broken, Sent: c.w.attempted(e.call.at), Cause: err}
+			e.call.fault = &Fault{Kind: Broken, Sent: c.w.Attempted(e.call.at), Cause: err}
 			e.call.finished.Store(true)
 		} else {
 			c.streams.remove(e)
@@ -294,7 +298,7 @@ func (c *clientConn) end(err error) {
 		}
 	}
 	c.blocked = nil
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	_ = c.nc.Close() // it is over either way
 	c.r.drop()
 	c.cl.gone(c)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/batch"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/socket"
 )
 
@@ -101,10 +102,12 @@ func (s *Server) NewConn(nc net.Conn, read []byte, state *tls.ConnectionState, h
 		ap := a.AddrPort()
 		c.peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 	}
-	c.room.L, c.ended.L = &c.w.mu, &c.w.mu
+	c.room.L, c.ended.L = &c.w, &c.w
 	c.r = newReader(socket.NewReader(nc), s.cfg.Framing, s.cfg.MaxFrame, s.cfg.Budget, read)
-	c.w.init(nc, c.room.Broadcast, func(error) { c.abandon() }, c.lone, &s.panics)
-	c.w.direct = state != nil
+	c.w.Init(nc, batch.Owner{
+		OnRoom: c.room.Broadcast, OnShut: c.room.Broadcast, OnError: func(error) { c.abandon() }, Direct: state != nil, Alone: c.lone, Panics: &s.panics,
+	})
+	c.w.Half = true
 	return c
 }
 
@@ -140,8 +143,8 @@ func (in *Incoming) Context() *wire.Context { return in.ctx }
 // uses Context.
 func (in *Incoming) Keep() {
 	c := in.c
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	if in.kept = true; !c.cut && in.ctx.Err() != nil {
 		in.ctx.Reset(context.Background())
 	}
@@ -151,25 +154,25 @@ func (in *Incoming) Keep() {
 // that Stop was called.
 func (in *Incoming) Send(r Frame) error {
 	c := in.c
-	c.w.mu.Lock()
+	c.w.Lock()
 	appended := false
 	defer func() {
 		if !appended {
-			c.w.mu.Unlock()
+			c.w.Unlock()
 		}
 	}()
-	for !in.stopped && c.w.err == nil && !c.lost && !c.w.room() {
+	for !in.stopped && c.w.Err == nil && !c.lost && !c.w.Room() {
 		c.room.Wait()
 	}
 	switch {
-	case c.w.err != nil || c.lost || c.w.ending:
+	case c.w.Err != nil || c.lost || c.w.Ending:
 		return net.ErrClosed
 	case in.stopped:
 		return context.Canceled
 	}
-	c.w.batch = r.AppendFrame(c.w.batch, in.ID)
+	c.w.Batch = r.AppendFrame(c.w.Batch, in.ID)
 	appended = true
-	c.w.unlockFlush()
+	c.w.UnlockFlush()
 	return nil
 }
 
@@ -177,32 +180,32 @@ func (in *Incoming) Send(r Frame) error {
 // the connection.
 func (in *Incoming) SendNow(r Frame) {
 	c := in.c
-	c.w.mu.Lock()
-	if c.w.err != nil || c.lost || c.w.ending {
-		c.w.mu.Unlock()
+	c.w.Lock()
+	if c.w.Err != nil || c.lost || c.w.Ending {
+		c.w.Unlock()
 		return
 	}
 	appended := false
 	defer func() {
 		if !appended {
-			c.w.mu.Unlock()
+			c.w.Unlock()
 		}
 	}()
-	c.w.batch = r.AppendFrame(c.w.batch, in.ID)
+	c.w.Batch = r.AppendFrame(c.w.Batch, in.ID)
 	appended = true
-	if c.w.flooded() {
-		c.w.mu.Unlock()
+	if c.w.Flooded() {
+		c.w.Unlock()
 		c.abandon()
 		return
 	}
-	c.w.unlockKick()
+	c.w.UnlockKick()
 }
 
 // Stop makes a Send that waits, and all later ones, return an error. It may be called while Run runs, by any goroutine.
 func (in *Incoming) Stop() {
 	c := in.c
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	in.stopped = true
 	c.room.Broadcast()
 }

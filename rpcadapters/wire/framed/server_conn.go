@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/batch"
 )
 
 // serverConn is one connection of a client. The goroutine of Serve reads; calls run on the server's workers; whoever has
@@ -21,10 +22,10 @@ type serverConn struct {
 	counter wire.Counter // may be nil
 	peer    netip.AddrPort
 	tls     *tls.ConnectionState
-	w       writer
+	w       batch.Writer
 	r       *reader // the reader's alone, but for its atomics
 
-	// Guarded by w.mu.
+	// Guarded by w's lock.
 	first     *Incoming // calls whose handler has not returned
 	running   int
 	streams   table     // those of them that are streams
@@ -72,8 +73,8 @@ func (c *serverConn) Serve() {
 
 // ready waits while as many calls run as may; false: the connection is over.
 func (c *serverConn) ready() bool {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	for c.running >= c.s.cfg.Calls && !c.lost {
 		c.paused = true
 		c.ended.Wait()
@@ -126,15 +127,15 @@ func (c *serverConn) take(f *frame) {
 }
 
 func (c *serverConn) isOver() bool {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	return c.over
 }
 
 // sink is what takes the frames of a stream; nil: none of that number is open.
 func (c *serverConn) sink(id uint32) Sink {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	if e := c.streams.get(id); e != nil {
 		return e.in.sink
 	}
@@ -142,15 +143,15 @@ func (c *serverConn) sink(id uint32) Sink {
 }
 
 func (c *serverConn) streamCount() int {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	return c.streams.n
 }
 
 // enlist puts a call among those that run.
 func (c *serverConn) enlist(in *Incoming, form uint8) {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	c.form = form
 	in.after = c.first
 	if c.first != nil {
@@ -170,7 +171,7 @@ func (c *serverConn) enlist(in *Incoming, form uint8) {
 // done takes a call off those that run.
 func (c *serverConn) done(in *Incoming) {
 	in.free()
-	c.w.mu.Lock()
+	c.w.Lock()
 	if in.before != nil {
 		in.before.after = in.after
 	} else {
@@ -187,21 +188,21 @@ func (c *serverConn) done(in *Incoming) {
 		c.idleSince = time.Time{}
 	}
 	c.ended.Broadcast()
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	if c.counter != nil {
 		c.counter.Over()
 	}
 }
 
-// lone tells that nobody else is about to send. With w.mu held.
+// lone tells that nobody else is about to send. With w locked.
 func (c *serverConn) lone() bool { return c.running <= 1 }
 
 // outlive has the calls of a client that has closed its side answered, for it may still read. Whether it does is found out by
 // asking it to leave: where nobody is left a write fails, and the calls end. Without such a word they have to be quick. Where streams
 // are open the client counts as gone.
 func (c *serverConn) outlive() {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	if c.running == 0 || c.streams.n > 0 || c.lost {
 		return
 	}
@@ -217,9 +218,9 @@ func (c *serverConn) outlive() {
 		return
 	}
 	c.conclude(time.Now())
-	c.w.unlockKick()
-	c.w.mu.Lock()
-	for !c.w.shut && !c.lost {
+	c.w.UnlockKick()
+	c.w.Lock()
+	for !c.w.Shut && !c.lost {
 		c.room.Wait()
 	}
 }
@@ -227,24 +228,24 @@ func (c *serverConn) outlive() {
 // finish ends the connection after reading has, and waits for the calls.
 func (c *serverConn) finish() {
 	c.abandon()
-	c.w.mu.Lock()
+	c.w.Lock()
 	streams := c.streams.all(nil)
 	sinks := make([]Sink, 0, len(streams))
 	for _, e := range streams {
 		sinks = append(sinks, e.in.sink)
 	}
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	for _, s := range sinks {
 		s.Broken(&Fault{Kind: Broken, Sent: true, Cause: net.ErrClosed})
 	}
-	c.w.mu.Lock()
+	c.w.Lock()
 	for c.running > 0 {
 		c.ended.Wait()
 	}
-	if c.w.err == nil {
-		c.w.err = net.ErrClosed
+	if c.w.Err == nil {
+		c.w.Err = net.ErrClosed
 	}
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	c.r.drop()
 }
 
@@ -257,12 +258,12 @@ func (c *serverConn) Sweep(now time.Time) (watch bool) {
 		c.begunAt, c.frames = now, count
 	}
 	c.begun = begun
-	c.w.mu.Lock()
+	c.w.Lock()
 	for in := c.first; in != nil; in = in.after {
 		in.ctx.Expire(now)
 	}
-	if !c.w.flushing || c.writing != c.w.taken || c.writesAt.IsZero() {
-		c.writing, c.writesAt = c.w.taken, now
+	if !c.w.Writing || c.writing != c.w.Taken || c.writesAt.IsZero() {
+		c.writing, c.writesAt = c.w.Taken, now
 	}
 	cut := false
 	switch {
@@ -278,7 +279,7 @@ func (c *serverConn) Sweep(now time.Time) (watch bool) {
 	case c.running > 0 || begun != 0:
 	case c.idleSince.IsZero():
 		c.idleSince = now
-		c.w.shrink()
+		c.w.Shrink()
 		if c.r.grown.Load() {
 			_ = c.conn.SetReadDeadline(past) // a connection that cannot is closed
 		}
@@ -288,37 +289,37 @@ func (c *serverConn) Sweep(now time.Time) (watch bool) {
 		c.conclude(now)
 	}
 	watch = c.paused
-	c.w.unlockKick()
+	c.w.UnlockKick()
 	if cut {
 		c.abandon()
 	}
 	return watch
 }
 
-// ask asks the client to leave. With w.mu held, by whoever then has the batch written.
+// ask asks the client to leave. With w locked, by whoever then has the batch written.
 func (c *serverConn) ask(now time.Time) {
 	if !c.parting.IsZero() || c.over {
 		return
 	}
 	c.parting = now
-	if c.s.cfg.Leave != nil && c.w.err == nil {
+	if c.s.cfg.Leave != nil && c.w.Err == nil {
 		c.appendLeave()
 	}
 }
 
-// appendLeave appends the word to leave. With w.mu held.
+// appendLeave appends the word to leave. With w locked.
 func (c *serverConn) appendLeave() {
 	word := c.s.cfg.Leave
 	if f := c.s.cfg.LeaveIn[c.form]; f != nil {
 		word = f
 	}
-	c.w.batch = word.AppendFrame(c.w.batch, 0)
+	c.w.Batch = word.AppendFrame(c.w.Batch, 0)
 }
 
-// askAgain sends a word to a client that has closed its side, ever more rarely. With w.mu held, by whoever then has the batch
+// askAgain sends a word to a client that has closed its side, ever more rarely. With w locked, by whoever then has the batch
 // written.
 func (c *serverConn) askAgain(now time.Time) {
-	if now.Before(c.askAt) || c.w.err != nil || len(c.w.batch) > 0 {
+	if now.Before(c.askAt) || c.w.Err != nil || len(c.w.Batch) > 0 {
 		return
 	}
 	c.appendLeave()
@@ -326,29 +327,29 @@ func (c *serverConn) askAgain(now time.Time) {
 	c.patience *= 2
 }
 
-// conclude has our side of the connection closed when all is written; the client closes the other. With w.mu held, by
+// conclude has our side of the connection closed when all is written; the client closes the other. With w locked, by
 // whoever then has the batch written.
 func (c *serverConn) conclude(now time.Time) {
-	c.over, c.w.ending = true, true
+	c.over, c.w.Ending = true, true
 	c.cutAt = now.Add(linger)
 }
 
 // Abort implements wire.Conn.
 func (c *serverConn) Abort() {
-	c.w.mu.Lock()
+	c.w.Lock()
 	c.cut = true
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	c.abandon()
 }
 
 // abandon closes the connection, as a client does that leaves.
 func (c *serverConn) abandon() {
-	c.w.mu.Lock()
+	c.w.Lock()
 	c.over, c.lost = true, true
 	c.cancelAll()
 	c.room.Broadcast()
 	c.ended.Broadcast()
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	nc := c.conn
 	if t, ok := nc.(*tls.Conn); ok {
 		nc = t.NetConn() // without a word, which could wait for the client to take it
@@ -356,7 +357,7 @@ func (c *serverConn) abandon() {
 	_ = nc.Close() // it is over either way
 }
 
-// cancelAll cancels all calls but those that go on without the client. With w.mu held.
+// cancelAll cancels all calls but those that go on without the client. With w locked.
 func (c *serverConn) cancelAll() {
 	for in := c.first; in != nil; in = in.after {
 		if c.cut || !in.kept {
@@ -367,22 +368,22 @@ func (c *serverConn) cancelAll() {
 
 // Gone implements wire.Conn.
 func (c *serverConn) Gone() {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	c.cancelAll()
 }
 
 // Drain implements wire.Conn.
 func (c *serverConn) Drain() {
-	c.w.mu.Lock()
+	c.w.Lock()
 	c.ask(time.Now())
-	c.w.unlockKick()
+	c.w.UnlockKick()
 }
 
 // Idle implements wire.Conn. While a client is being asked to leave a request may be on its way, so the connection is not
 // idle until it has ended, by itself.
 func (c *serverConn) Idle() bool {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	return c.running == 0 && c.r.begun.Load() == 0 && (c.parting.IsZero() || c.s.cfg.Leave == nil)
 }

@@ -43,7 +43,7 @@ func (s *Stream) begin(conn *clientConn) {
 	s.id = conn.streams.number()
 	s.conn = conn
 	s.entry.stream = s
-	conn.w.batch = s.req.AppendFrame(conn.w.batch, s.id)
+	conn.w.Batch = s.req.AppendFrame(conn.w.Batch, s.id)
 	conn.streams.put(&s.entry)
 }
 
@@ -64,25 +64,25 @@ func (s *Stream) Send(r Frame) error {
 
 func (s *Stream) send(r Frame) (bool, *Fault) {
 	c := s.conn
-	c.w.mu.Lock()
+	c.w.Lock()
 	appended := false
 	defer func() {
 		if !appended {
-			c.w.mu.Unlock()
+			c.w.Unlock()
 		}
 	}()
 	switch {
-	case c.err != nil || c.w.err != nil:
-		return false, &Fault{Kind: Broken, Sent: true, Cause: cmp.Or(c.err, c.w.err)}
+	case c.err != nil || c.w.Err != nil:
+		return false, &Fault{Kind: Broken, Sent: true, Cause: cmp.Or(c.err, c.w.Err)}
 	case s.gone:
 		return false, &Fault{Kind: Ended, Sent: true, Cause: errGone}
-	case !c.w.room():
+	case !c.w.Room():
 		c.blocked = append(c.blocked, s)
 		return false, nil
 	}
-	c.w.batch = r.AppendFrame(c.w.batch, s.id)
+	c.w.Batch = r.AppendFrame(c.w.Batch, s.id)
 	appended = true
-	c.w.unlockFlush()
+	c.w.UnlockFlush()
 	return true, nil
 }
 
@@ -94,19 +94,19 @@ func (s *Stream) SendNow(r Frame) {
 		_ = c.nc.Close() // its reading goroutine sees to the rest
 		return
 	}
-	c.w.mu.Lock()
-	c.w.unlockKick()
+	c.w.Lock()
+	c.w.UnlockKick()
 }
 
 func (s *Stream) now(r Frame) bool {
 	c := s.conn
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	if s.gone || c.err != nil || c.w.err != nil {
+	c.w.Lock()
+	defer c.w.Unlock()
+	if s.gone || c.err != nil || c.w.Err != nil {
 		return true
 	}
-	c.w.batch = r.AppendFrame(c.w.batch, s.id)
-	return !c.w.flooded()
+	c.w.Batch = r.AppendFrame(c.w.Batch, s.id)
+	return !c.w.Flooded()
 }
 
 // Close ends the stream on our side: frames with its number are dropped, and a Send that waits returns. It may be called
@@ -116,16 +116,16 @@ func (s *Stream) Close() {
 	if c == nil {
 		return
 	}
-	c.w.mu.Lock()
+	c.w.Lock()
 	if s.gone {
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		return
 	}
 	s.gone = true
 	c.streams.remove(&s.entry)
 	c.count()
 	closing := c.closing
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	s.signal()
 	c.cl.released(1)
 	if closing {

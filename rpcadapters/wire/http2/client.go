@@ -116,11 +116,11 @@ func (cl *Client) Close() {
 
 // retire lets a connection's calls end and then closes it.
 func (c *clientConn) retire() {
-	c.w.mu.Lock()
+	c.w.Lock()
 	c.away = true
 	c.closing = c.streams.n == 0
 	closing, ready := c.closing, c.ready
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	switch {
 	case !ready:
 		c.abort(errRetired)
@@ -156,9 +156,9 @@ func (cl *Client) survive() {
 func (cl *Client) InFlight() int {
 	n := 0
 	for _, c := range *cl.conns.Load() {
-		c.w.mu.Lock()
+		c.w.Lock()
 		n += c.streams.n
-		c.w.mu.Unlock()
+		c.w.Unlock()
 	}
 	return n
 }
@@ -225,21 +225,21 @@ func (cl *Client) try(s *stream, head []byte, headSize int) (*clientConn, *Fault
 
 // on opens the stream on c if c takes it.
 func (cl *Client) on(c *clientConn, s *stream, head []byte, headSize int, soft bool) (*Fault, bool) {
-	c.w.mu.Lock()
+	c.w.Lock()
 	limit := hardStreams
 	if soft {
 		limit = c.soft
 	}
 	if !c.takes(limit) {
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		return nil, false
 	}
 	if uint64(headSize) > uint64(c.peer.headerList) { //nolint:gosec // a size is not negative
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		return &Fault{Kind: HeadTooLarge}, true
 	}
 	c.begin(s, head)
-	c.w.unlockFlush()
+	c.w.UnlockFlush()
 	if cl.pace.Load() != sweepFast {
 		cl.arm()
 	}
@@ -270,9 +270,9 @@ func (cl *Client) enqueue(s *stream, again bool) *Fault {
 	cl.waiting.Add(1)
 	// Whoever finishes from here on sees that somebody waits; what came free before is looked for.
 	for _, c := range conns {
-		c.w.mu.Lock()
+		c.w.Lock()
 		takes := c.takes(hardStreams)
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		if takes {
 			cl.callUp(1)
 			break
@@ -363,9 +363,9 @@ func (cl *Client) grow() {
 		return
 	}
 	c := conns[0]
-	c.w.mu.Lock()
+	c.w.Lock()
 	streams := c.peer.maxStreams
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	limit := maxConns
 	switch {
 	case streams == 0:
@@ -469,12 +469,12 @@ func (cl *Client) up(c *clientConn) {
 		c.retire()
 		return
 	}
-	c.w.mu.Lock()
+	c.w.Lock()
 	if len(conns) == 0 {
 		c.soft = softStreams // nobody to share the load with
 	}
 	n := int(min(c.peer.maxStreams, hardStreams)) // beyond softStreams they ask for another connection themselves
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	next := append(slices.Clone(conns), c)
 	cl.conns.Store(&next)
 	cl.mu.Unlock()

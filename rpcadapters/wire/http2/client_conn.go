@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/batch"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/socket"
 )
 
@@ -12,7 +13,7 @@ import (
 type clientConn struct {
 	cl *Client
 	nc net.Conn // under TLS; closed to end everything at once
-	w  writer
+	w  batch.Writer
 
 	// The reading goroutine's own.
 	r    *frameReader
@@ -22,7 +23,7 @@ type clientConn struct {
 	// woken are the streams that have news, to be told without the lock.
 	woken []*stream
 
-	// Guarded by w.mu.
+	// Guarded by w's lock.
 	peer     peerSettings
 	ready    bool // the peer's SETTINGS have come
 	streams  streamTable
@@ -42,7 +43,7 @@ type clientConn struct {
 	over     uint  // streams finished so far
 	kick     bool  // the reading goroutine appended something that is to be written
 
-	// Of the sweeper, guarded by w.mu.
+	// Of the sweeper, guarded by w's lock.
 	heard     uint32    // reads counted at the last look
 	heardAt   time.Time // when calls began to wait or the peer was last heard; zero: no call waits
 	pingAt    time.Time // of the PING that is not answered; zero: none
@@ -58,25 +59,24 @@ func newClientConn(cl *Client, nc, secure net.Conn) *clientConn {
 		peer: defaultSettings(), send: defaultWindow, recv: newRecvWindow(connWindow),
 		awayID: maxStreamID, soft: softStart,
 	}
-	c.w.init(secure, c.wakeBlocked, func(error) { _ = nc.Close() })
-	c.w.panics = &cl.panics
-	c.w.batch = append(c.w.batch, preface...)
-	c.w.batch = appendSettings(c.w.batch,
+	c.w.Init(secure, batch.Owner{OnRoom: c.wakeBlocked, OnError: func(error) { _ = nc.Close() }, Panics: &cl.panics})
+	c.w.Batch = append(c.w.Batch, preface...)
+	c.w.Batch = appendSettings(c.w.Batch,
 		setting{settingHeaderTableSize, 0},
 		setting{settingEnablePush, 0},
 		setting{settingInitialWindowSize, streamWindow},
 		setting{settingMaxHeaderListSize, maxHeaderList})
-	c.w.batch = appendWindowUpdate(c.w.batch, 0, connWindow-defaultWindow)
+	c.w.Batch = appendWindowUpdate(c.w.Batch, 0, connWindow-defaultWindow)
 	return c
 }
 
-// takes tells whether a new stream may be opened while there are fewer than limit. With w.mu held.
+// takes tells whether a new stream may be opened while there are fewer than limit. With w locked.
 func (c *clientConn) takes(limit int) bool {
 	return c.ready && !c.away && c.err == nil && c.streams.n < limit && int64(c.streams.n) < int64(c.peer.maxStreams) &&
-		c.opened < maxStreamID-2 && c.w.room()
+		c.opened < maxStreamID-2 && c.w.Room()
 }
 
-// begin opens a stream and appends its HEADERS and what it may of its body. With w.mu held.
+// begin opens a stream and appends its HEADERS and what it may of its body. With w locked.
 func (c *clientConn) begin(s *stream, head []byte) {
 	if c.opened == 0 {
 		c.opened = 1
@@ -86,16 +86,16 @@ func (c *clientConn) begin(s *stream, head []byte) {
 	s.id = c.opened
 	s.send = sendWindow(c.peer.initialWindow)
 	s.recv = newRecvWindow(streamWindow)
-	s.at = c.w.position()
+	s.at = c.w.Position()
 	c.streams.put(s)
 	s.sentEnd = s.last && len(s.prefix)+len(s.body) == 0
-	c.w.batch = appendHeaders(c.w.batch, s.id, s.sentEnd, head, c.peer.frameSize)
+	c.w.Batch = appendHeaders(c.w.Batch, s.id, s.sentEnd, head, c.peer.frameSize)
 	if !s.sentEnd {
 		c.sendBody(s)
 	}
 }
 
-// sendBody appends what the windows allow of a stream's body; for the rest the stream will be woken. With w.mu held.
+// sendBody appends what the windows allow of a stream's body; for the rest the stream will be woken. With w locked.
 func (c *clientConn) sendBody(s *stream) {
 	for {
 		left := len(s.prefix) + len(s.body)
@@ -103,7 +103,7 @@ func (c *clientConn) sendBody(s *stream) {
 			return
 		}
 		n := max(0, min(left, sendFrameSize, int(s.send), int(c.send)))
-		if left > 0 && n == 0 || !c.w.room() {
+		if left > 0 && n == 0 || !c.w.Room() {
 			if !s.waiting {
 				s.waiting = true
 				c.blocked = append(c.blocked, s)
@@ -114,14 +114,14 @@ func (c *clientConn) sendBody(s *stream) {
 		b := s.body[:n-len(p)]
 		s.prefix, s.body = s.prefix[len(p):], s.body[len(b):]
 		s.sentEnd = s.last && n == left
-		c.w.batch = appendData(c.w.batch, s.id, s.sentEnd, p, b)
+		c.w.Batch = appendData(c.w.Batch, s.id, s.sentEnd, p, b)
 		s.send -= sendWindow(n)
 		c.send -= sendWindow(n)
 		c.guard.earn(4) // it may answer with a WINDOW_UPDATE for the stream and one for the connection, and more
 	}
 }
 
-// wakeBlocked has those look again who wait for room to send. With w.mu held.
+// wakeBlocked has those look again who wait for room to send. With w locked.
 func (c *clientConn) wakeBlocked() {
 	for i, s := range c.blocked {
 		s.waiting = false
@@ -151,7 +151,7 @@ func (s *stream) wake() {
 	s.signal()
 }
 
-// finish takes the stream off the connection; fault nil: its answer is whole. With w.mu held. The caller wakes the
+// finish takes the stream off the connection; fault nil: its answer is whole. With w locked. The caller wakes the
 // stream's user and calls the pool's release after unlocking.
 func (c *clientConn) finish(s *stream, fault *Fault) {
 	c.streams.remove(s)
@@ -169,7 +169,7 @@ func (c *clientConn) finish(s *stream, fault *Fault) {
 			fault.Kind = Reset // it has begun to answer, so it has looked at the request
 		}
 		// On a connection that lives, what is in the batch goes out.
-		fault.Sent = fault.Kind != Refused && (c.err == nil || c.w.attempted(s.at))
+		fault.Sent = fault.Kind != Refused && (c.err == nil || c.w.Attempted(s.at))
 		s.fault = fault
 	} else if c.soft < softStreams {
 		c.soft++
@@ -181,39 +181,39 @@ func (c *clientConn) finish(s *stream, fault *Fault) {
 	}
 }
 
-// leave closes a connection that has no further use, once what is appended is written. Without w.mu.
+// leave closes a connection that has no further use, once what is appended is written. Without w locked.
 func (c *clientConn) leave() {
-	c.w.mu.Lock()
-	if !c.closing || c.err != nil || c.w.ending {
-		c.w.mu.Unlock()
+	c.w.Lock()
+	if !c.closing || c.err != nil || c.w.Ending {
+		c.w.Unlock()
 		return
 	}
-	c.w.batch = appendGoAway(c.w.batch, 0, NoError, "")
-	c.w.finish()
+	c.w.Batch = appendGoAway(c.w.Batch, 0, NoError, "")
+	c.w.Finish()
 }
 
 // cancel ends a stream from our side, unless it has finished.
 func (c *clientConn) cancel(s *stream, fault *Fault) {
-	c.w.mu.Lock()
+	c.w.Lock()
 	if s.finished.Load() {
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		return
 	}
 	c.reset(s, Cancel, fault)
 	closing := c.closing
-	c.w.unlockFlush()
+	c.w.UnlockFlush()
 	c.cl.released(1)
 	if closing {
 		c.leave()
 	}
 }
 
-// reset finishes a stream with RST_STREAM. With w.mu held.
+// reset finishes a stream with RST_STREAM. With w locked.
 func (c *clientConn) reset(s *stream, code ErrCode, fault *Fault) {
 	id, credit := s.id, s.recv.left // once finished the stream is its user's
 	c.finish(s, fault)
 	if c.err == nil {
-		c.w.batch = appendRSTStream(c.w.batch, id, code)
+		c.w.Batch = appendRSTStream(c.w.Batch, id, code)
 		c.resets.add(id)
 		c.late = min(c.late+credit, connWindow)
 		c.kick = true
@@ -227,15 +227,15 @@ func (c *clientConn) serve(up func()) (err error) {
 			err = c.end(c.cl.panicked(r))
 		}
 	}()
-	c.w.mu.Lock()
-	c.w.unlockKick()
+	c.w.Lock()
+	c.w.UnlockKick()
 	var f inFrame
 	kick := false
 	for {
 		if kick && !c.r.buffered() {
-			c.w.mu.Lock()
+			c.w.Lock()
 			c.kick = false
-			c.w.unlockKick()
+			c.w.UnlockKick()
 		}
 		err := c.r.next(&f)
 		if err == nil {
@@ -247,7 +247,7 @@ func (c *clientConn) serve(up func()) (err error) {
 		}
 		if err != nil && c.ready && isTimeout(err) {
 			c.r.shrink()
-			_ = c.w.conn.SetReadDeadline(time.Time{})
+			_ = c.w.Conn.SetReadDeadline(time.Time{})
 			continue
 		}
 		if err != nil {
@@ -269,8 +269,8 @@ func (c *clientConn) greet(f *inFrame, up func()) error {
 }
 
 func (c *clientConn) begins(f *inFrame) error {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	err := c.settings(f)
 	c.ready = err == nil
 	return err
@@ -278,23 +278,23 @@ func (c *clientConn) begins(f *inFrame) error {
 
 // end fails what is open and closes the connection.
 func (c *clientConn) end(err error) error {
-	c.w.mu.Lock()
+	c.w.Lock()
 	if c.err != nil {
 		err = c.err // who ended it knows better
 	}
 	c.err, c.away = err, true
-	c.w.batch = c.w.batch[:0] // calls in it are about to be told that they have not been sent
+	c.w.Batch = c.w.Batch[:0] // calls in it are about to be told that they have not been sent
 	var open []*stream
 	c.streams.each(func(s *stream) { open = append(open, s) })
 	for _, s := range open {
 		c.finish(s, &Fault{Kind: Broken, Cause: err})
 	}
 	var ce *ConnError
-	if errors.As(err, &ce) && !c.w.ending {
-		c.w.batch = appendGoAway(c.w.batch, 0, ce.Code, "")
-		c.w.finish()
+	if errors.As(err, &ce) && !c.w.Ending {
+		c.w.Batch = appendGoAway(c.w.Batch, 0, ce.Code, "")
+		c.w.Finish()
 	} else {
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		_ = c.nc.Close()
 	}
 	for _, s := range open {
@@ -305,13 +305,13 @@ func (c *clientConn) end(err error) error {
 
 // abort ends the connection from outside; the reading goroutine does the rest.
 func (c *clientConn) abort(err error) {
-	c.w.mu.Lock()
+	c.w.Lock()
 	if c.err == nil {
 		c.err = err
 	}
 	c.away = true
-	c.w.batch = c.w.batch[:0] // calls in it may be told from here on that they have not been sent
-	c.w.mu.Unlock()
+	c.w.Batch = c.w.Batch[:0] // calls in it may be told from here on that they have not been sent
+	c.w.Unlock()
 	_ = c.nc.Close()
 }
 
@@ -341,22 +341,22 @@ const atOnce = 64
 // lock free, and what they do next goes out together.
 func (c *clientConn) take(f *inFrame) (n news, err error) {
 	defer c.tell()
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	before := c.over
 	for i := 1; ; i++ {
 		var s *stream
 		if s, err = c.dispatch(f); s != nil {
 			c.woken = append(c.woken, s)
 		}
-		if err != nil || c.w.flooded() || i == atOnce || !c.r.whole() {
+		if err != nil || c.w.Flooded() || i == atOnce || !c.r.whole() {
 			break
 		}
 		if err = c.r.next(f); err != nil {
 			break
 		}
 	}
-	return news{over: int(c.over - before), closing: c.closing, kick: c.kick, flooded: c.w.flooded()}, err
+	return news{over: int(c.over - before), closing: c.closing, kick: c.kick, flooded: c.w.Flooded()}, err
 }
 
 // tell wakes those who wait for woken.

@@ -84,9 +84,9 @@ func (f *Stream) CloseSend() error { return f.write(nil, nil, true) }
 func (f *Stream) write(prefix, data []byte, last bool) error {
 	s := &f.s
 	c := f.conn
-	c.w.mu.Lock()
+	c.w.Lock()
 	if s.finished.Load() || s.sentEnd {
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		return f.sendError()
 	}
 	s.prefix, s.body, s.last = prefix, data, last
@@ -94,15 +94,15 @@ func (f *Stream) write(prefix, data []byte, last bool) error {
 		c.sendBody(s)
 		if done := len(s.prefix)+len(s.body) == 0 && (!last || s.sentEnd); done {
 			s.prefix, s.body = nil, nil
-			c.w.unlockFlush()
+			c.w.UnlockFlush()
 			return nil
 		}
-		c.w.unlockFlush()
+		c.w.UnlockFlush()
 		<-f.sending
-		c.w.mu.Lock()
+		c.w.Lock()
 		if s.finished.Load() {
 			s.prefix, s.body = nil, nil
-			c.w.mu.Unlock()
+			c.w.Unlock()
 			return f.sendError()
 		}
 	}
@@ -118,9 +118,9 @@ func (f *Stream) sendError() error {
 // Header waits for the head of the answer. The error is a *Fault.
 func (f *Stream) Header() (*Head, error) {
 	for {
-		f.conn.w.mu.Lock()
+		f.conn.w.Lock()
 		h := f.s.head
-		f.conn.w.mu.Unlock()
+		f.conn.w.Unlock()
 		if h != nil {
 			return h, nil
 		}
@@ -141,16 +141,16 @@ func (f *Stream) Trailer() *Head {
 
 // Received is how many bytes of the answer's body came; it is whole after the end of the answer.
 func (f *Stream) Received() int64 {
-	f.conn.w.mu.Lock()
-	defer f.conn.w.mu.Unlock()
+	f.conn.w.Lock()
+	defer f.conn.w.Unlock()
 	return f.s.received
 }
 
 // Peek copies from the beginning of what Read would give without waiting, and tells how much that is, and whether the
 // answer is over.
 func (f *Stream) Peek(p []byte) (n, buffered int, over bool) {
-	f.conn.w.mu.Lock()
-	defer f.conn.w.mu.Unlock()
+	f.conn.w.Lock()
+	defer f.conn.w.Unlock()
 	return copy(p, f.in[f.off:]), len(f.in) - f.off, f.s.finished.Load()
 }
 
@@ -162,7 +162,7 @@ func (f *Stream) Read(p []byte) (int, error) {
 	}
 	c := f.conn
 	for {
-		c.w.mu.Lock()
+		c.w.Lock()
 		finished := f.s.finished.Load()
 		if n := copy(p, f.in[f.off:]); n > 0 {
 			if f.off += n; f.off == len(f.in) {
@@ -172,13 +172,13 @@ func (f *Stream) Read(p []byte) (int, error) {
 			}
 			if !finished {
 				if up := f.s.recv.consume(n); up > 0 {
-					c.w.batch = appendWindowUpdate(c.w.batch, f.s.id, up)
+					c.w.Batch = appendWindowUpdate(c.w.Batch, f.s.id, up)
 				}
 			}
-			c.w.unlockFlush()
+			c.w.UnlockFlush()
 			return n, nil
 		}
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		if finished {
 			if f.s.fault != nil {
 				return 0, f.s.fault
@@ -194,9 +194,9 @@ func (f *Stream) Read(p []byte) (int, error) {
 func (f *Stream) Cancel() {
 	f.stop()
 	f.end(context.Canceled)
-	f.conn.w.mu.Lock()
+	f.conn.w.Lock()
 	f.in, f.off = nil, 0
-	f.conn.w.mu.Unlock()
+	f.conn.w.Unlock()
 }
 
 // Ended lets go of the context once the answer has been read to its end; Cancel does so too.

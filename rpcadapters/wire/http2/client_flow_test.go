@@ -162,8 +162,8 @@ func TestBlockedSenderIsLetGo(t *testing.T) {
 				done <- err
 			}()
 			until(t, "the sender waits", func() bool {
-				s.conn.w.mu.Lock()
-				defer s.conn.w.mu.Unlock()
+				s.conn.w.Lock()
+				defer s.conn.w.Unlock()
 				return s.s.waiting
 			})
 			kind := Ended

@@ -7,7 +7,7 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
 
-// dispatch returns the stream that has news. With w.mu held.
+// dispatch returns the stream that has news. With w locked.
 func (c *clientConn) dispatch(f *inFrame) (*stream, error) {
 	switch f.typ {
 	case frameHeaders:
@@ -44,7 +44,7 @@ func (c *clientConn) dispatch(f *inFrame) (*stream, error) {
 		if f.has(flagAck) {
 			return nil, c.spend() // that something was heard is all that counts
 		}
-		c.w.batch = appendPing(c.w.batch, true, f.payload)
+		c.w.Batch = appendPing(c.w.Batch, true, f.payload)
 		c.kick = true
 		return nil, c.spend()
 	case frameGoAway:
@@ -208,7 +208,7 @@ func (c *clientConn) data(f *inFrame) (*stream, error) {
 		return nil, connFault(FlowControlError, "more DATA than the connection's window allows")
 	}
 	if n := c.recv.consume(f.length); n > 0 {
-		c.w.batch = appendWindowUpdate(c.w.batch, 0, n)
+		c.w.Batch = appendWindowUpdate(c.w.Batch, 0, n)
 		c.kick = true
 	}
 	s, err := c.lookup(f)
@@ -252,7 +252,7 @@ func (c *clientConn) data(f *inFrame) (*stream, error) {
 		return s, nil
 	}
 	if n := s.recv.consume(given); n > 0 {
-		c.w.batch = appendWindowUpdate(c.w.batch, s.id, n)
+		c.w.Batch = appendWindowUpdate(c.w.Batch, s.id, n)
 		c.kick = true
 	}
 	if s.flow == nil {
@@ -312,7 +312,7 @@ func (c *clientConn) settings(f *inFrame) error {
 	if c.peer.maxStreams > old.maxStreams && c.cl.waiting.Load() > 0 {
 		go c.cl.release(int(min(c.peer.maxStreams-old.maxStreams, hardStreams)))
 	}
-	c.w.batch = appendSettingsAck(c.w.batch)
+	c.w.Batch = appendSettingsAck(c.w.Batch)
 	c.kick = true
 	return nil
 }

@@ -101,10 +101,10 @@ func TestWhatWasNeverWrittenWasNotExecuted(t *testing.T) {
 	c := (*cl.conns.Load())[0]
 	// Somebody is writing and does not come back.
 	until(t, "nobody else writes", func() bool {
-		c.w.mu.Lock()
-		defer c.w.mu.Unlock()
-		free := !c.w.flushing && len(c.w.batch) == 0
-		c.w.flushing = c.w.flushing || free
+		c.w.Lock()
+		defer c.w.Unlock()
+		free := !c.w.Writing && len(c.w.Batch) == 0
+		c.w.Writing = c.w.Writing || free
 		return free
 	})
 	done := make(chan error, 1)
@@ -196,8 +196,8 @@ func TestPingPolicy(t *testing.T) {
 		c.sweep(now, false)
 	}
 	quiet := func() bool {
-		c.w.mu.Lock()
-		defer c.w.mu.Unlock()
+		c.w.Lock()
+		defer c.w.Unlock()
 		return c.heard == c.r.reads.Load()
 	}
 	look(0)

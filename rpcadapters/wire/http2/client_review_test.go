@@ -225,46 +225,21 @@ func TestClientAbortDropsTheBatch(t *testing.T) {
 	defer far.Close()
 	c := newClientConn(cl, near, near)
 	s := &stream{sema: make(chan struct{}, 1), last: true}
-	c.w.mu.Lock()
-	c.ready, c.w.flushing = true, true // somebody is at it
-	c.w.batch = c.w.batch[:0]
+	c.w.Lock()
+	c.ready, c.w.Writing = true, true // somebody is at it
+	c.w.Batch = c.w.Batch[:0]
 	c.begin(s, requestHead)
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	c.abort(errSilent)
 	c.cancel(s, &Fault{Kind: Ended})
-	if out := c.w.take(nil); s.fault.Sent || len(out) > 0 {
-		t.Errorf("want a call that was not sent, found sent %v and %d bytes to be written", s.fault.Sent, len(out))
+	c.w.Lock()
+	c.w.Writing = false
+	c.w.UnlockKick()
+	c.w.Lock()
+	defer c.w.Unlock()
+	if s.fault.Sent || c.w.Taken > 0 {
+		t.Errorf("want a call that was not sent, found sent %v and %d bytes to be written", s.fault.Sent, c.w.Taken)
 	}
-}
-
-// slowClose is a connection whose end takes time, as that of TLS does where the peer does not read.
-type slowClose struct {
-	net.Conn
-	closing, closed chan struct{}
-}
-
-func (c *slowClose) Close() error {
-	close(c.closing)
-	<-c.closed
-	return c.Conn.Close()
-}
-
-// Nobody waits for a connection's last word with its lock held: the one who keeps time for all others would.
-func TestWriterClosesWithoutTheLock(t *testing.T) {
-	near, far := net.Pipe()
-	defer far.Close()
-	nc := &slowClose{Conn: near, closing: make(chan struct{}), closed: make(chan struct{})}
-	var w writer
-	w.init(nc, func() {}, func(error) {})
-	w.mu.Lock()
-	w.finish()
-	<-nc.closing
-	if !w.mu.TryLock() {
-		t.Error("the lock is held while the connection is being closed")
-	} else {
-		w.mu.Unlock()
-	}
-	close(nc.closed)
 }
 
 // faulty is a connection with a fault of the program in it.
@@ -320,9 +295,9 @@ func TestClientPanics(t *testing.T) {
 				until(t, "the connection is up", func() bool { return cl.Made() == 1 })
 				go func() {
 					until(t, "the call is on the wire", func() bool {
-						c.w.mu.Lock()
-						defer c.w.mu.Unlock()
-						return c.streams.n == 1 && len(c.w.batch) == 0
+						c.w.Lock()
+						defer c.w.Unlock()
+						return c.streams.n == 1 && len(c.w.Batch) == 0
 					})
 					close(nc.now)
 				}()
@@ -377,7 +352,7 @@ func TestClientPanics(t *testing.T) {
 		if !answered.finished.Load() || len(answered.sema) != 1 {
 			t.Error("want the call whose answer had come told of it")
 		}
-		if !c.w.mu.TryLock() {
+		if !c.w.TryLock() {
 			t.Error("want the lock left")
 		}
 	})

@@ -183,11 +183,11 @@ func (cl *Client) once(ctx context.Context, c *Call) *Fault {
 			conn.cancel(s, &Fault{Kind: Ended, Cause: context.Cause(ctx)})
 			break
 		}
-		conn.w.mu.Lock()
+		conn.w.Lock()
 		if !s.finished.Load() {
 			conn.sendBody(s)
 		}
-		conn.w.unlockFlush()
+		conn.w.UnlockFlush()
 	}
 	s.prefix, s.body = nil, nil
 	return s.fault

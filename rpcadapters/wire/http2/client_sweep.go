@@ -46,9 +46,9 @@ func (cl *Client) sweep() {
 		cl.pace.Store(sweepSlow)
 		for _, of := range [...][]*clientConn{all, *cl.conns.Load()} { // one may have been asked to leave since, others are new
 			for _, c := range of {
-				c.w.mu.Lock()
+				c.w.Lock()
 				waiting = waiting || c.streams.n > 0
-				c.w.mu.Unlock()
+				c.w.Unlock()
 			}
 		}
 	}
@@ -77,9 +77,9 @@ func (cl *Client) look(c *clientConn, now time.Time, extra bool) (waiting, idle 
 // sweep looks after one connection. extra: the pool could do without it. waiting: calls wait on it; idle: it is to be
 // looked at again although none does.
 func (c *clientConn) sweep(now time.Time, extra bool) (waiting, idle bool) {
-	c.w.mu.Lock()
+	c.w.Lock()
 	if c.err != nil || !c.ready {
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		return false, false
 	}
 	if c.streams.n == 0 {
@@ -90,19 +90,19 @@ func (c *clientConn) sweep(now time.Time, extra bool) (waiting, idle bool) {
 		quiet := now.Sub(c.idleAt)
 		switch {
 		case extra && quiet >= extraIdle:
-			c.w.mu.Unlock()
+			c.w.Unlock()
 			c.cl.gone(c)
 			c.retire()
 			return false, false
 		case quiet >= bufferIdle && !c.shrunk:
 			c.shrunk = true
-			c.w.shrink()
-			c.w.mu.Unlock()
-			_ = c.w.conn.SetReadDeadline(past) // the reading goroutine sees to it
+			c.w.Shrink()
+			c.w.Unlock()
+			_ = c.w.Conn.SetReadDeadline(past) // the reading goroutine sees to it
 			return false, extra
 		}
 		idle = extra || !c.shrunk
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		return false, idle
 	}
 	c.idleAt, c.shrunk = time.Time{}, false
@@ -117,16 +117,16 @@ func (c *clientConn) sweep(now time.Time, extra bool) (waiting, idle bool) {
 	}
 	switch {
 	case !c.pingAt.IsZero() && now.Sub(c.pingAt) >= pingWait:
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		c.abort(errSilent)
 		return false, false
 	case c.pingAt.IsZero() && !c.pingSpent && now.Sub(c.heardAt) >= pingAfter:
 		c.pingAt, c.pingSpent = now, true
-		c.w.batch = appendPing(c.w.batch, false, pingData)
-		c.w.unlockKick()
+		c.w.Batch = appendPing(c.w.Batch, false, pingData)
+		c.w.UnlockKick()
 		return true, false
 	}
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	return true, false
 }
 

@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -226,115 +223,6 @@ func TestWindows(t *testing.T) {
 	if n := r.consume(1); n != 50 || r.left != 50 {
 		t.Errorf("want 50 given back, found %d, left %d", n, r.left)
 	}
-}
-
-// Frames of many goroutines arrive whole, and by far fewer writes.
-func TestWriterCombines(t *testing.T) {
-	for _, network := range []string{"tcp", "pipe"} {
-		t.Run(network, func(t *testing.T) {
-			a, b := connect(t, network)
-			var w writer
-			w.init(a, func() {}, func(err error) { t.Error(err) })
-			const senders, each = 16, 200
-			var wg sync.WaitGroup
-			for range senders {
-				wg.Go(func() {
-					for range each {
-						w.mu.Lock()
-						w.batch = appendPing(w.batch, false, []byte("12345678"))
-						w.unlockFlush()
-					}
-				})
-			}
-			r := newFrameReader(b, nil)
-			for range senders * each {
-				var f inFrame
-				if err := r.next(&f); err != nil || string(f.payload) != "12345678" {
-					t.Fatalf("found %q, %v", f.payload, err)
-				}
-			}
-			wg.Wait()
-			if n := r.reads.Load(); network == "tcp" && n > senders*each/2 {
-				t.Errorf("want calls to share writes, found %d reads for %d frames", n, senders*each)
-			}
-		})
-	}
-}
-
-// Who writes to a peer that does not read is not held up; the batch says that it has no room.
-func TestWriterDoesNotWait(t *testing.T) {
-	for _, network := range []string{"tcp", "pipe"} {
-		t.Run(network, func(t *testing.T) {
-			a, b := connect(t, network)
-			var w writer
-			room, failed := make(chan struct{}, 1), make(chan error, 1)
-			w.init(a, func() { room <- struct{}{} }, func(err error) { failed <- err })
-			data := make([]byte, 16000)
-			sent := 0
-			for {
-				w.mu.Lock()
-				if !w.room() {
-					w.mu.Unlock()
-					break
-				}
-				w.batch = appendData(w.batch, 1, false, nil, data)
-				sent++
-				w.unlockFlush()
-			}
-			r := newFrameReader(b, nil)
-			for range sent {
-				var f inFrame
-				if err := r.next(&f); err != nil || f.length != 16000 {
-					t.Fatal(err)
-				}
-			}
-			<-room
-			_ = a.Close()
-			w.mu.Lock()
-			w.batch = appendSettingsAck(w.batch)
-			w.unlockKick()
-			if err := <-failed; !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.ErrClosedPipe) {
-				t.Errorf("found %v", err)
-			}
-		})
-	}
-}
-
-func TestWriterFinishes(t *testing.T) {
-	a, b := connect(t, "tcp")
-	var w writer
-	w.init(a, func() {}, func(error) {})
-	w.mu.Lock()
-	w.batch = appendGoAway(w.batch, 1, NoError, "")
-	w.finish()
-	got, err := readAll(b)
-	if len(got) != 1 || !errors.Is(err, io.EOF) {
-		t.Errorf("want GOAWAY and the end, found %q, %v", got, err)
-	}
-}
-
-// connect returns both ends of a connection.
-func connect(t *testing.T, network string) (net.Conn, net.Conn) {
-	t.Helper()
-	var a, b net.Conn
-	if network == "pipe" {
-		a, b = net.Pipe()
-	} else {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		if a, err = net.Dial("tcp", l.Addr().String()); err != nil {
-			t.Fatal(err)
-		}
-		if b, err = l.Accept(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	_ = b.SetReadDeadline(time.Now().Add(10 * time.Second))
-	t.Cleanup(func() { _, _ = a.Close(), b.Close() })
-	return a, b
 }
 
 // The few blocks that a service always sends stay, wherever they fall, also among many that come once.

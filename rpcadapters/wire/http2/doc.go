@@ -11,8 +11,8 @@
 //     connection; inFrame.fault is an error of the stream alone, and the frame still counts for what the connection shares
 //     (HPACK state, connection credit).
 //   - appendData, appendHeaders, appendSettings, ... append frames to a batch.
-//   - writer owns the batch of a connection and its lock, which is the connection's one lock: whoever sends locks w.mu,
-//     changes the connection's state, appends to w.batch, and ends with unlockFlush (callers and workers: the first one
+//   - writer owns the batch of a connection and its lock, which is the connection's one lock: whoever sends locks w,
+//     changes the connection's state, appends to w.Batch, and ends with unlockFlush (callers and workers: the first one
 //     yields once and writes for all) or unlockKick (the goroutine that reads, which must never write itself).
 //     room tells whether senders of DATA and HEADERS may append; those who may not wait for the connection's onRoom.
 //   - sendWindow and recvWindow are the flow control of one direction of a stream or a connection.

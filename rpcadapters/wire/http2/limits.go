@@ -17,9 +17,6 @@ const (
 	maxWindow         = 1<<31 - 1
 	maxStreamID       = 1<<31 - 1
 	sendFrameSize     = 16 << 10 // DATA frames are not made larger, whatever the peer takes: others want to send too
-	batchHigh         = 256 << 10
-	batchMax          = 1 << 20 // with what the reader appends, which cannot wait; beyond it the peer is flooding
-	batchKept         = 64 << 10
 	readBufferMin     = 4 << 10
 	readBufferMax     = 64 << 10
 	memoEntries       = 64

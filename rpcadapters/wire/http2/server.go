@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/batch"
 )
 
 // Server makes server connections of HTTP/2; it implements wire.Protocol. Connections share its workers, which run the
@@ -53,17 +54,13 @@ func (s *Server) NewConn(c net.Conn, read []byte, state *tls.ConnectionState, h 
 		ap := a.AddrPort()
 		sc.remote = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 	}
-	sc.calls.L = &sc.w.mu
+	sc.calls.L = &sc.w
 	sc.idleSince = now
 	sc.alarm.Store(monotonic(now.Add(s.look)))
 	// A tenth of jitter, so that clients that came together do not leave together.
 	age := s.limits.MaxAge
 	sc.retire = now.Add(age - age/10 + time.Duration(rand.Int64N(int64(age/5)+1))) //nolint:gosec // spreads load
-	sc.w.init(c, sc.room, sc.lost)
-	sc.w.spawn = sc.spawn
-	sc.w.panics = &s.panics
-	sc.w.alone = func() bool { return sc.streams.n <= 1 }
-	sc.w.direct = state != nil
+	sc.w.Init(c, batch.Owner{OnRoom: sc.room, OnError: sc.lost, Spawn: sc.spawn, Direct: state != nil, Alone: sc.alone, Panics: &s.panics})
 	return sc
 }
 

@@ -8,18 +8,19 @@ import (
 	"time"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire/batch"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/socket"
 )
 
 // serverConn is one connection of a client. The goroutine of Serve reads; calls run on the server's workers; whoever has
-// something to send appends it to the writer's batch. All that is not said to belong to the reader is guarded by w.mu.
+// something to send appends it to the writer's batch. All that is not said to belong to the reader is guarded by w's lock.
 type serverConn struct {
 	server  *Server
 	conn    net.Conn
 	handler wire.Handler
 	scheme  string
 	remote  netip.AddrPort
-	w       writer
+	w       batch.Writer
 
 	// The reader's alone.
 	read  []byte // what was read before the connection came to us
@@ -145,9 +146,9 @@ func (c *serverConn) greet() {
 	l := &c.server.limits
 	// Before the client has our SETTINGS it may use the protocol's windows.
 	c.recv = newRecvWindow(int32(max(l.ConnWindow, defaultWindow))) //nolint:gosec // a window
-	c.w.mu.Lock()
-	c.w.batch = appendSettings(
-		c.w.batch,
+	c.w.Lock()
+	c.w.Batch = appendSettings(
+		c.w.Batch,
 		setting{settingMaxConcurrentStreams, uint32(l.Streams)},   //nolint:gosec // positive
 		setting{settingInitialWindowSize, uint32(l.StreamWindow)}, //nolint:gosec // positive
 		setting{settingMaxHeaderListSize, uint32(maxHeaderList)},  // what decode allows
@@ -155,17 +156,17 @@ func (c *serverConn) greet() {
 		setting{settingHeaderTableSize, uint32(defaultTableSize)}, // the protocol's default
 	)
 	if more := c.recv.size - defaultWindow; more > 0 {
-		c.w.batch = appendWindowUpdate(c.w.batch, 0, uint32(more))
+		c.w.Batch = appendWindowUpdate(c.w.Batch, 0, uint32(more))
 	}
 	c.hello = true
 	c.leave.say(c)
-	c.w.unlockKick()
+	c.w.UnlockKick()
 }
 
 // kick has written what the reader appended.
 func (c *serverConn) kick() {
-	c.w.mu.Lock()
-	c.w.unlockKick()
+	c.w.Lock()
+	c.w.UnlockKick()
 }
 
 // take acts on one frame.
@@ -182,8 +183,8 @@ func (c *serverConn) take(f *inFrame) error {
 	case frameSettings:
 		return c.takeSettings(f)
 	}
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	if !c.flood.spend() {
 		return errFlood
 	}
@@ -199,24 +200,24 @@ func (c *serverConn) take(f *inFrame) error {
 			c.leave.pong(c, f.payload)
 			return nil
 		}
-		c.w.batch = appendPing(c.w.batch, true, f.payload)
+		c.w.Batch = appendPing(c.w.Batch, true, f.payload)
 	case frameGoAway:
 		// The client opens no further streams. It closes when it has its answers.
 	}
 	return c.crowded()
 }
 
-// crowded tells that what we answer is not read. With w.mu held.
+// crowded tells that what we answer is not read. With w locked.
 func (c *serverConn) crowded() error {
-	if c.w.flooded() {
+	if c.w.Flooded() {
 		return connFault(EnhanceYourCalm, "answers to control frames are not read")
 	}
 	return nil
 }
 
 func (c *serverConn) takeSettings(f *inFrame) error {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	if !c.flood.spend() {
 		return errFlood
 	}
@@ -240,13 +241,13 @@ func (c *serverConn) takeSettings(f *inFrame) error {
 			return connFault(FlowControlError, "INITIAL_WINDOW_SIZE makes a stream's window too wide")
 		}
 	}
-	c.w.batch = appendSettingsAck(c.w.batch)
+	c.w.Batch = appendSettingsAck(c.w.Batch)
 	return c.crowded()
 }
 
 func (c *serverConn) takeWindow(f *inFrame) error {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	if !c.flood.spend() {
 		return errFlood
 	}
@@ -275,12 +276,12 @@ func (c *serverConn) takeWindow(f *inFrame) error {
 var errIdle = connFault(ProtocolError, "a frame on a stream that was never opened")
 
 // idle tells whether a stream was never opened. Once we have said that we take up no more, it may have been, in vain. With
-// w.mu held.
+// w locked.
 func (c *serverConn) idle(id uint32) bool { return id%2 == 0 || id > c.lastID && !c.leave.refuses(id) }
 
 func (c *serverConn) takeReset(f *inFrame) error {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	s := c.streams.get(f.stream)
 	if s == nil {
 		if c.idle(f.stream) {
@@ -298,7 +299,7 @@ func (c *serverConn) takeReset(f *inFrame) error {
 	return c.wasted()
 }
 
-// wasted ends a connection whose client wastes streams. With w.mu held.
+// wasted ends a connection whose client wastes streams. With w locked.
 func (c *serverConn) wasted() error {
 	if c.waste.over(c.server.limits.Resets) {
 		return connFault(EnhanceYourCalm, "too many streams were cancelled at once or reset for a fault")
@@ -306,14 +307,14 @@ func (c *serverConn) wasted() error {
 	return c.crowded()
 }
 
-// reset sends RST_STREAM for a stream that is not among c.streams, as an answer to what the client did. With w.mu held.
+// reset sends RST_STREAM for a stream that is not among c.streams, as an answer to what the client did. With w locked.
 func (c *serverConn) reset(id uint32, code ErrCode) {
 	c.ids.reset(id)
-	c.w.batch = appendRSTStream(c.w.batch, id, code)
+	c.w.Batch = appendRSTStream(c.w.Batch, id, code)
 	c.waste.reset(c.now)
 }
 
-// fail resets a stream for a fault of the client. With w.mu held, by the reader.
+// fail resets a stream for a fault of the client. With w locked, by the reader.
 func (c *serverConn) fail(s *serverStream, code ErrCode) {
 	id := s.id
 	c.onItsWay(s.recv.left)
@@ -321,10 +322,10 @@ func (c *serverConn) fail(s *serverStream, code ErrCode) {
 	c.reset(id, code)
 }
 
-// onItsWay notes what the client may send on a stream before it knows that we have reset it. With w.mu held.
+// onItsWay notes what the client may send on a stream before it knows that we have reset it. With w locked.
 func (c *serverConn) onItsWay(credit int32) { c.late = min(c.late+credit, c.recv.size) }
 
-// wasOnItsWay tells whether n bytes on a stream that we have reset were sent before the client knew. With w.mu held.
+// wasOnItsWay tells whether n bytes on a stream that we have reset were sent before the client knew. With w locked.
 func (c *serverConn) wasOnItsWay(n int) bool {
 	if n == 0 || n > int(c.late) {
 		return false
@@ -333,7 +334,7 @@ func (c *serverConn) wasOnItsWay(n int) bool {
 	return true
 }
 
-// drop ends a stream that is open: its call is cancelled. With w.mu held.
+// drop ends a stream that is open: its call is cancelled. With w locked.
 func (c *serverConn) drop(s *serverStream) {
 	s.reset = true
 	s.ctx.Cancel()
@@ -346,7 +347,7 @@ func (c *serverConn) drop(s *serverStream) {
 	}
 }
 
-// remove takes a stream off the open ones. With w.mu held.
+// remove takes a stream off the open ones. With w locked.
 func (c *serverConn) remove(s *serverStream) {
 	if !c.streams.remove(s) {
 		return
@@ -360,14 +361,14 @@ func (c *serverConn) remove(s *serverStream) {
 
 // takeData takes DATA into the stream's buffer.
 func (c *serverConn) takeData(f *inFrame) error {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	if !c.recv.receive(f.length) {
 		return connFault(FlowControlError, "more DATA than the connection's window allows")
 	}
 	// The connection's credit is given back at once, so that a body that nobody reads holds up nobody else.
 	if n := c.recv.consume(f.length); n > 0 {
-		c.w.batch = appendWindowUpdate(c.w.batch, 0, n)
+		c.w.Batch = appendWindowUpdate(c.w.Batch, 0, n)
 	}
 	if len(f.payload) == 0 && !f.has(flagEndStream) {
 		c.empty++
@@ -418,8 +419,8 @@ func (c *serverConn) takeHeaders(f *inFrame) error {
 		return err
 	}
 	held := headSize(&c.head, s.x.HTTP.Header)
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	id := f.stream
 	if id <= c.lastID || id%2 == 0 {
 		c.release(s)
@@ -444,7 +445,7 @@ func (c *serverConn) takeHeaders(f *inFrame) error {
 		c.release(s)
 		c.onItsWay(c.streamWindow())
 		c.ids.reset(id)
-		c.w.batch = appendRSTStream(c.w.batch, id, code)
+		c.w.Batch = appendRSTStream(c.w.Batch, id, code)
 		return c.crowded()
 	case code != NoError:
 		c.release(s)
@@ -469,8 +470,8 @@ func (c *serverConn) takeHeaders(f *inFrame) error {
 
 // openStream is the open stream of an id, or nil.
 func (c *serverConn) openStream(id uint32) *serverStream {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	return c.streams.get(id)
 }
 
@@ -483,7 +484,7 @@ func (c *serverConn) streamWindow() int32 {
 	return w
 }
 
-// admit decides about a new stream: a code to reset it with, or a status to answer it with, or neither. With w.mu held.
+// admit decides about a new stream: a code to reset it with, or a status to answer it with, or neither. With w locked.
 func (c *serverConn) admit(s *serverStream, f *inFrame, held int64) (ErrCode, int) {
 	switch {
 	case f.fault != NoError:
@@ -500,22 +501,22 @@ func (c *serverConn) admit(s *serverStream, f *inFrame, held int64) (ErrCode, in
 	return s.request(&c.head, f.has(flagEndStream))
 }
 
-// refuse answers a request without its handler. With w.mu held.
+// refuse answers a request without its handler. With w locked.
 func (c *serverConn) refuse(s *serverStream, status int) {
 	id, ended := s.id, s.ended
 	s.block = append(append(s.block[:0], statuses[status]...), c.server.date.Load().field...)
 	s.block = AppendNamed(s.block, IndexContentLength, "0")
-	c.w.batch = appendHeaders(c.w.batch, id, true, s.block, c.peer.frameSize)
+	c.w.Batch = appendHeaders(c.w.Batch, id, true, s.block, c.peer.frameSize)
 	c.remove(s)
 	c.release(s)
 	if !ended {
 		c.onItsWay(c.streamWindow())
 		c.ids.reset(id)
-		c.w.batch = appendRSTStream(c.w.batch, id, NoError)
+		c.w.Batch = appendRSTStream(c.w.Batch, id, NoError)
 	}
 }
 
-// dispatch has a stream's call run, or wait for a place. With w.mu held.
+// dispatch has a stream's call run, or wait for a place. With w locked.
 func (c *serverConn) dispatch(s *serverStream) {
 	if c.running >= c.server.limits.Streams {
 		s.queued = true
@@ -536,7 +537,7 @@ func (c *serverConn) unqueue(s *serverStream) {
 	}
 }
 
-// returned counts a call whose handler has returned, and starts the next one. With w.mu held.
+// returned counts a call whose handler has returned, and starts the next one. With w locked.
 func (c *serverConn) returned() {
 	c.running--
 	c.active.Add(-1)
@@ -553,7 +554,7 @@ func (c *serverConn) returned() {
 	}
 }
 
-// wakeWriters wakes all who wait for the connection's window or for room. With w.mu held.
+// wakeWriters wakes all who wait for the connection's window or for room. With w locked.
 func (c *serverConn) wakeWriters() {
 	c.streams.each(func(s *serverStream) bool {
 		s.wake()
@@ -561,5 +562,8 @@ func (c *serverConn) wakeWriters() {
 	})
 }
 
-// room is called by the writer, with w.mu held.
+// alone tells that nobody else is about to send. With w locked.
+func (c *serverConn) alone() bool { return c.streams.n <= 1 }
+
+// room is called by the writer, with w locked.
 func (c *serverConn) room() { c.wakeWriters() }

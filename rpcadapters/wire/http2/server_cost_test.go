@@ -110,9 +110,9 @@ func TestServerMemoryOfIdleConnections(t *testing.T) {
 			eventually(t, "small buffers", func() bool {
 				for _, c := range s.list() {
 					sc := c.(*serverConn)
-					sc.w.mu.Lock()
-					held := cap(sc.w.batch) + cap(sc.w.spare)
-					sc.w.mu.Unlock()
+					sc.w.Lock()
+					held := sc.w.Held()
+					sc.w.Unlock()
 					if sc.fr.size.Load() > readBufferMin || held > 0 {
 						return false
 					}

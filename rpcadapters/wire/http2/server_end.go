@@ -46,7 +46,7 @@ var leavePing = [8]byte{'l', 'e', 'a', 'v', 'i', 'n', 'g'}
 // refuses tells whether a new stream comes too late.
 func (l *leaving) refuses(id uint32) bool { return l.state == told && id > l.last }
 
-// ask says that we will leave. With w.mu held.
+// ask says that we will leave. With w locked.
 func (l *leaving) ask(c *serverConn, now time.Time) {
 	if l.state != staying || c.over.Load() {
 		return
@@ -59,59 +59,59 @@ func (l *leaving) ask(c *serverConn, now time.Time) {
 	}
 }
 
-// say tells the client; our SETTINGS have to go first, so they may do it. With w.mu held.
+// say tells the client; our SETTINGS have to go first, so they may do it. With w locked.
 func (l *leaving) say(c *serverConn) {
 	if l.state == asked {
-		c.w.batch = appendGoAway(c.w.batch, maxStreamID, NoError, "")
-		c.w.batch = appendPing(c.w.batch, false, leavePing[:])
+		c.w.Batch = appendGoAway(c.w.Batch, maxStreamID, NoError, "")
+		c.w.Batch = appendPing(c.w.Batch, false, leavePing[:])
 	}
 }
 
-// pong takes an answer to a PING: to ours, it says that the client has heard. With w.mu held.
+// pong takes an answer to a PING: to ours, it says that the client has heard. With w locked.
 func (l *leaving) pong(c *serverConn, data []byte) {
 	if l.state == asked && [8]byte(data) == leavePing {
 		l.tell(c)
 	}
 }
 
-// tell says which stream is the last. With w.mu held.
+// tell says which stream is the last. With w locked.
 func (l *leaving) tell(c *serverConn) {
 	l.state, l.last = told, c.lastID
-	c.w.batch = appendGoAway(c.w.batch, l.last, NoError, "")
+	c.w.Batch = appendGoAway(c.w.Batch, l.last, NoError, "")
 	l.empty(c)
 }
 
-// empty ends the connection when the last stream has ended. With w.mu held.
+// empty ends the connection when the last stream has ended. With w locked.
 func (l *leaving) empty(c *serverConn) {
 	if l.state == told && c.streams.n == 0 {
 		c.conclude(time.Now())
 	}
 }
 
-// conclude has our side of the connection closed when all is written; the client closes the other. With w.mu held, by
+// conclude has our side of the connection closed when all is written; the client closes the other. With w locked, by
 // whoever then has the batch written.
 func (c *serverConn) conclude(now time.Time) {
 	if c.over.Swap(true) {
 		return
 	}
-	c.w.ending, c.w.halfClose = true, true
+	c.w.Ending, c.w.Half = true, true
 	c.cutAt = now.Add(linger)
 	c.lookBy(c.cutAt)
 }
 
-// expel ends the connection for a fault. With w.mu held, by whoever then has the batch written.
+// expel ends the connection for a fault. With w locked, by whoever then has the batch written.
 func (c *serverConn) expel(fault *ConnError, now time.Time) {
 	if c.over.Load() {
 		return
 	}
 	c.dropAll()
-	if c.w.err == nil {
-		c.w.batch = appendGoAway(c.w.batch, c.lastID, fault.Code, fault.Reason)
+	if c.w.Err == nil {
+		c.w.Batch = appendGoAway(c.w.Batch, c.lastID, fault.Code, fault.Reason)
 	}
 	c.conclude(now)
 }
 
-// dropAll cancels all calls. With w.mu held.
+// dropAll cancels all calls. With w locked.
 func (c *serverConn) dropAll() {
 	c.streams.each(func(s *serverStream) bool {
 		c.drop(s)
@@ -122,7 +122,7 @@ func (c *serverConn) dropAll() {
 // finish ends the connection after reading has, and waits for the calls.
 func (c *serverConn) finish(err error) {
 	var fault *ConnError
-	c.w.mu.Lock()
+	c.w.Lock()
 	ours := c.over.Load()
 	if errors.As(err, &fault) && !ours {
 		c.expel(fault, time.Now())
@@ -130,19 +130,19 @@ func (c *serverConn) finish(err error) {
 	}
 	c.over.Store(true)
 	c.dropAll()
-	c.w.unlockKick()
+	c.w.UnlockKick()
 	if ours {
 		c.discard()
 	}
 	cut(c.conn)
-	c.w.mu.Lock()
-	if c.w.err == nil {
-		c.w.err = net.ErrClosed
+	c.w.Lock()
+	if c.w.Err == nil {
+		c.w.Err = net.ErrClosed
 	}
 	for c.running > 0 {
 		c.calls.Wait()
 	}
-	c.w.mu.Unlock()
+	c.w.Unlock()
 }
 
 // discard reads what the client still sends until it closes its side.
@@ -173,25 +173,25 @@ func (c *serverConn) lost(error) { c.Abort() }
 
 // Abort implements wire.Conn.
 func (c *serverConn) Abort() {
-	c.w.mu.Lock()
+	c.w.Lock()
 	c.over.Store(true)
 	c.dropAll()
-	c.w.mu.Unlock()
+	c.w.Unlock()
 	cut(c.conn)
 }
 
 // Gone implements wire.Conn.
 func (c *serverConn) Gone() {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	c.dropAll()
 }
 
 // Drain implements wire.Conn: GOAWAY in two steps.
 func (c *serverConn) Drain() {
-	c.w.mu.Lock()
+	c.w.Lock()
 	c.leave.ask(c, time.Now())
-	c.w.unlockKick()
+	c.w.UnlockKick()
 }
 
 // Idle implements wire.Conn. While the client is being told to leave a request may be on its way, so the connection is not
@@ -202,4 +202,4 @@ func (c *serverConn) Idle() bool { return c.active.Load() == 0 && !c.parting.Loa
 func (c *serverConn) spawn() { c.server.workers.run(c) }
 
 // run writes the batch. It is a worker's task.
-func (c *serverConn) run() { c.w.drain() }
+func (c *serverConn) run() { c.w.Drain() }

@@ -143,8 +143,8 @@ func (c *serverConn) takeTrailers(s *serverStream, f *inFrame) error {
 	if err := c.dec.decode(f.payload, trailerBlock, &c.head); err != nil {
 		return err
 	}
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
+	c.w.Lock()
+	defer c.w.Unlock()
 	if c.streams.get(f.stream) != s {
 		return c.takeLate(f.stream) // it was ended while the block was decoded
 	}
@@ -160,7 +160,7 @@ func (c *serverConn) takeTrailers(s *serverStream, f *inFrame) error {
 }
 
 // takeLate takes HEADERS on a stream that is not open and cannot be opened: no fault if it was we who reset it, for the
-// client may not have known. With w.mu held.
+// client may not have known. With w locked.
 func (c *serverConn) takeLate(id uint32) error {
 	switch {
 	case id%2 == 0 || !c.ids.wasUsed(id):

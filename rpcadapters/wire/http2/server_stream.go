@@ -85,13 +85,13 @@ func newServerStream() *serverStream { return &serverStream{ctx: new(wire.Contex
 func (s *Server) takeStream(c *serverConn) *serverStream {
 	st := s.streams.Get().(*serverStream)
 	st.c = c
-	st.cond.L = &c.w.mu
+	st.cond.L = &c.w
 	st.ctx.Reset(context.Background())
 	st.x.Reset(st, st.ctx)
 	return st
 }
 
-// release gives a stream back that nobody uses any more. With w.mu held.
+// release gives a stream back that nobody uses any more. With w locked.
 func (c *serverConn) release(s *serverStream) {
 	c.server.memory.Add(-s.held - int64(len(s.body)-s.off))
 	if !s.ctx.Release() {
@@ -130,7 +130,7 @@ func (s *serverStream) left() {
 	if panicked {
 		c.server.panics.Add(1)
 	}
-	c.w.mu.Lock()
+	c.w.Lock()
 	if !s.reset {
 		switch {
 		case !s.closed:
@@ -145,21 +145,21 @@ func (s *serverStream) left() {
 	} else {
 		c.server.memory.Add(-s.held - int64(len(s.body)-s.off))
 	}
-	c.w.unlockFlush()
+	c.w.UnlockFlush()
 }
 
-// resetBy resets an open stream of our own accord. With w.mu held.
+// resetBy resets an open stream of our own accord. With w locked.
 func (c *serverConn) resetBy(s *serverStream, code ErrCode) {
 	c.ids.reset(s.id)
 	c.onItsWay(s.recv.left)
-	c.w.batch = appendRSTStream(c.w.batch, s.id, code)
+	c.w.Batch = appendRSTStream(c.w.Batch, s.id, code)
 	s.reset = true
 	s.ctx.Cancel()
 	s.wake()
 	c.remove(s)
 }
 
-// wake wakes who waits for the stream. With w.mu held.
+// wake wakes who waits for the stream. With w locked.
 func (s *serverStream) wake() {
 	if s.waiters > 0 {
 		s.cond.Broadcast()
@@ -172,7 +172,7 @@ func (s *serverStream) wait() {
 	s.waiters--
 }
 
-// receive takes DATA. The code is what the stream is to be reset with. With w.mu held.
+// receive takes DATA. The code is what the stream is to be reset with. With w locked.
 func (s *serverStream) receive(f *inFrame) ErrCode {
 	if !s.recv.receive(f.length) {
 		return FlowControlError
@@ -205,17 +205,17 @@ func (s *serverStream) receive(f *inFrame) ErrCode {
 	return NoError
 }
 
-// giveBack returns credit for n bytes that were consumed. With w.mu held.
+// giveBack returns credit for n bytes that were consumed. With w locked.
 func (s *serverStream) giveBack(n int) {
 	if s.ended || s.reset {
 		return
 	}
 	if inc := s.recv.consume(n); inc > 0 {
-		s.c.w.batch = appendWindowUpdate(s.c.w.batch, s.id, inc)
+		s.c.w.Batch = appendWindowUpdate(s.c.w.Batch, s.id, inc)
 	}
 }
 
-// endBody notes that the body is whole; false: it is not as long as it said. With w.mu held.
+// endBody notes that the body is whole; false: it is not as long as it said. With w locked.
 func (s *serverStream) endBody() bool {
 	s.ended = true
 	if s.x.ContentLength >= 0 && s.got != s.x.ContentLength {
@@ -231,18 +231,18 @@ func (s *serverStream) endBody() bool {
 // Read implements wire.Engine. The last bytes come with io.EOF where the end is known.
 func (s *serverStream) Read(p []byte) (int, error) {
 	c := s.c
-	c.w.mu.Lock()
+	c.w.Lock()
 	for {
 		if s.reset {
-			c.w.mu.Unlock()
+			c.w.Unlock()
 			return 0, s.gone()
 		}
 		if s.stopped {
-			c.w.mu.Unlock()
+			c.w.Unlock()
 			return 0, errStopped
 		}
 		if err := s.ctx.Err(); err != nil {
-			c.w.mu.Unlock()
+			c.w.Unlock()
 			return 0, err
 		}
 		if s.off < len(s.body) {
@@ -256,18 +256,18 @@ func (s *serverStream) Read(p []byte) (int, error) {
 			if s.ended && s.off == len(s.body) {
 				end = io.EOF // who reads need not ask again
 			}
-			c.w.unlockFlush()
+			c.w.UnlockFlush()
 			return n, end
 		}
 		if s.ended {
-			c.w.mu.Unlock()
+			c.w.Unlock()
 			return 0, io.EOF
 		}
 		if s.expect && !s.headSent {
 			s.expect = false
-			c.w.batch = appendHeaders(c.w.batch, s.id, false, continueBlock, c.peer.frameSize)
-			c.w.unlockFlush()
-			c.w.mu.Lock()
+			c.w.Batch = appendHeaders(c.w.Batch, s.id, false, continueBlock, c.peer.frameSize)
+			c.w.UnlockFlush()
+			c.w.Lock()
 			continue
 		}
 		s.wait()
@@ -276,8 +276,8 @@ func (s *serverStream) Read(p []byte) (int, error) {
 
 // StopRead implements wire.ReadStopper.
 func (s *serverStream) StopRead() {
-	s.c.w.mu.Lock()
-	defer s.c.w.mu.Unlock()
+	s.c.w.Lock()
+	defer s.c.w.Unlock()
 	s.stopped = true
 	s.wake()
 }
@@ -342,11 +342,11 @@ func (s *serverStream) End(trailer rpc.Metadata) error {
 // Abort implements wire.Streamer.
 func (s *serverStream) Abort() {
 	c := s.c
-	c.w.mu.Lock()
+	c.w.Lock()
 	if !s.reset && !s.closed {
 		c.resetBy(s, InternalError)
 	}
-	c.w.unlockFlush()
+	c.w.UnlockFlush()
 }
 
 // begin encodes the head of the answer. length is that of the whole body, -1: it comes in pieces.
@@ -401,7 +401,7 @@ func printable(r rune) rune {
 func (s *serverStream) push(p []byte, end, pieces bool) error {
 	c := s.c
 	out, whole := s.out, len(p)
-	c.w.mu.Lock()
+	c.w.Lock()
 	for burst := 0; ; {
 		err := s.writable(pieces && !end)
 		if err != nil {
@@ -409,11 +409,11 @@ func (s *serverStream) push(p []byte, end, pieces bool) error {
 			s.torn = s.torn || len(p) < whole
 			s.lost = s.lost || len(p) > 0
 			s.writing = time.Time{}
-			c.w.unlockFlush()
+			c.w.UnlockFlush()
 			return err
 		}
 		moved := 0
-		if c.w.room() {
+		if c.w.Room() {
 			moved = s.fill(&out, &p, end)
 		}
 		if len(out)+len(p) == 0 && !s.headDue {
@@ -425,8 +425,8 @@ func (s *serverStream) push(p []byte, end, pieces bool) error {
 		if burst > 0 {
 			s.moved += burst
 			burst = 0
-			c.w.unlockFlush() // what was appended, before waiting
-			c.w.mu.Lock()
+			c.w.UnlockFlush() // what was appended, before waiting
+			c.w.Lock()
 			continue
 		}
 		if s.writing.IsZero() {
@@ -439,19 +439,19 @@ func (s *serverStream) push(p []byte, end, pieces bool) error {
 	if end && !s.closed {
 		s.finish()
 	}
-	c.w.unlockFlush()
+	c.w.UnlockFlush()
 	return nil
 }
 
-// writable tells why nothing can be written any more. With w.mu held.
+// writable tells why nothing can be written any more. With w locked.
 func (s *serverStream) writable(timed bool) error {
 	switch {
 	case s.reset:
 		return s.gone()
 	case s.closed:
 		return errEnded
-	case s.c.w.err != nil:
-		return s.c.w.err
+	case s.c.w.Err != nil:
+		return s.c.w.Err
 	case timed:
 		return s.ctx.Err()
 	}
@@ -459,14 +459,14 @@ func (s *serverStream) writable(timed bool) error {
 }
 
 // fill appends the head if it is due, and DATA as far as the windows let it, one frame at most. It takes what it appends
-// off out and p, and returns how much it did. With w.mu held.
+// off out and p, and returns how much it did. With w locked.
 func (s *serverStream) fill(out, p *[]byte, end bool) int {
 	c := s.c
 	n := len(*out) + len(*p)
 	moved := 0
 	if s.headDue {
 		last := end && n == 0 && len(s.trailer) == 0
-		c.w.batch = appendHeaders(c.w.batch, s.id, last, s.block, c.peer.frameSize)
+		c.w.Batch = appendHeaders(c.w.Batch, s.id, last, s.block, c.peer.frameSize)
 		s.headDue, s.headSent = false, true
 		moved = len(s.block)
 		c.flood.earn(answerCredit)
@@ -481,7 +481,7 @@ func (s *serverStream) fill(out, p *[]byte, end bool) int {
 	first := (*out)[:min(k, len(*out))]
 	second := (*p)[:k-len(first)]
 	last := end && k == n && len(s.trailer) == 0
-	c.w.batch = appendData(c.w.batch, s.id, last, first, second)
+	c.w.Batch = appendData(c.w.Batch, s.id, last, first, second)
 	*out, *p = (*out)[len(first):], (*p)[len(second):]
 	s.send -= sendWindow(k)
 	c.send -= sendWindow(k)
@@ -492,18 +492,18 @@ func (s *serverStream) fill(out, p *[]byte, end bool) int {
 	return moved + k
 }
 
-// finish sends the end of the answer. With w.mu held.
+// finish sends the end of the answer. With w locked.
 func (s *serverStream) finish() {
 	c := s.c
 	if len(s.trailer) > 0 {
-		c.w.batch = appendHeaders(c.w.batch, s.id, true, s.trailer, c.peer.frameSize)
+		c.w.Batch = appendHeaders(c.w.Batch, s.id, true, s.trailer, c.peer.frameSize)
 	} else {
-		c.w.batch = appendData(c.w.batch, s.id, true, nil, nil)
+		c.w.Batch = appendData(c.w.Batch, s.id, true, nil, nil)
 	}
 	s.close()
 }
 
-// close notes that the answer is whole. With w.mu held.
+// close notes that the answer is whole. With w locked.
 func (s *serverStream) close() {
 	s.closed = true
 	if s.ended {

@@ -41,9 +41,9 @@ func (c *serverConn) Sweep(now time.Time) bool {
 	if c.active.Load() == 0 && monotonic(now) < c.alarm.Load() && !c.midHead() {
 		return false
 	}
-	c.w.mu.Lock()
+	c.w.Lock()
 	if c.over.Load() {
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		if now.After(c.cutAt) {
 			cut(c.conn)
 		}
@@ -65,7 +65,7 @@ func (c *serverConn) Sweep(now time.Time) bool {
 		c.leave.ask(c, now)
 	}
 	if c.stuckWrite(now) >= l.WriteTimeout {
-		c.w.mu.Unlock()
+		c.w.Unlock()
 		c.Abort()
 		return false
 	}
@@ -76,9 +76,9 @@ func (c *serverConn) Sweep(now time.Time) bool {
 	rest := c.greeted && !c.rested && c.active.Load() == 0 && now.Sub(c.idleSince) >= restAfter
 	if rest {
 		c.rested = true
-		c.w.shrink()
+		c.w.Shrink()
 	}
-	c.w.unlockKick()
+	c.w.UnlockKick()
 	if rest {
 		_ = c.conn.SetReadDeadline(longAgo) // wakes the reader, see readAll
 	}
@@ -88,7 +88,7 @@ func (c *serverConn) Sweep(now time.Time) bool {
 // longAgo is a deadline that has passed.
 var longAgo = time.Unix(1, 0)
 
-// slowHead is for how long a head has been coming. With w.mu held.
+// slowHead is for how long a head has been coming. With w locked.
 func (c *serverConn) slowHead(now time.Time) time.Duration {
 	fr := c.reader.Load()
 	if fr == nil {
@@ -97,15 +97,15 @@ func (c *serverConn) slowHead(now time.Time) time.Duration {
 	return c.begun.see(int64(fr.begun.Load()), now)
 }
 
-// stuckWrite is for how long the same batch has been written. With w.mu held.
+// stuckWrite is for how long the same batch has been written. With w locked.
 func (c *serverConn) stuckWrite(now time.Time) time.Duration {
-	if !c.w.flushing {
+	if !c.w.Writing {
 		return c.flushed.see(0, now)
 	}
-	return c.flushed.see(c.w.taken+1, now)
+	return c.flushed.see(c.w.Taken+1, now)
 }
 
-// sweep ends the stream's call if it is overdue, and the stream if the client takes nothing. With w.mu held.
+// sweep ends the stream's call if it is overdue, and the stream if the client takes nothing. With w locked.
 func (s *serverStream) sweep(now time.Time, writeTimeout time.Duration) {
 	if s.ctx.Expire(now) {
 		s.wake()

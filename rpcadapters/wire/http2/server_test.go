@@ -311,9 +311,9 @@ func TestServerSlowReader(t *testing.T) {
 		r.wantAnswer(id, "200")
 	}
 	c := s.one(t)
-	c.w.mu.Lock()
-	held := len(c.w.batch)
-	c.w.mu.Unlock()
+	c.w.Lock()
+	held := len(c.w.Batch)
+	c.w.Unlock()
 	if held > 64<<10 || len(r.answer(1).body) != 65535 {
 		t.Errorf("want at most 64 KiB held, found %d, and %d bytes sent", held, len(r.answer(1).body))
 	}
