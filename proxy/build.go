@@ -50,7 +50,8 @@ type builder struct {
 	collects       string           // not "": a collector takes logs
 	equal          map[string]int   // plugins alike in one scope, so far
 	misplaced      map[*member]bool // those whose place was found fault with already
-	unsuited       map[*member]int  // those found not to suit methods, and how far
+	bared          map[*member]bool // those found to refuse what does not come by HTTP
+	evaluated      []*evaluated
 	ofConsumers    []*member
 	servicePlugins map[string][]*member
 	asserted       []string // headers by which plugins of consumers tell what they found
@@ -110,6 +111,7 @@ func (b *builder) build(ctx context.Context) (_ *Snapshot, err error) {
 	}
 	b.snap.lenient = b.doc.Config.GetDefaults().GetRest().GetCompatibility() == configv1.Compatibility_COMPATIBILITY_GRPC_GATEWAY
 	b.routes(global)
+	b.judge()
 	b.strangers()
 	b.idle()
 	if len(b.faults) > 0 {

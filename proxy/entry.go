@@ -72,6 +72,7 @@ func (b *builder) inlets(names []placed) {
 			continue
 		}
 		b.snap.inlets[key] = b.inletTable(at, in, options, names)
+		b.bare(b.snap.inlets[key])
 		if c, ok := in.(rpcadapters.Checker); ok && !b.awaitsPush() {
 			var methods []*schema.Method
 			for _, p := range names {

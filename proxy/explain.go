@@ -61,6 +61,8 @@ type Also struct {
 	Protocol string   `json:"protocol"`
 	Names    []string `json:"names,omitempty"`
 	Why      string   `json:"why,omitempty"` // it is not served there
+	// Refused is why a plugin refuses the calls that come so.
+	Refused string `json:"refused,omitempty"`
 }
 
 // Bound is one field set from outside the body.
@@ -168,6 +170,7 @@ func (s *Snapshot) explainCall(q Question, header rpc.Metadata) Explanation {
 		if to != nil && e.Taken == nil {
 			e.Fault, e.Taken = "", s.takenBy(to.route, to.method)
 			e.Taken.Rule, e.Taken.Body = table.protocol+" "+q.URL, "the whole "+to.method.Input.Name
+			e.Taken.Fault = to.route.refused(to.method, table.protocol)
 		}
 		for _, u := range table.left {
 			if e.Taken == nil && strings.HasSuffix(q.URL, string(u.method.Desc.Name())) {
@@ -195,6 +198,9 @@ func (s *Snapshot) takenBy(r *route, m *schema.Method) *Taken {
 	for _, key := range slices.Sorted(maps.Keys(s.inlets)) {
 		a := Also{Protocol: s.inlets[key].protocol}
 		a.Names, a.Why = s.inlets[key].of(m)
+		if a.Why == "" {
+			a.Refused = r.refused(m, a.Protocol)
+		}
 		out.Also = append(out.Also, a)
 	}
 	return out

@@ -300,7 +300,7 @@ func (g *Gateway) builder(doc *config.Document, prev *Snapshot, candidates map[s
 		},
 		equal:      map[string]int{},
 		misplaced:  map[*member]bool{},
-		unsuited:   map[*member]int{},
+		bared:      map[*member]bool{},
 		states:     &g.states,
 		fetching:   func(first plugin.Fetcher, revision int64) plugin.Fetcher { return &fetching{g, first, revision} },
 		lend:       func(store string) plugin.Store { return &lent{g, store} },

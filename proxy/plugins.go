@@ -49,6 +49,7 @@ type member struct {
 	when    *expr.Program
 	plugin  plugin.Plugin
 	origins []*instance // what it consists of
+	acts    bool        // it does something before the end of calls
 }
 
 // String is how explain shows it.
@@ -104,7 +105,7 @@ func (b *builder) anyOf(m *member, confs []*configv1.Plugin) bool {
 		}
 		names, members, m.origins = append(names, conf.GetName()), append(members, a), append(m.origins, in)
 	}
-	m.name, m.plugin = "any of "+strings.Join(names, ", "), plugin.AnyOf(members...)
+	m.name, m.plugin = anyOfPrefix+strings.Join(names, ", "), plugin.AnyOf(members...)
 	return len(members) == len(confs)
 }
 
@@ -301,8 +302,9 @@ func (b *builder) newChain(r *route, members []*member, h rpc.Handler) {
 	if b.snap.consumerPlugins {
 		h = &known{b.snap, h}
 	}
-	b.callers(members)
 	h, r.finish = b.wrap(members, h, 0)
+	b.callers(members)
+	r.members = members
 	if len(b.asserted) > 0 { // a service takes them for proven, whoever calls
 		h = plugin.Without(b.asserted, h)
 	}
@@ -333,24 +335,32 @@ func (b *builder) newChain(r *route, members []*member, h rpc.Handler) {
 func (b *builder) callers(members []*member) {
 	found := false
 	for i, m := range members {
-		if _, ok := m.plugin.(plugin.Authenticator); ok {
-			found = true
+		var finder *member // behind m
+		if later := slices.IndexFunc(members[i+1:], findsOut); later >= 0 {
+			finder = members[i+1+later]
 		}
+		b.asksWho(m, found, finder)
+		found = found || findsOut(m)
 		r, ok := m.plugin.(plugin.CallerReader)
 		if !ok || found || b.misplaced[m] {
 			continue
 		}
 		reads, needs := r.ReadsCaller()
-		later := slices.IndexFunc(members[i:], func(o *member) bool { _, ok := o.plugin.(plugin.Authenticator); return ok })
-		if reads && (needs || later >= 0) {
+		if reads && (needs || finder != nil) {
 			b.misplaced[m] = true
 			fix := "add a plugin that finds out who calls in front of it: key_auth, jwt_auth, ..."
-			if later >= 0 {
-				fix = "write it behind " + members[i+later].name
+			if finder != nil {
+				fix = "write it behind " + finder.name
 			}
 			b.fault(m.path, "plugin %q goes by who calls, and here nobody knows that so far", m.name).WithFix(fix)
 		}
 	}
+}
+
+// findsOut tells a plugin that finds out who calls.
+func findsOut(m *member) bool {
+	_, ok := m.plugin.(plugin.Authenticator)
+	return ok
 }
 
 // maxConditions is how many bits rpc.Call.Entered has; a route's chain has the lower half, a consumer's the upper.
@@ -363,6 +373,7 @@ func (b *builder) wrap(members []*member, h rpc.Handler, bit int) (rpc.Handler, 
 	for _, m := range slices.Backward(members) {
 		past := h
 		h = m.plugin.Wrap(past)
+		m.acts = m.acts || h != past
 		var mask uint64
 		if m.when != nil && h == past && m.when.ReadsMessage() && !b.misplaced[m] {
 			b.misplaced[m] = true

@@ -61,6 +61,7 @@ type route struct {
 	preflight  plugin.Preflighter // nil: none
 	snap       *Snapshot
 	chain      []string // the plugins, outermost first
+	members    []*member
 	retries    *retries // nil: the gateway itself answers
 	service    *service
 	path       string // of the route in the document, for faults: "routes[2]"

@@ -49,7 +49,7 @@ var imports = []row{
 	{"proxy/certs", nil},
 	{"proxy/health", nil},
 	{"proxy/telemetry", []string{"rpcadapters/rpc"}},
-	{"proxy/plugin", []string{"rpcadapters/rpc", "proxy/telemetry", "transcode/schema"}},
+	{"proxy/plugin", []string{"rpcadapters/rpc", "proxy/{expr,telemetry}", "transcode/schema"}},
 	{"proxy/plugin/plugintest", []string{"proxy/{plugin,telemetry,config,expr}", "rpcadapters/rpc", "transcode/schema", "protos/..."}},
 	{"proxy/plugin/*", []string{"proxy/{plugin,telemetry,expr,limit,origin}", "rpcadapters/rpc", "transcode/schema", "protos/..."}},
 

@@ -103,6 +103,9 @@ func explanation(e proxy.Explanation) string {
 			} else {
 				line("over "+a.Protocol, "%s", strings.Join(a.Names, ", "))
 			}
+			if a.Refused != "" {
+				line("", "refused there by %s", a.Refused)
+			}
 		}
 		if t.Fault != "" {
 			line("refused", "%s", t.Fault)

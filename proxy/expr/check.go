@@ -29,10 +29,17 @@ func (p *Program) Suits(m *schema.Method) *Misfit {
 	if !p.message {
 		return nil
 	}
-	if o := (checker{m}).of(p.ast); o.fails != never {
+	if o := (checker{method: m}).of(p.ast); o.fails != never {
 		return &Misfit{Text: o.why, Always: o.fails == always}
 	}
 	return nil
+}
+
+// Holds tells whether a condition holds over all calls of a method, or over none, as far as that is known before there is one.
+// protocol names the one that calls come by where that is not HTTP; "": any.
+func (p *Program) Holds(m *schema.Method, protocol string) (holds, known bool) {
+	o := checker{m, protocol}.of(p.ast)
+	return o.is(true), o.is(true) || o.is(false)
 }
 
 // certainty is how surely something is so.
@@ -76,7 +83,10 @@ func worst(list ...outcome) outcome {
 	return o
 }
 
-type checker struct{ method *schema.Method }
+type checker struct {
+	method   *schema.Method
+	protocol string // not "": calls come by it, and not by HTTP
+}
 
 // of goes through a part of an expression once, by the rules of CEL: && and || go by one side where that decides, whatever
 // the other does.
@@ -122,6 +132,16 @@ func (c checker) each(list []ast.Expr) []outcome {
 
 func (c checker) variable(name string) outcome {
 	service, method, _ := strings.Cut(c.method.Name[1:], "/")
+	if c.protocol != "" {
+		switch name {
+		case "request.protocol":
+			return outcome{value: types.String(c.protocol)}
+		case "request.method", "request.scheme", "request.host", "request.query":
+			return outcome{value: types.String("")}
+		case "request.path":
+			return outcome{value: types.String(c.method.Name)}
+		}
+	}
 	switch name {
 	case "message":
 		if c.method.Kind != schema.Unary {

@@ -36,6 +36,7 @@ const (
 
 // Keys finds the key of calls. It may be used by many goroutines.
 type Keys struct {
+	path       string // in the plugin's configuration
 	by         by
 	name       string
 	expression *expr.Program
@@ -53,7 +54,7 @@ type Key struct {
 
 // NewKeys reads what a configuration says of keys, at path there. The error is a *plugin.Fault.
 func NewKeys(conf *limitv1.Key, path string) (*Keys, error) {
-	k := &Keys{byRoute: conf.GetByRoute(), seed: maphash.MakeSeed()}
+	k := &Keys{path: path, byRoute: conf.GetByRoute(), seed: maphash.MakeSeed()}
 	named := func(kind by, key, name string) error {
 		k.by, k.name = kind, name
 		if name == "" {
@@ -100,16 +101,12 @@ func NewKeys(conf *limitv1.Key, path string) (*Keys, error) {
 // ByCaller tells whether keys are of who calls.
 func (k *Keys) ByCaller() bool { return k.by == byConsumer || k.by == byClaim }
 
-// CheckMethod implements plugin.MethodChecker: the message of every call of the method has what the key is made of, as far as it is
-// made of that whatever the call is.
-func (k *Keys) CheckMethod(m *schema.Method) error {
+// Expressions implements plugin.Evaluator.
+func (k *Keys) Expressions(*schema.Method) []plugin.Expression {
 	if k.expression == nil {
 		return nil
 	}
-	if f := k.expression.Suits(m); f != nil && f.Always {
-		return plugin.Faultf("key.expression", "", "%s", f.Text)
-	}
-	return nil
+	return []plugin.Expression{{Path: k.path + ".expression", Source: k.expression}}
 }
 
 // Of finds the key of a call. The error refuses it.

@@ -220,8 +220,10 @@ func (l *Limiter[S, R]) take(hash uint64, rule R) Verdict {
 // ReadsCaller implements plugin.CallerReader: where nobody is known, the address stands in.
 func (l *Limiter[S, R]) ReadsCaller() (reads, needs bool) { return l.keys.ByCaller(), false }
 
-// CheckMethod implements plugin.MethodChecker.
-func (l *Limiter[S, R]) CheckMethod(m *schema.Method) error { return l.keys.CheckMethod(m) }
+// Expressions implements plugin.Evaluator.
+func (l *Limiter[S, R]) Expressions(m *schema.Method) []plugin.Expression {
+	return l.keys.Expressions(m)
+}
 
 // Keys is the number of keys that the limiter knows.
 func (l *Limiter[S, R]) Keys() int { return l.table.len() }

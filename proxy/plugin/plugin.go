@@ -22,6 +22,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/causeway-gateway/causeway/proxy/expr"
 	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/transcode/schema"
@@ -102,10 +103,27 @@ type CallerName struct {
 	Group      bool
 }
 
-// MethodChecker is a plugin that cannot do with calls of every method: what it asks of requests may not be there. It is asked
-// while a snapshot is built, for each method whose calls pass it; an error, a *Fault, refuses the snapshot.
-type MethodChecker interface {
-	CheckMethod(m *schema.Method) error
+// Evaluator is a plugin that evaluates expressions over calls. It is asked while a snapshot is built, for each method whose calls
+// pass it: a snapshot is refused where one would fail whatever the call is, and warns of one that may, and of names in it that
+// nothing has.
+type Evaluator interface {
+	// Expressions are those that calls of the method come to.
+	Expressions(m *schema.Method) []Expression
+}
+
+// Expression is one at its place within a plugin's configuration.
+type Expression struct {
+	Path   string // "rules[1].when"
+	Source expr.Source
+	// Sometimes: it depends on something else of a call, a header for instance, whether it is evaluated.
+	Sometimes bool
+}
+
+// HTTPReader is a plugin that goes by what only requests by HTTP have. A snapshot is refused where no call comes so, and warns
+// where some do and others do not.
+type HTTPReader interface {
+	// WithoutHTTP is why the plugin refuses every call of the method that does not come by HTTP, "" where it does not.
+	WithoutHTTP(m *schema.Method) (why string)
 }
 
 // Kind is one sort of plugin, as the list of plugins has it.

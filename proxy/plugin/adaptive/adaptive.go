@@ -133,15 +133,21 @@ func (p *adaptive) readClasses(confs []*adaptivev1.Class, refused *telemetry.Cou
 	return nil
 }
 
-// CheckMethod implements plugin.MethodChecker: the first class is asked of every call.
-func (p *adaptive) CheckMethod(m *schema.Method) error {
-	if len(p.classes) == 0 || p.classes[0].when == nil {
-		return nil
+// Expressions implements plugin.Evaluator: the conditions of classes up to one that surely takes the call. Streams are of no
+// class.
+func (p *adaptive) Expressions(m *schema.Method) []plugin.Expression {
+	var out []plugin.Expression
+	for i := range p.classes {
+		when := p.classes[i].when
+		if when == nil || m.Kind != schema.Unary {
+			break
+		}
+		out = append(out, plugin.Expression{Path: fmt.Sprintf("classes[%d].when", i), Source: when})
+		if takes, _ := when.Holds(m, ""); takes {
+			break
+		}
 	}
-	if f := p.classes[0].when.Suits(m); f != nil && f.Always {
-		return plugin.Faultf("classes[0].when", "", "%s", f.Text)
-	}
-	return nil
+	return out
 }
 
 func setDefault[T comparable](field *T, value T) {

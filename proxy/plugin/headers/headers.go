@@ -46,6 +46,7 @@ type rename struct{ from, to string }
 
 // value is what a header gets.
 type value struct {
+	at   string // in the configuration
 	name string
 	text *expr.Template
 	raw  bool // a -bin name, whose value is any bytes
@@ -138,7 +139,7 @@ func read(at string, conf *headersv1.Changes, reserved func(string) bool) (chang
 }
 
 func valueOf(at, key, text string) (value, error) {
-	v := value{name: key, raw: strings.HasSuffix(key, "-bin")}
+	v := value{at: at, name: key, raw: strings.HasSuffix(key, "-bin")}
 	t, err := expr.ParseTemplate(text)
 	if err != nil {
 		return v, plugin.Faultf(at, "write text with {{ EXPRESSION }} parts", "%s", err)
@@ -167,19 +168,13 @@ func (v *value) refused(text string) string {
 	return ""
 }
 
-// CheckMethod implements plugin.MethodChecker.
-func (h *headers) CheckMethod(m *schema.Method) error {
-	for _, c := range [...]struct {
-		at string
-		of *changes
-	}{{"request", &h.request}, {"response", &h.response}} {
-		for _, v := range slices.Concat(c.of.set, c.of.add) {
-			if f := v.text.Suits(m); f != nil && f.Always {
-				return plugin.Faultf(c.at, "", "%s: %s", v.name, f.Text)
-			}
-		}
+// Expressions implements plugin.Evaluator.
+func (h *headers) Expressions(*schema.Method) []plugin.Expression {
+	var out []plugin.Expression
+	for _, v := range slices.Concat(h.request.set, h.request.add, h.response.set, h.response.add) {
+		out = append(out, plugin.Expression{Path: v.at, Source: v.text})
 	}
-	return nil
+	return out
 }
 
 // Asserts implements plugin.Asserter: headers that say who calls are the gateway's, also in calls that a condition takes past

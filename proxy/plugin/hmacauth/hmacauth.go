@@ -17,6 +17,7 @@ import (
 	hmacauthv1 "github.com/causeway-gateway/causeway/protos/causeway/plugin/hmacauth/v1"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // Kind is the plugin as the list of plugins has it.
@@ -134,6 +135,11 @@ func (a *auth) nonces(conf *hmacauthv1.Replay) error {
 
 // Wrap implements plugin.Plugin.
 func (a *auth) Wrap(next rpc.Handler) rpc.Handler { return plugin.Authenticated(a, next) }
+
+// WithoutHTTP implements plugin.HTTPReader.
+func (*auth) WithoutHTTP(*schema.Method) (why string) {
+	return "signatures are of requests by HTTP"
+}
 
 // RequestHeaders implements plugin.Scripted.
 func (a *auth) RequestHeaders() []string { return signatureHeaders }

@@ -17,6 +17,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // Kind is the plugin as the list of plugins has it.
@@ -238,6 +239,14 @@ func (p *jwtAuth) newSets(confs []*jwtauthv1.KeySet, env plugin.Env) error {
 
 // Wrap implements plugin.Plugin.
 func (p *jwtAuth) Wrap(next rpc.Handler) rpc.Handler { return plugin.Authenticated(p, next) }
+
+// WithoutHTTP implements plugin.HTTPReader: headers and cookies are also among metadata.
+func (p *jwtAuth) WithoutHTTP(*schema.Method) (why string) {
+	if p.header == "" && p.cookie == "" {
+		return "tokens are in the query, which requests by HTTP have"
+	}
+	return ""
+}
 
 // RequestHeaders implements plugin.Scripted.
 func (p *jwtAuth) RequestHeaders() []string { return p.headers }

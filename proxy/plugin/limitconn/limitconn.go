@@ -47,8 +47,10 @@ const maxCount = 1_000_000
 // ReadsCaller implements plugin.CallerReader.
 func (p *limitConn) ReadsCaller() (reads, needs bool) { return p.keys.ByCaller(), false }
 
-// CheckMethod implements plugin.MethodChecker.
-func (p *limitConn) CheckMethod(m *schema.Method) error { return p.keys.CheckMethod(m) }
+// Expressions implements plugin.Evaluator.
+func (p *limitConn) Expressions(m *schema.Method) []plugin.Expression {
+	return p.keys.Expressions(m)
+}
 
 func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 	conf, err := limit.ConfigOf[*limitconnv1.LimitConn](config)

@@ -27,7 +27,7 @@ var Kind = plugin.Kind{
 type taker interface {
 	Take(ctx context.Context, c *rpc.Call) (limit.Verdict, error)
 	ReadsCaller() (reads, needs bool)
-	CheckMethod(m *schema.Method) error
+	Expressions(m *schema.Method) []plugin.Expression
 }
 
 type limitCount struct{ limiter taker }
@@ -75,8 +75,10 @@ func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 // ReadsCaller implements plugin.CallerReader.
 func (p *limitCount) ReadsCaller() (reads, needs bool) { return p.limiter.ReadsCaller() }
 
-// CheckMethod implements plugin.MethodChecker.
-func (p *limitCount) CheckMethod(m *schema.Method) error { return p.limiter.CheckMethod(m) }
+// Expressions implements plugin.Evaluator.
+func (p *limitCount) Expressions(m *schema.Method) []plugin.Expression {
+	return p.limiter.Expressions(m)
+}
 
 // Wrap implements plugin.Plugin.
 func (p *limitCount) Wrap(next rpc.Handler) rpc.Handler { return &handler{p.limiter, next} }

@@ -83,8 +83,10 @@ func newPlugin(config proto.Message, env plugin.Env) (plugin.Plugin, error) {
 // ReadsCaller implements plugin.CallerReader.
 func (p *limitReq) ReadsCaller() (reads, needs bool) { return p.limiter.ReadsCaller() }
 
-// CheckMethod implements plugin.MethodChecker.
-func (p *limitReq) CheckMethod(m *schema.Method) error { return p.limiter.CheckMethod(m) }
+// Expressions implements plugin.Evaluator.
+func (p *limitReq) Expressions(m *schema.Method) []plugin.Expression {
+	return p.limiter.Expressions(m)
+}
 
 // Wrap implements plugin.Plugin.
 func (p *limitReq) Wrap(next rpc.Handler) rpc.Handler { return &handler{p, next} }

@@ -18,6 +18,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/expr"
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 // Kind is the plugin as the list of plugins has it.
@@ -187,6 +188,22 @@ func local(place string) bool {
 	return strings.HasPrefix(place, "/") && (len(place) == 1 || place[1] != '/' && place[1] != '\\')
 }
 
+// Expressions implements plugin.Evaluator.
+func (r *redirect) Expressions(*schema.Method) []plugin.Expression {
+	if r.to == nil {
+		return nil
+	}
+	return []plugin.Expression{{Path: "to", Source: r.to}}
+}
+
+// WithoutHTTP implements plugin.HTTPReader: who calls by another protocol cannot be sent elsewhere.
+func (r *redirect) WithoutHTTP(m *schema.Method) (why string) {
+	if r.to != nil || r.path != nil && r.path.MatchString(m.Name) {
+		return "callers who do not come by HTTP cannot be sent elsewhere"
+	}
+	return ""
+}
+
 // Wrap implements plugin.Plugin.
 func (r *redirect) Wrap(next rpc.Handler) rpc.Handler { return &handler{r, next} }
 
@@ -198,8 +215,8 @@ type handler struct {
 // Handle implements rpc.Handler.
 func (h *handler) Handle(ctx context.Context, c *rpc.Call) error {
 	if c.HTTP == nil {
-		if h.https != "" || h.to == nil && h.path == nil {
-			return h.next.Handle(ctx, c) // there is no such thing as the same place with TLS
+		if h.to == nil && (h.path == nil || !h.path.MatchString(c.Method.Name)) {
+			return h.next.Handle(ctx, c) // there is no such thing as the same place with TLS, and no path but the method's
 		}
 		return rpc.Refuse(codes.FailedPrecondition, "REDIRECTED", "the method is called by HTTP, elsewhere")
 	}

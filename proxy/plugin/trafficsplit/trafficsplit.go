@@ -51,14 +51,21 @@ func (s *split) Callers() []plugin.CallerName {
 	return out
 }
 
-// CheckMethod implements plugin.MethodChecker: the first rule's condition is asked of every call, unless something is asked before.
-func (s *split) CheckMethod(m *schema.Method) error {
-	if r := &s.rules[0]; r.when != nil && len(r.consumers) == 0 && len(r.headers) == 0 {
-		if f := r.when.Suits(m); f != nil && f.Always {
-			return plugin.Faultf("rules[0].when", "", "%s", f.Text)
+// Expressions implements plugin.Evaluator: the conditions of rules up to one that surely takes the call.
+func (s *split) Expressions(m *schema.Method) []plugin.Expression {
+	var out []plugin.Expression
+	for i := range s.rules {
+		r := &s.rules[i]
+		if r.when == nil {
+			continue
+		}
+		sometimes := len(r.consumers)+len(r.headers) > 0
+		out = append(out, plugin.Expression{Path: fmt.Sprintf("rules[%d].when", i), Source: r.when, Sometimes: sometimes})
+		if takes, _ := r.when.Holds(m, ""); takes && !sometimes {
+			break
 		}
 	}
-	return nil
+	return out
 }
 
 // rule takes calls for which all its conditions hold.
