@@ -26,7 +26,7 @@ import (
 	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 )
 
-// roleVar names the server that this test binary is started as, by the benchmark.
+// roleVar names the server that this test binary is started as, by benchmarks and proofs.
 const roleVar = "CAUSEWAY_HTTP2_ROLE"
 
 // cannedAnswer is a gRPC message of 331 bytes with its prefix.
@@ -53,8 +53,14 @@ func canned(_ context.Context, x *wire.Exchange) {
 	_ = x.End(cannedTrailer)
 }
 
-// role serves on a port of its own, which it prints, until its input ends.
+// role serves on a port of its own, which it prints, until its input ends, or does what its name says.
 func role(name string) error {
+	switch name {
+	case besiegedRole:
+		return besieged()
+	case attackerRole:
+		return attacker()
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err

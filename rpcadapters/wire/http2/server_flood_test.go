@@ -21,17 +21,24 @@ const canaryPath = "/canary"
 
 // canary is a polite client beside a hostile one: its calls never fail.
 type canary struct {
-	stop chan struct{}
-	done sync.WaitGroup
-	n    int
+	stop  chan struct{}
+	done  sync.WaitGroup
+	n     int
+	waits []time.Duration // for the answers, from when each call was due
 }
 
-func sing(t *testing.T, s *listening) *canary {
+// sing makes a call each time that pace is over, or one after the other when it is zero.
+func sing(t *testing.T, address string, pace time.Duration) *canary {
 	t.Helper()
 	c := &canary{stop: make(chan struct{})}
-	r := dialRaw(t, s.address)
+	r := dialRaw(t, address)
 	c.done.Go(func() {
+		due := time.Now()
 		for id := uint32(1); ; id += 2 {
+			if pace > 0 {
+				due = due.Add(pace)
+				time.Sleep(time.Until(due))
+			}
 			r.headers(id, true, ":method", "GET", ":scheme", "http", ":path", canaryPath, ":authority", "x")
 			for a := r.answer(id); !a.ended; {
 				if _, reset := r.resets[id]; reset || !r.read() {
@@ -40,7 +47,9 @@ func sing(t *testing.T, s *listening) *canary {
 				}
 			}
 			delete(r.answers, id)
-			c.n++
+			if c.n++; pace > 0 {
+				c.waits = append(c.waits, time.Since(due))
+			}
 			select {
 			case <-c.stop:
 				return
@@ -58,6 +67,80 @@ func (c *canary) end(t *testing.T) {
 	if c.n == 0 {
 		t.Error("the canary did not sing")
 	}
+}
+
+// p99 is how long 99 of 100 answers took at most; the canary has ended.
+func (c *canary) p99() time.Duration {
+	if len(c.waits) == 0 {
+		return 0
+	}
+	slices.Sort(c.waits)
+	return c.waits[len(c.waits)*99/100]
+}
+
+// flood is an attack on one connection: bytes are n of its frames, or pairs of frames, with what has to go before them.
+type flood struct {
+	name  string
+	bytes func(n int) []byte
+}
+
+// floods are the frames that cost a server more than they say.
+func floods() []flood {
+	const end = http2.FlagHeadersEndHeaders | http2.FlagHeadersEndStream
+	repeat := func(one []byte) func(int) []byte { return func(n int) []byte { return slices.Repeat(one, n) } }
+	opened := func(then []byte) func(int) []byte {
+		return func(n int) []byte {
+			b := frame(nil, http2.FrameHeaders, http2.FlagHeadersEndHeaders, 1, plain(post()...)...)
+			return append(b, slices.Repeat(then, n)...)
+		}
+	}
+	each := func(flags http2.Flags, fields []string, then func(b []byte, id uint32) []byte) func(int) []byte {
+		return func(n int) []byte {
+			b := frame(nil, http2.FrameHeaders, end, 1, plain(get()...)...)
+			block := plain(fields...)
+			for i := range n {
+				id := uint32(2*i + 3)
+				b = then(frame(b, http2.FrameHeaders, flags, id, block...), id)
+			}
+			return b
+		}
+	}
+	return []flood{
+		{"PING", repeat(frame(nil, http2.FramePing, 0, 0, make([]byte, 8)...))},
+		{"PING ACK", repeat(frame(nil, http2.FramePing, 1, 0, make([]byte, 8)...))},
+		{"SETTINGS", repeat(frame(nil, http2.FrameSettings, 0, 0))},
+		{"SETTINGS with values", repeat(frame(nil, http2.FrameSettings, 0, 0, 0, 4, 0, 0, 1, 0))},
+		{"SETTINGS ACK", repeat(frame(nil, http2.FrameSettings, 1, 0))},
+		{"PRIORITY", repeat(frame(nil, http2.FramePriority, 0, 1, 0, 0, 0, 3, 7))},
+		{"unknown frames", repeat(frame(nil, 0x0a, 0xff, 0x7fffffff, 1, 2, 3))},
+		{"unknown frames on 0", repeat(frame(nil, 0x0f, 0, 0))},
+		{"empty DATA", opened(frame(nil, http2.FrameData, 0, 1))},
+		{"padded empty DATA", opened(frame(nil, http2.FrameData, http2.FlagDataPadded, 1, 1, 0))},
+		{"WINDOW_UPDATE", opened(frame(nil, http2.FrameWindowUpdate, 0, 1, 0, 0, 0, 1))},
+		{"WINDOW_UPDATE on 0", repeat(frame(nil, http2.FrameWindowUpdate, 0, 0, 0, 0, 0, 1))},
+		{"GOAWAY", repeat(frame(nil, http2.FrameGoAway, 0, 0, make([]byte, 8)...))},
+		{"RST_STREAM of one stream", opened(frame(nil, http2.FrameRSTStream, 0, 1, 0, 0, 0, 8))},
+		{"DATA on a closed stream", opened(append(frame(nil, http2.FrameRSTStream, 0, 1, 0, 0, 0, 8), frame(nil, http2.FrameData, 0, 1, 1)...))},
+		{"rapid reset", each(end, get(), func(b []byte, id uint32) []byte { return frame(b, http2.FrameRSTStream, 0, id, 0, 0, 0, 8) })},
+		{"rapid reset of calls that hang", each(http2.FlagHeadersEndHeaders, post(), func(b []byte, id uint32) []byte { return frame(b, http2.FrameRSTStream, 0, id, 0, 0, 0, 8) })},
+		{"resets provoked by windows", each(http2.FlagHeadersEndHeaders, post(), func(b []byte, id uint32) []byte { return frame(b, http2.FrameWindowUpdate, 0, id, 0, 0, 0, 0) })},
+		{"resets provoked by wide windows", each(http2.FlagHeadersEndHeaders, post(), func(b []byte, id uint32) []byte {
+			return frame(b, http2.FrameWindowUpdate, 0, id, 0x7f, 0xff, 0xff, 0xff)
+		})},
+		{"resets provoked by DATA after the end", each(end, post(), func(b []byte, id uint32) []byte { return frame(b, http2.FrameData, 0, id, 1) })},
+		{"resets provoked by HEADERS after the end", each(end, post(), func(b []byte, id uint32) []byte { return frame(b, http2.FrameHeaders, end, id, 0x82) })},
+		{"malformed requests", each(end, []string{"a", "b"}, func(b []byte, _ uint32) []byte { return b })},
+		{"streams beyond the limit", each(end, post(), func(b []byte, _ uint32) []byte { return b })},
+	}
+}
+
+// plain encodes fields, given as name and value by turns, each by itself.
+func plain(fields ...string) []byte {
+	var block []byte
+	for i := 0; i < len(fields); i += 2 {
+		block = AppendField(block, fields[i], fields[i+1])
+	}
+	return block
 }
 
 // Frames that cost more than they say, 100,000 of each: the connection ends, and nobody else notices.
@@ -78,63 +161,12 @@ func TestServerFloods(t *testing.T) {
 		}
 		hello(ctx, x)
 	})
-	bird := sing(t, s)
-	const end = http2.FlagHeadersEndHeaders | http2.FlagHeadersEndStream
-	repeat := func(n int, one []byte) func(*raw) []byte { return func(*raw) []byte { return slices.Repeat(one, n) } }
-	opened := func(then []byte, n int) func(r *raw) []byte {
-		return func(r *raw) []byte {
-			b := frame(nil, http2.FrameHeaders, http2.FlagHeadersEndHeaders, 1, r.block(post()...)...)
-			return append(b, slices.Repeat(then, n)...)
-		}
-	}
-	each := func(flags http2.Flags, fields []string, then func(b []byte, id uint32) []byte) func(r *raw) []byte {
-		return func(r *raw) []byte {
-			b := frame(nil, http2.FrameHeaders, end, 1, r.block(get()...)...)
-			var block []byte
-			for i := 0; i < len(fields); i += 2 {
-				block = AppendField(block, fields[i], fields[i+1])
-			}
-			for i := range 100_000 {
-				id := uint32(2*i + 3)
-				b = then(frame(b, http2.FrameHeaders, flags, id, block...), id)
-			}
-			return b
-		}
-	}
-	for _, tc := range []struct {
-		name  string
-		bytes func(r *raw) []byte
-	}{
-		{"PING", repeat(100_000, frame(nil, http2.FramePing, 0, 0, make([]byte, 8)...))},
-		{"PING ACK", repeat(100_000, frame(nil, http2.FramePing, 1, 0, make([]byte, 8)...))},
-		{"SETTINGS", repeat(100_000, frame(nil, http2.FrameSettings, 0, 0))},
-		{"SETTINGS with values", repeat(100_000, frame(nil, http2.FrameSettings, 0, 0, 0, 4, 0, 0, 1, 0))},
-		{"SETTINGS ACK", repeat(100_000, frame(nil, http2.FrameSettings, 1, 0))},
-		{"PRIORITY", repeat(100_000, frame(nil, http2.FramePriority, 0, 1, 0, 0, 0, 3, 7))},
-		{"unknown frames", repeat(100_000, frame(nil, 0x0a, 0xff, 0x7fffffff, 1, 2, 3))},
-		{"unknown frames on 0", repeat(100_000, frame(nil, 0x0f, 0, 0))},
-		{"empty DATA", opened(frame(nil, http2.FrameData, 0, 1), 100_000)},
-		{"padded empty DATA", opened(frame(nil, http2.FrameData, http2.FlagDataPadded, 1, 1, 0), 100_000)},
-		{"WINDOW_UPDATE", opened(frame(nil, http2.FrameWindowUpdate, 0, 1, 0, 0, 0, 1), 100_000)},
-		{"WINDOW_UPDATE on 0", repeat(100_000, frame(nil, http2.FrameWindowUpdate, 0, 0, 0, 0, 0, 1))},
-		{"GOAWAY", repeat(100_000, frame(nil, http2.FrameGoAway, 0, 0, make([]byte, 8)...))},
-		{"RST_STREAM of one stream", opened(frame(nil, http2.FrameRSTStream, 0, 1, 0, 0, 0, 8), 100_000)},
-		{"DATA on a closed stream", opened(append(frame(nil, http2.FrameRSTStream, 0, 1, 0, 0, 0, 8), frame(nil, http2.FrameData, 0, 1, 1)...), 100_000)},
-		{"rapid reset", each(end, get(), func(b []byte, id uint32) []byte { return frame(b, http2.FrameRSTStream, 0, id, 0, 0, 0, 8) })},
-		{"rapid reset of calls that hang", each(http2.FlagHeadersEndHeaders, post(), func(b []byte, id uint32) []byte { return frame(b, http2.FrameRSTStream, 0, id, 0, 0, 0, 8) })},
-		{"resets provoked by windows", each(http2.FlagHeadersEndHeaders, post(), func(b []byte, id uint32) []byte { return frame(b, http2.FrameWindowUpdate, 0, id, 0, 0, 0, 0) })},
-		{"resets provoked by wide windows", each(http2.FlagHeadersEndHeaders, post(), func(b []byte, id uint32) []byte {
-			return frame(b, http2.FrameWindowUpdate, 0, id, 0x7f, 0xff, 0xff, 0xff)
-		})},
-		{"resets provoked by DATA after the end", each(end, post(), func(b []byte, id uint32) []byte { return frame(b, http2.FrameData, 0, id, 1) })},
-		{"resets provoked by HEADERS after the end", each(end, post(), func(b []byte, id uint32) []byte { return frame(b, http2.FrameHeaders, end, id, 0x82) })},
-		{"malformed requests", each(end, []string{"a", "b"}, func(b []byte, _ uint32) []byte { return b })},
-		{"streams beyond the limit", each(end, post(), func(b []byte, _ uint32) []byte { return b })},
-	} {
+	bird := sing(t, s.address, 0)
+	for _, tc := range floods() {
 		t.Run(tc.name, func(t *testing.T) {
 			r := dialRaw(t, s.address)
 			before := heap()
-			b := tc.bytes(r)
+			b := tc.bytes(100_000)
 			go r.send(b)
 			r.wantGoAway(http2.ErrCodeEnhanceYourCalm)
 			_ = r.conn.Close()
@@ -160,7 +192,7 @@ func heap() int64 {
 // A client that sends questions and reads no answers is left before they are many.
 func TestServerAnswersNotRead(t *testing.T) {
 	s := serve(t, Limits{}, nil, hello)
-	bird := sing(t, s)
+	bird := sing(t, s.address, 0)
 	r := dialRaw(t, s.address)
 	go func() {
 		ping := frame(nil, http2.FramePing, 0, 0, make([]byte, 8)...)

@@ -213,7 +213,7 @@ func TestServerConnectionFaults(t *testing.T) {
 		}
 		hello(ctx, x)
 	})
-	bird := sing(t, s)
+	bird := sing(t, s.address, 0)
 	const end = http2.FlagHeadersEndHeaders | http2.FlagHeadersEndStream
 	some := func(r *raw) []byte { return r.block(get()...) }
 	for _, tc := range []struct {

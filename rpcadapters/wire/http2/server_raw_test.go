@@ -44,15 +44,24 @@ type listening struct {
 // serve serves h on loopback until the test is over. tlsConfig nil: plain text.
 func serve(t testing.TB, l Limits, tlsConfig *tls.Config, h handler) *listening {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	s, err := listen(l, tlsConfig, h)
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	return s
+}
+
+// listen serves h on loopback until it is closed.
+func listen(l Limits, tlsConfig *tls.Config, h handler) (*listening, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
 	}
 	s := &listening{address: ln.Addr().String(), protocol: NewServer(l), listener: ln, done: make(chan struct{}), conns: map[wire.Conn]struct{}{}}
 	s.wg.Go(func() { s.accept(tlsConfig, h) })
 	s.wg.Go(s.sweep)
-	t.Cleanup(s.close)
-	return s
+	return s, nil
 }
 
 func (s *listening) accept(tlsConfig *tls.Config, h wire.Handler) {
