@@ -139,6 +139,7 @@ func FuzzHeaderBlock(f *testing.F) {
 	}
 	f.Add(b.Bytes(), uint8(1), false)
 	f.Add([]byte{0x3f, 0xe1, 0x1f, 0x82}, uint8(2), true)
+	f.Add(append(bytes.Repeat([]byte{0xab}, maxHeaderList/32), 0, 1, 'a', 0x81, 0), uint8(0), false) // a code that is none, too late
 	f.Fuzz(func(t *testing.T, block []byte, k uint8, stateless bool) {
 		kind := blockKind(k % 3)
 		d := newHeaderDecoder()
@@ -159,6 +160,9 @@ func FuzzHeaderBlock(f *testing.F) {
 				return
 			}
 			if werr != nil {
+				if got.tooLarge && errors.Is(werr, hpack.ErrInvalidHuffman) {
+					return // of what comes behind the limit, only what the table is to have is decoded
+				}
 				t.Fatalf("taken; the oracle says %v", werr)
 			}
 			if got.fault != "" || got.tooLarge {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -127,11 +126,12 @@ func serveBytes(t *testing.T, sent []byte) map[uint32]taken {
 	return got
 }
 
-// oracle reads the requests of what a client sends by x/net's Framer and hpack. whole: it found no fault in the frames.
-func oracle(sent []byte) (requests map[uint32]*taken, whole bool) {
-	requests, ended := map[uint32]*taken{}, map[uint32]bool{}
+// oracle reads the requests of what a client sends by x/net's Framer and hpack, and which of them it has seen the end of. whole: it
+// found no fault in the frames.
+func oracle(sent []byte) (requests map[uint32]*taken, ended map[uint32]bool, whole bool) {
+	requests, ended = map[uint32]*taken{}, map[uint32]bool{}
 	if !bytes.HasPrefix(sent, []byte(preface)) {
-		return requests, false
+		return requests, ended, false
 	}
 	fr := http2.NewFramer(io.Discard, bytes.NewReader(sent[len(preface):]))
 	fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
@@ -143,7 +143,7 @@ func oracle(sent []byte) (requests map[uint32]*taken, whole bool) {
 			if _, ok := errors.AsType[http2.StreamError](err); ok {
 				continue
 			}
-			return requests, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+			return requests, ended, errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 		}
 		switch f := f.(type) {
 		case *http2.MetaHeadersFrame:
@@ -152,6 +152,9 @@ func oracle(sent []byte) (requests map[uint32]*taken, whole bool) {
 				continue // trailers
 			}
 			r := &taken{method: f.PseudoValue("method"), host: f.PseudoValue("authority"), path: f.PseudoValue("path"), length: -1}
+			if path, query, _ := strings.Cut(r.path, "?"); query == "" {
+				r.path = path // an empty query is none
+			}
 			cookie := -1
 			for _, h := range f.RegularFields() {
 				switch {
@@ -159,7 +162,7 @@ func oracle(sent []byte) (requests map[uint32]*taken, whole bool) {
 					r.host = h.Value
 					continue
 				case h.Name == "content-length":
-					_, _ = fmt.Sscan(h.Value, &r.length)
+					r.length = parseLength(h.Value)
 				case h.Name == "cookie" && cookie >= 0:
 					r.header[cookie] += "; " + h.Value
 					continue
@@ -232,15 +235,23 @@ func FuzzServerConn(f *testing.F) {
 		r.data(9, false, "after the end")
 		r.headers(9, true, get()...)
 	})
+	seed(func() { // a priority of RFC 9218, on a stream
+		r.headers(1, false, ":method", "POST", ":scheme", "http", ":path", "/a?", "content-length", "010")
+		_ = r.fr.WriteRawFrame(http2.FramePriorityUpdate, 0, 5, []byte("abc"))
+		r.data(1, true, "0123456789")
+	})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		sent := append([]byte(preface), b...)
 		got := serveBytes(t, sent)
 		if len(got) == 0 {
 			return
 		}
-		want, whole := oracle(sent)
+		want, ended, whole := oracle(sent)
 		for id, g := range got {
 			w := want[id]
+			if !whole && !ended[id] {
+				continue // the Framer stopped before: it knows types of frames that are none of RFC 9113, and finds faults in them
+			}
 			if w == nil {
 				if whole {
 					t.Fatalf("stream %d: ours took %+v, x/net's Framer saw none; sent %x", id, g, b)
