@@ -41,6 +41,9 @@ func (f *forward) Handle(ctx context.Context, c *rpc.Call) error {
 	if err != nil {
 		return err
 	}
+	if len(c.Spelled) > 0 && !to.spells {
+		rpcadapters.Plain(c)
+	}
 	if c.Method.Kind != schema.Unary {
 		return f.stream(ctx, c, to, subset)
 	}

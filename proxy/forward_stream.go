@@ -195,11 +195,19 @@ func (f *forward) requests(c *rpc.Call, s *stream) error {
 	}
 }
 
+// trailer takes the upstream's trailers over, once its answers have ended.
+func (s *stream) trailer(c *rpc.Call) {
+	c.Reply.Trailer = append(c.Reply.Trailer[:0], s.upstream.Trailer()...)
+	if spelled, ok := s.upstream.(rpcadapters.SpelledStream); ok {
+		c.Reply.Spelled = append(c.Reply.Spelled[:0], spelled.Spelled()...)
+	}
+}
+
 // answers passes the upstream's answers on until its end. nil: it ended well.
 func (f *forward) answers(c *rpc.Call, s *stream) error {
 	header, err := s.upstream.Header()
 	if err != nil {
-		c.Reply.Trailer = append(c.Reply.Trailer[:0], s.upstream.Trailer()...)
+		s.trailer(c)
 		return err
 	}
 	s.begun = true
@@ -213,7 +221,7 @@ func (f *forward) answers(c *rpc.Call, s *stream) error {
 	var m rpc.Message
 	for n := 0; ; n++ {
 		if err := s.upstream.Recv(&m); err != nil {
-			c.Reply.Trailer = append(c.Reply.Trailer[:0], s.upstream.Trailer()...)
+			s.trailer(c)
 			switch {
 			case !ended(err):
 				return err

@@ -35,6 +35,7 @@ type service struct {
 	schema  *loaded
 	serves  []string
 	plans   map[*schema.Method]any // what the adapter made of the methods; nil: it makes nothing
+	spells  bool                   // its protocol has names and values of any text as metadata
 	hash    *hashing               // nil: calls have no key
 	subsets []string
 	retry   *configv1.Retry
@@ -75,6 +76,7 @@ func (b *builder) services() {
 		if !ok {
 			continue
 		}
+		sv.spells = rpcadapters.Spells(adapter.Name())
 		b.bind(path, sv, adapter, options)
 		if sv.up == nil {
 			up, ok := b.dial(path, conf, adapter, options, former)

@@ -77,6 +77,13 @@ type ClientStream interface {
 	Close()
 }
 
+// SpelledStream is a ClientStream of a protocol whose metadata has names and values of any text.
+type SpelledStream interface {
+	ClientStream
+	// Spelled is how the header and the trailer stood; complete when Trailer is.
+	Spelled() rpc.Spelled
+}
+
 // Face is one inbound protocol borne by HTTP.
 type Face interface {
 	// Name is the protocol's name in logs and metrics: "rest".

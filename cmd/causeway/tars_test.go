@@ -188,7 +188,7 @@ func TestTARSListener(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := p[2].(map[string]string); got["app-key"] != "v" || got["x-consumer-name"] != "" || got["x-request-id"] == "" {
+	if got, _ := p[2].(map[string]string); got["App-Key"] != "v" || got["x-consumer-name"] != "" || got["x-request-id"] == "" {
 		t.Errorf("the context that the servant got: %v", got)
 	}
 	if got, _ := p[3].(map[string]string); got["mine"] != "1" || got["STATUS_TRACE_KEY"] != "t" || len(got) != 2 {

@@ -40,8 +40,10 @@ type Call struct {
 	HTTP   *HTTP    // nil in a call that came by a protocol not borne by HTTP
 	Params Params   // what the HTTP rule captured of the path; nil where none matched
 	Header Metadata // the caller's metadata, already filtered: hop-by-hop, framing and protocol headers never enter
-	Body   Body     // the request of a unary call
-	Stream Stream   // streaming methods only
+	// Spelled is how Header stood where the caller's protocol has names and values of any text. Adapters of such protocols read it.
+	Spelled Spelled
+	Body    Body   // the request of a unary call
+	Stream  Stream // streaming methods only
 	// Packed is what the message of a unary answer may stay compressed with, because the caller takes it so. A plugin that
 	// reads the answer clears it before it calls the next handler.
 	Packed   Compression
@@ -113,14 +115,14 @@ type Times struct {
 // reply's message stay behind: they end with the call.
 func (c *Call) Clone() *Call {
 	n := *c
-	n.Header = slices.Clone(c.Header)
+	n.Header, n.Spelled = slices.Clone(c.Header), slices.Clone(c.Spelled)
 	if c.HTTP != nil {
 		h := *c.HTTP
 		h.Header, h.Answer = slices.Clone(c.HTTP.Header), nil
 		n.HTTP = &h
 	}
 	n.Body, n.Stream, n.Params, n.After, n.Plan = nil, nil, nil, nil, nil
-	n.Reply = Reply{Header: slices.Clone(c.Reply.Header), Trailer: slices.Clone(c.Reply.Trailer)}
+	n.Reply = Reply{Header: slices.Clone(c.Reply.Header), Trailer: slices.Clone(c.Reply.Trailer), Spelled: slices.Clone(c.Reply.Spelled)}
 	return &n
 }
 
@@ -144,12 +146,15 @@ type Reply struct {
 	Header  Metadata
 	Trailer Metadata
 	Message Message
+	// Spelled is how Header, and then Trailer, stood where the upstream's protocol has names and values of any text. Kept where the
+	// caller's has, too.
+	Spelled Spelled
 }
 
 // Reset empties the reply and gives its message's bytes back.
 func (r *Reply) Reset() {
 	r.Message.Free()
-	r.Header, r.Trailer = r.Header[:0], r.Trailer[:0]
+	r.Header, r.Trailer, r.Spelled = r.Header[:0], r.Trailer[:0], r.Spelled[:0]
 }
 
 // Body is the request of a unary call, read when somebody first asks: a call refused by a plugin costs no parse. The

@@ -12,6 +12,7 @@ import (
 
 	tarsadapterv1 "github.com/causeway-gateway/causeway/protos/causeway/adapter/tars/v1"
 	"github.com/causeway-gateway/causeway/rpcadapters"
+	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/rpcadapters/wire/framed"
 	"github.com/causeway-gateway/causeway/transcode/schema"
 )
@@ -67,9 +68,10 @@ type plan struct {
 	oneWay            bool
 	retErrors         bool
 	request, response names
-	status            Entries // of every request
-	messageType       int32   // of every request: what its status has
-	framework         int32   // what of the framework's status callers may set, as bits of the message type
+	spelling          *rpcadapters.Spelling // of names of the context
+	status            Entries               // of every request
+	messageType       int32                 // of every request: what its status has
+	framework         int32                 // what of the framework's status callers may set, as bits of the message type
 	errors            []errorRule
 }
 
@@ -89,8 +91,11 @@ func (Adapter) Bind(m *schema.Method, conf proto.Message) (any, error) {
 	if err := checkServant(o.GetServant()); err != nil {
 		return nil, fmt.Errorf("options.servant: %w", err)
 	}
-	p := &plan{servant: []byte(o.GetServant()), request: o.GetRequestContext(), response: o.GetResponseContext()}
+	p := &plan{servant: []byte(o.GetServant()), request: lowered(o.GetRequestContext()), response: lowered(o.GetResponseContext())}
 	var err error
+	if p.spelling, err = spellingOf("options.context_names", o.GetContextNames()); err != nil {
+		return nil, err
+	}
 	if p.version, err = bodyVersion(o.GetBody()); err != nil {
 		return nil, err
 	}
@@ -218,6 +223,29 @@ func (l names) has(name string) bool {
 		}
 	}
 	return false
+}
+
+// lowered are names in lower case, as metadata has them.
+func lowered(list []string) names {
+	var l names
+	for _, name := range list {
+		l = append(l, rpc.Lower(name))
+	}
+	return l
+}
+
+// spellingOf is how names of the context are spelled.
+func spellingOf(path string, list []string) (*rpcadapters.Spelling, error) {
+	s, bad := rpcadapters.NewSpelling(list)
+	if bad >= 0 {
+		return nil, fmt.Errorf(`%s[%d]: want a name of metadata as the context is to have it, like "UserId", each once, found %q`, path, bad, list[bad])
+	}
+	for i, name := range list {
+		if reservedStatus(name) {
+			return nil, fmt.Errorf("%s[%d]: %q is a name of the framework's: see framework_status", path, i, name)
+		}
+	}
+	return &s, nil
 }
 
 // maxBody is how many bytes of a body a packet can say that it has.

@@ -191,3 +191,31 @@ func BenchmarkBody(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkPacket writes the packet of a request, and tells apart and reads that of an answer.
+func BenchmarkPacket(b *testing.B) {
+	_, request, body := sample(b, kit(b))
+	q := &Request{Version: VersionTARS, ID: 70_000, Servant: []byte("Bench.OrdersServer.OrdersObj"), Function: []byte("place"), Body: request, Timeout: 9999}
+	dst := make([]byte, 0, 4<<10)
+	b.Run("request", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			q.Context.Reset()
+			q.Context.Add("x-request-id", "0123456789abcdef0123456789abcdef")
+			AppendRequest(dst, q)
+		}
+	})
+	answer := AppendResponse(make([]byte, headSize), &Response{Version: VersionTARS, ID: 70_000, Body: body})
+	b.Run("answer", func(b *testing.B) {
+		b.ReportAllocs()
+		var r Response
+		for b.Loop() {
+			if l, err := (answers{}).Label(answer); err != nil || l.ID != 70_000 {
+				b.Fatal(err)
+			}
+			if err := ParseResponse(&r, answer[headSize:]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -104,7 +104,7 @@ func (t *transport) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, ou
 	if err := t.cl.Unary(ctx, &k.Call, k); err != nil {
 		return framed.Failed(ctx, err)
 	}
-	return k.answer(p, out, t)
+	return k.answer(p, out, t, rpcadapters.Spells(c.Protocol))
 }
 
 // fill makes the packet of the request.
@@ -125,17 +125,17 @@ func (k *clientCall) fill(ctx context.Context, c *rpc.Call, p *plan) *rpc.Error 
 	if c.Protocol == protocolName {
 		framework |= traceBit
 	}
-	k.req.MessageType = p.messageType | appendMetadata(&k.req.Context, &k.req.Status, c.Header, p.request, framework&^p.messageType)
+	k.req.MessageType = p.messageType | appendMetadata(&k.req.Context, &k.req.Status, c.Header, c.Spelled, p.request, p.spelling, framework&^p.messageType)
 	return nil
 }
 
-// answer makes the reply of the packet that came.
-func (k *clientCall) answer(p *plan, out *rpc.Reply, t *transport) error {
+// answer makes the reply of the packet that came. spelled: how its metadata stood is kept.
+func (k *clientCall) answer(p *plan, out *rpc.Reply, t *transport, spelled bool) error {
 	most := t.max
 	if err := ParseResponse(&k.resp, k.Answer()[headSize:]); err != nil {
 		return misshapen(err)
 	}
-	out.Header = appendEntries(out.Header, &k.resp.Context, &k.resp.Status, p.response)
+	out.Header, out.Spelled = appendEntries(out.Header, out.Spelled, &k.resp.Context, &k.resp.Status, p.response, spelled)
 	if k.resp.Ret != retOK {
 		return p.failed(k.resp.Ret, k.resp.Desc, t.discovered)
 	}

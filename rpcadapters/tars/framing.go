@@ -80,6 +80,20 @@ func idOf(frame []byte, tag uint8) (id int32, version int64, err error) {
 		return 0, 0, errShort
 	}
 	in := tarswire.NewReader(frame[headSize:])
+	// Nearly all have them in order.
+	if v, ok := in.Number(1, tarswire.Short); ok {
+		if version = v; formOf(v) == asRequest {
+			tag = 4
+		}
+		for at := uint8(2); at <= tag; at++ {
+			if v, ok = in.Number(at, tarswire.Int); !ok {
+				break
+			}
+			if at == tag {
+				return int32(v), version, nil //nolint:gosec // no wider type is read
+			}
+		}
+	}
 	for in.More() {
 		at, t := in.Head()
 		switch {

@@ -49,16 +49,20 @@ func frameworkKey(key string) (name string, bit int32) {
 	return "", 0
 }
 
-// appendMetadata adds metadata to the context and the status of a packet. The names of the framework stay behind but for those
-// whose bits are in framework, and so do those that are not among allowed. messageType has the bits of what was added.
-func appendMetadata(context, status *Entries, metadata rpc.Metadata, allowed names, framework int32) (messageType int32) {
+// appendMetadata adds metadata to the context and the status of a packet, spelled as sp and then spelling have it. The names of the
+// framework stay behind but for those whose bits are in framework, and so do those that are not among allowed. messageType has the
+// bits of what was added.
+func appendMetadata(context, status *Entries, metadata rpc.Metadata, sp rpc.Spelled, allowed names, spelling *rpcadapters.Spelling, framework int32) (messageType int32) {
+	speller := sp.Speller()
 	for i := range metadata {
 		key, value := metadata[i].Key, metadata[i].Value
-		into := context
-		name, ofStatus := strings.CutPrefix(key, statusPrefix)
-		if ofStatus && reservedStatus(name) {
-			if known, bit := frameworkKey(name); bit&framework&^messageType != 0 {
-				status.Add(known, value)
+		name, text, own := key, value, false
+		if len(sp) > 0 {
+			name, text, own = speller.Next(&metadata[i])
+		}
+		if rest, ofStatus := strings.CutPrefix(key, statusPrefix); ofStatus && reservedStatus(rest) {
+			if known, bit := frameworkKey(rest); bit&framework&^messageType != 0 {
+				status.Add(known, text)
 				messageType |= bit
 			}
 			continue
@@ -66,18 +70,35 @@ func appendMetadata(context, status *Entries, metadata rpc.Metadata, allowed nam
 		if !allowed.has(key) {
 			continue
 		}
-		if ofStatus {
-			into, key = status, name
+		name = spelling.Of(key, name)
+		if !own && strings.HasSuffix(key, "-bin") {
+			addEntry(context, status, key, name, "", value)
+		} else {
+			addEntry(context, status, key, name, text, "")
 		}
-		switch {
-		case key == "" || reservedStatus(key):
-		case strings.HasSuffix(key, "-bin"):
-			into.addBase64(key, value)
-		default:
-			into.Add(key, value)
+	}
+	for i := range sp {
+		if name := sp[i].Name; sp[i].As.Key == "" && allowed.has(rpc.Lower(name)) {
+			addEntry(context, status, name, name, sp[i].Text, "")
 		}
 	}
 	return messageType
+}
+
+// addEntry adds an entry to the context or the status of a packet: text, or, where that is empty, raw in base64. Names of the framework
+// stay behind.
+func addEntry(context, status *Entries, key, name, text, raw string) {
+	into := context
+	if strings.HasPrefix(key, statusPrefix) {
+		into, name = status, name[len(statusPrefix):]
+	}
+	switch {
+	case name == "" || reservedStatus(name):
+	case raw != "":
+		into.addBase64(name, raw)
+	default:
+		into.Add(name, text)
+	}
 }
 
 // addBase64 adds an entry whose value is the base64 of value.
@@ -93,34 +114,63 @@ func (e *Entries) addBase64(key, value string) {
 	e.n++
 }
 
-// appendEntries appends what of the context and the status of an answer is metadata.
-func appendEntries(dst rpc.Metadata, context, status *Entries, allowed names) rpc.Metadata {
-	dst = appendOf(dst, context, "", allowed, 0)
-	return appendOf(dst, status, statusPrefix, allowed, 0)
+// appendEntries appends what of the context and the status of an answer is metadata. How it stood is kept in sp where spelled says so.
+func appendEntries(dst rpc.Metadata, sp rpc.Spelled, context, status *Entries, allowed names, spelled bool) (rpc.Metadata, rpc.Spelled) {
+	dst, sp = appendOf(dst, sp, context, "", allowed, 0, spelled)
+	return appendOf(dst, sp, status, statusPrefix, allowed, 0, spelled)
 }
 
 // appendRequest appends what of the context and the status of a request is metadata.
-func appendRequest(dst rpc.Metadata, context, status *Entries) rpc.Metadata {
-	dst = appendOf(dst, context, "", nil, 0)
-	return appendOf(dst, status, statusPrefix, nil, traceBit|dyedBit)
+func appendRequest(dst rpc.Metadata, sp rpc.Spelled, context, status *Entries) (rpc.Metadata, rpc.Spelled) {
+	dst, sp = appendOf(dst, sp, context, "", nil, 0, true)
+	return appendOf(dst, sp, status, statusPrefix, nil, traceBit|dyedBit, true)
 }
 
 // appendOf appends entries under a prefix; framework are the bits of what of the framework is among them.
-func appendOf(dst rpc.Metadata, e *Entries, prefix string, allowed names, framework int32) rpc.Metadata {
+func appendOf(dst rpc.Metadata, sp rpc.Spelled, e *Entries, prefix string, allowed names, framework int32, spelled bool) (rpc.Metadata, rpc.Spelled) {
 	if e.n == 0 {
-		return dst
+		return dst, sp
 	}
 	for it := e.Read(); it.Next(); {
-		key := rpc.Lower(string(it.Key))
-		if reservedStatus(key) {
-			if _, bit := frameworkKey(key); bit&framework == 0 {
+		name := string(it.Key)
+		if reservedStatus(name) {
+			if _, bit := frameworkKey(name); bit&framework == 0 {
 				continue
 			}
 		}
-		if prefix == "" && strings.HasPrefix(key, statusPrefix) || !allowed.has(prefix+key) {
+		if prefix != "" {
+			name = prefix + name
+		} else if len(name) >= len(statusPrefix) && rpc.EqualFold(name[:len(statusPrefix)], statusPrefix) {
 			continue
 		}
-		dst = rpcadapters.AppendCarried(dst, prefix+key, string(it.Value))
+		if !allowed.has(rpc.Lower(name)) {
+			continue
+		}
+		if spelled {
+			dst, sp = rpcadapters.AppendSpelled(dst, sp, name, string(it.Value))
+		} else {
+			dst = rpcadapters.AppendCarried(dst, name, string(it.Value))
+		}
 	}
-	return dst
+	return dst, sp
 }
+
+// appendAnswer adds metadata of an answer to the context and the status of a packet.
+func appendAnswer(context, status *Entries, metadata rpc.Metadata, speller *rpc.Speller, spelling *rpcadapters.Spelling) {
+	for i := range metadata {
+		key, value := metadata[i].Key, metadata[i].Value
+		name, text, own := speller.Next(&metadata[i])
+		if !rpcadapters.PassesBack(key) || key == requestID { // every answer has one already
+			continue
+		}
+		name = spelling.Of(key, name)
+		if !own && strings.HasSuffix(key, "-bin") {
+			addEntry(context, status, key, name, "", value)
+		} else {
+			addEntry(context, status, key, name, text, "")
+		}
+	}
+}
+
+// requestID is what every answer has in its context.
+const requestID = "x-request-id"

@@ -186,8 +186,9 @@ func appendText(dst []byte, tag uint8, s []byte) []byte {
 // ParseRequest reads a request packet into r, which it overwrites; data is what follows the length of a frame. Members may
 // stand in any order, those that are not known are passed over, and context and status may be missing.
 func ParseRequest(r *Request, data []byte) error {
-	*r = Request{}
 	p := parser{in: tarswire.NewReader(data)}
+	n := p.numbers(4)
+	*r = Request{Version: int16(n[1]), PacketType: int8(n[2]), MessageType: int32(n[3]), ID: int32(n[4])} //nolint:gosec // no wider types are read
 	for p.more() {
 		tag, t := p.tag, p.typ
 		switch tag {
@@ -225,8 +226,9 @@ func ParseResponse(r *Response, data []byte) error {
 	if version(data) == VersionTUP || version(data) == VersionTUP2 {
 		return parseTUP(r, data)
 	}
-	*r = Response{}
 	p := parser{in: tarswire.NewReader(data)}
+	n := p.numbers(5)
+	*r = Response{Version: int16(n[1]), PacketType: int8(n[2]), ID: int32(n[3]), MessageType: int32(n[4]), Ret: int32(n[5])} //nolint:gosec // as above
 	for p.more() {
 		tag, t := p.tag, p.typ
 		switch tag {
@@ -300,6 +302,23 @@ type parser struct {
 	tag  uint8
 	typ  tarswire.Type
 	err  error
+}
+
+// headWidths are the types of the numbers with which packets begin, by tag.
+var headWidths = [...]tarswire.Type{1: tarswire.Short, 2: tarswire.Byte, 3: tarswire.Int, 4: tarswire.Int, 5: tarswire.Int}
+
+// numbers reads the members from tag 1 on that are numbers, up to a tag, as long as they come in that order; what else there is
+// is read one by one.
+func (p *parser) numbers(last uint8) (n [len(headWidths)]int64) {
+	for tag := uint8(1); tag <= last; tag++ {
+		v, ok := p.in.Number(tag, headWidths[tag])
+		if !ok {
+			break
+		}
+		n[tag] = v
+		p.seen |= 1 << tag
+	}
+	return n
 }
 
 // more reads the head of the next member.

@@ -103,12 +103,16 @@ func (Inlet) New(e rpcadapters.Entry, conf proto.Message, limits rpcadapters.Lim
 	if c := o.GetCharset(); c != "" && c != "utf8" && c != "gbk" {
 		return nil, fmt.Errorf("charset: want utf8 or gbk, found %q%s", c, schema.DidYouMean(c, []string{"utf8", "gbk"}))
 	}
+	spelling, err := spellingOf("context_names", o.GetContextNames())
+	if err != nil {
+		return nil, err
+	}
 	maxFrame := 0
 	if limits.MaxMessage > 0 {
 		maxFrame = limits.MaxMessage + packetRoom
 	}
 	return framed.NewServer(framed.ServerConfig{
-		Framing: requests{}, Service: &inlet{entry: e}, MaxFrame: maxFrame, Calls: limits.Calls, Idle: limits.Idle, Budget: limits.Budget,
+		Framing: requests{}, Service: &inlet{e, spelling}, MaxFrame: maxFrame, Calls: limits.Calls, Idle: limits.Idle, Budget: limits.Budget,
 		Leave: leaving(VersionTARS), LeaveIn: map[uint8]framed.Frame{asRequest: leaving(VersionTUP)},
 	}), nil
 }
@@ -131,7 +135,10 @@ func (p *packet) AppendFrame(dst []byte, id uint32) []byte {
 }
 
 // inlet serves the calls of a listener.
-type inlet struct{ entry rpcadapters.Entry }
+type inlet struct {
+	entry    rpcadapters.Entry
+	spelling *rpcadapters.Spelling // of names of the context of answers
+}
 
 // Begin implements framed.Service.
 func (n *inlet) Begin(*framed.Incoming) framed.Handler { return n }
@@ -154,7 +161,7 @@ type serverCall struct {
 	sent      int // bytes of the answer
 	noServant bool
 	torn      bool // something of the call has panicked: it may be held, and is not used again
-	header    rpc.Metadata
+	inlet     *inlet
 }
 
 var serverCalls = sync.Pool{New: func() any { return &serverCall{} }}
@@ -171,7 +178,7 @@ func (c *serverCall) AppendFrame(dst []byte, id uint32) []byte {
 // Run implements framed.Handler.
 func (n *inlet) Run(in *framed.Incoming) {
 	c := serverCalls.Get().(*serverCall)
-	c.in = in
+	c.in, c.inlet = in, n
 	clean := false
 	defer func() {
 		if !clean || c.torn { // the call is not used again, but what it took of the budget is others'
@@ -181,12 +188,12 @@ func (n *inlet) Run(in *framed.Incoming) {
 		c.release()
 		serverCalls.Put(c)
 	}()
-	c.run(n.entry)
+	c.run()
 	clean = true
 }
 
 // run answers a packet.
-func (c *serverCall) run(entry rpcadapters.Entry) {
+func (c *serverCall) run() {
 	if c.in.Refused != framed.Taken {
 		c.refuse()
 		return
@@ -211,7 +218,7 @@ func (c *serverCall) run(entry rpcadapters.Entry) {
 		_, _ = c.write() // a client that has gone needs no answer
 		return
 	}
-	c.call(entry)
+	c.call()
 }
 
 // refuse answers a packet that was not taken, of which there is the beginning.
@@ -238,11 +245,11 @@ func (c *serverCall) write() (sent bool, err error) {
 }
 
 // call has the gateway handle the call.
-func (c *serverCall) call(entry rpcadapters.Entry) {
+func (c *serverCall) call() {
 	c.Protocol, c.Peer, c.Times.Start = protocolName, c.in.Peer, c.in.Start
-	c.Header = appendRequest(c.Header[:0], &c.req.Context, &c.req.Status)
+	c.Header, c.Spelled = appendRequest(c.Header[:0], c.Spelled[:0], &c.req.Context, &c.req.Status)
 	c.name = append(append(append(c.name[:0], c.req.Servant...), '/'), c.req.Function...)
-	found := entry.Find(string(c.name), &c.Call)
+	found := c.inlet.entry.Find(string(c.name), &c.Call)
 	c.noServant = found.NoService
 	if found.Refusal == nil {
 		c.plan, c.Body = found.Plan.(*served), c
@@ -268,28 +275,29 @@ func (c *serverCall) Answer(e *rpc.Error) rpc.Sent {
 	if e == nil {
 		e = c.encode()
 	}
-	c.header = rpcadapters.AppendResponseMetadata(c.header[:0], c.Reply.Header, "")
-	c.header = rpcadapters.AppendResponseMetadata(c.header, c.Reply.Trailer, "")
 	c.resp.Ret, c.resp.Desc = retOK, nil
+	c.resp.Context.Reset()
+	c.resp.Status.Reset()
+	speller, spelling := c.Reply.Spelled.Speller(), c.inlet.spelling
+	appendAnswer(&c.resp.Context, &c.resp.Status, c.Reply.Header, &speller, spelling)
+	appendAnswer(&c.resp.Context, &c.resp.Status, c.Reply.Trailer, &speller, spelling)
+	for i := range c.Reply.Spelled {
+		if sp := &c.Reply.Spelled[i]; sp.As.Key == "" && rpcadapters.PassesBack(rpc.Lower(sp.Name)) {
+			addEntry(&c.resp.Context, &c.resp.Status, sp.Name, sp.Name, sp.Text, "")
+		}
+	}
 	if e != nil {
 		ret, text := retOf(e)
 		if c.noServant && ret == retNoFunction {
 			ret = retNoServant
 		}
 		c.resp.Ret, c.resp.Desc = ret, c.text(text)
-		c.header = append(c.header, e.Header...)
-	}
-	c.resp.Context.Reset()
-	c.resp.Status.Reset()
-	for _, p := range c.header {
-		if name, ok := strings.CutPrefix(p.Key, statusPrefix); !ok {
-			c.resp.Context.Add(p.Key, p.Value)
-		} else if !reservedStatus(name) && name != "" {
-			c.resp.Status.Add(name, p.Value)
+		for _, p := range e.Header {
+			addEntry(&c.resp.Context, &c.resp.Status, p.Key, spelling.Of(p.Key, p.Key), p.Value, "")
 		}
 	}
 	if c.ID != "" {
-		c.resp.Context.Add("x-request-id", c.ID)
+		c.resp.Context.Add(spelling.Of(requestID, requestID), c.ID)
 	}
 	wanted, werr := c.write()
 	s := rpc.Sent{BytesIn: int64(len(c.in.Frame)), BytesOut: int64(c.sent), Err: werr, End: rpcadapters.Now(c.in.Start)}
@@ -391,10 +399,11 @@ func (c *serverCall) release() {
 	c.msg.Free()
 	c.budget.Give(c.held)
 	c.Reply.Reset()
-	header, reply, name, answer := c.Call.Header[:0], rpc.Reply{Header: c.Reply.Header[:0], Trailer: c.Reply.Trailer[:0]}, c.name, c.answer
+	header, spelled, name, answer := c.Call.Header[:0], c.Spelled[:0], c.name, c.answer
+	reply := rpc.Reply{Header: c.Reply.Header, Trailer: c.Reply.Trailer, Spelled: c.Reply.Spelled}
 	clear(header[:cap(header)])
-	clear(c.header[:cap(c.header)])
-	answered := c.header[:0]
+	clear(spelled[:cap(spelled)])
+	clear(reply.Spelled[:cap(reply.Spelled)])
 	entries, status := c.resp.Context, c.resp.Status
 	entries.Reset()
 	status.Reset()
@@ -402,6 +411,6 @@ func (c *serverCall) release() {
 		answer = nil
 	}
 	*c = serverCall{}
-	c.Call.Header, c.Reply, c.name, c.answer = header, reply, name, answer
-	c.resp.Context, c.resp.Status, c.header = entries, status, answered
+	c.Call.Header, c.Spelled, c.Reply, c.name, c.answer = header, spelled, reply, name, answer
+	c.resp.Context, c.resp.Status = entries, status
 }

@@ -246,7 +246,7 @@ func TestInletReplay(t *testing.T) {
 				if function == "meta" && (call.Header.Get("trace") != "t1" || call.Header.Get("tars-status-st") != "s1") {
 					t.Errorf("metadata %v", call.Header)
 				}
-				call.Reply.Header = appendEntries(nil, &want.Context, &want.Status, nil)
+				call.Reply.Header, call.Reply.Spelled = appendEntries(nil, nil, &want.Context, &want.Status, nil, true)
 				if want.Ret != 0 {
 					return nil, &rpc.Error{Class: rpc.Business, Code: codes.Unknown, Native: want.Ret, Message: string(want.Desc)}
 				}
@@ -566,8 +566,9 @@ func TestInletClientGone(t *testing.T) {
 func TestInletIdentity(t *testing.T) {
 	s := kit(t)
 	var header rpc.Metadata
+	var spelled rpc.Spelled
 	d := newDoor(t, s, kitListener(), func(_ context.Context, c *rpc.Call, _ []byte) ([]byte, error) {
-		header = append(header, c.Header...)
+		header, spelled = append(header, c.Header...), append(spelled, c.Spelled...)
 		return message(t, c.Method.Output, `{"ret":"x"}`), nil
 	})
 	_, addr := d.open(kitListener(), rpcadapters.Limits{}, server.Options{})
@@ -582,8 +583,15 @@ func TestInletIdentity(t *testing.T) {
 		r.Status.Add("STATUS_GRID_KEY", "forged")
 		r.Status.Add("Weight", "3")
 	}))
-	want := rpc.Metadata{{Key: "mine", Value: "1"}, {Key: "data-bin", Value: "\x00\x01"}, {Key: "tars-status-weight", Value: "3"}, {Key: "x-request-id", Value: "id-1"}}
+	want := rpc.Metadata{{Key: "mine", Value: "1"}, {Key: "data-bin", Value: "\x00\x01"}, {Key: "chinese", Value: "%E4%BD%A0"}, {Key: "tars-status-weight", Value: "3"}, {Key: "x-request-id", Value: "id-1"}}
 	if diff := cmp.Diff(want, header); diff != "" {
+		t.Error(diff)
+	}
+	var stood []string
+	for _, s := range spelled {
+		stood = append(stood, s.Name+"="+s.Text)
+	}
+	if diff := cmp.Diff([]string{"bad key=forged", "Mine=1", "data-bin=AAE=", "chinese=\xe4\xbd\xa0", "tars-status-Weight=3"}, stood); diff != "" {
 		t.Error(diff)
 	}
 }

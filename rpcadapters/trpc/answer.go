@@ -122,17 +122,25 @@ type infoWriter struct {
 	start int
 	field protowire.Number
 	names names // those that pass; nil: all
+
+	speller  rpc.Speller
+	spelling *rpcadapters.Spelling
 }
 
 // metadata appends what of metadata is not the framework's.
 func (w *infoWriter) metadata(md rpc.Metadata) {
 	for i := range md {
 		key := md[i].Key
-		if !rpcadapters.PassesBack(key) || strings.HasPrefix(key, frameworkPrefix) || w.names != nil && !w.names.has(key) {
+		name, value := asStood(&w.speller, &md[i])
+		if !w.passes(key) {
 			continue
 		}
-		w.pair(key, md[i].Value)
+		w.pair(w.spelling.Of(key, name), value)
 	}
+}
+
+func (w *infoWriter) passes(key string) bool {
+	return rpcadapters.PassesBack(key) && !strings.HasPrefix(key, frameworkPrefix) && (w.names == nil || w.names.has(key))
 }
 
 func (w *infoWriter) pair(key, value string) {
@@ -141,23 +149,31 @@ func (w *infoWriter) pair(key, value string) {
 	}
 }
 
+// answered tells whether an answer has metadata of a name.
+func answered(r *rpc.Reply, key string) bool { return r.Header.Has(key) || r.Trailer.Has(key) }
+
 // appendReply appends the trans_info of an answer: its metadata, and the request's where that is sent back.
 func (n *inlet) appendReply(dst []byte, field protowire.Number, c *rpc.Call, e *rpc.Error, echo *transInfo) []byte {
-	w := infoWriter{dst: dst, start: len(dst), field: field, names: n.response}
+	w := infoWriter{dst: dst, start: len(dst), field: field, names: n.response, speller: c.Reply.Spelled.Speller(), spelling: n.spelling}
 	if n.echo {
 		for it := echo.entries(); it.next(); {
-			if key := string(it.key); !c.Reply.Header.Has(key) && !c.Reply.Trailer.Has(key) {
-				w.pair(key, string(it.value))
+			if name := string(it.key); !answered(&c.Reply, rpc.Lower(name)) {
+				w.pair(name, string(it.value))
 			}
 		}
 	}
 	w.metadata(c.Reply.Header)
 	w.metadata(c.Reply.Trailer)
+	for i := range c.Reply.Spelled {
+		if s := &c.Reply.Spelled[i]; s.As.Key == "" && utf8.ValidString(s.Name) && w.passes(rpc.Lower(s.Name)) {
+			w.pair(s.Name, s.Text)
+		}
+	}
 	if e != nil {
 		w.metadata(e.Header)
 	}
 	if c.ID != "" && !c.Reply.Header.Has("x-request-id") && (w.names == nil || w.names.has("x-request-id")) {
-		w.pair("x-request-id", c.ID)
+		w.pair(n.spelling.Of("x-request-id", "x-request-id"), c.ID)
 	}
 	return w.dst
 }

@@ -2,10 +2,12 @@ package trpc
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -113,13 +115,23 @@ func (u *unaryCall) appendFront(dst []byte) []byte {
 // appendInfo appends a call's metadata as trans_info.
 func (p *plan) appendInfo(dst []byte, c *rpc.Call, n protowire.Number) []byte {
 	env, dyeing := p.env != "", p.dyeing != ""
+	speller := c.Spelled.Speller()
 	for i := range c.Header {
 		key := c.Header[i].Key
+		name, value := key, c.Header[i].Value
+		if len(c.Spelled) > 0 {
+			name, value = asStood(&speller, &c.Header[i])
+		}
 		if !p.sends(c, key) {
 			continue
 		}
 		env, dyeing = env && key != envKey, dyeing && key != dyeingKey
-		dst = appendEntry(dst, n, key, c.Header[i].Value)
+		dst = appendEntry(dst, n, p.spelling.Of(key, name), value)
+	}
+	for i := range c.Spelled {
+		if s := &c.Spelled[i]; s.As.Key == "" && utf8.ValidString(s.Name) && p.sends(c, rpc.Lower(s.Name)) {
+			dst = appendEntry(dst, n, s.Name, s.Text)
+		}
 	}
 	if dyeing {
 		dst = appendEntry(dst, n, dyeingKey, p.dyeing)
@@ -128,6 +140,19 @@ func (p *plan) appendInfo(dst []byte, c *rpc.Call, n protowire.Number) []byte {
 		dst = appendEntry(dst, n, envKey, p.env)
 	}
 	return dst
+}
+
+// asStood is a pair of metadata as trans_info has it: by the name and with the value that it came with, those of -bin names raw. Names of
+// the framework are written in one way.
+func asStood(speller *rpc.Speller, pair *rpc.Pair) (name, value string) {
+	name, value, _ = speller.Next(pair)
+	if strings.HasSuffix(pair.Key, "-bin") {
+		value = pair.Value
+	}
+	if strings.HasPrefix(pair.Key, frameworkPrefix) {
+		name = pair.Key
+	}
+	return name, value
 }
 
 // measure tells how many bytes a call's header has at most, and its message type.
@@ -154,7 +179,12 @@ func (p *plan) measure(c *rpc.Call) (size int, messageType uint32) {
 		case dyeingKey:
 			messageType |= messageDyeing
 		}
-		size += most + len(key) + len(c.Header[i].Value)
+		size += most + len(key) + len(c.Header[i].Value) // no less than as it stood
+	}
+	for i := range c.Spelled {
+		if s := &c.Spelled[i]; s.As.Key == "" {
+			size += most + len(s.Name) + len(s.Text)
+		}
 	}
 	return size, messageType
 }
@@ -173,8 +203,7 @@ func (t *transport) planOf(c *rpc.Call) (*plan, error) {
 
 // Unary calls the method.
 func (t *transport) Unary(ctx context.Context, c *rpc.Call, req *rpc.Message, out *rpc.Reply) error {
-	out.Header, out.Trailer = out.Header[:0], out.Trailer[:0]
-	out.Message.Free()
+	out.Reset()
 	if err := ctx.Err(); err != nil {
 		return rpc.AsError(err)
 	}
@@ -298,7 +327,7 @@ func (t *transport) answer(u *unaryCall, out *rpc.Reply) error {
 	if err != nil {
 		return misshapen(err)
 	}
-	out.Header = u.plan.appendMetadata(out.Header, u.rpc, &r.info)
+	out.Header, out.Spelled = u.plan.appendMetadata(out.Header, out.Spelled, u.rpc, &r.info)
 	if r.ret != retOK || r.funcRet != 0 {
 		return u.plan.failed(r.ret, r.funcRet, r.message)
 	}
@@ -350,18 +379,30 @@ func (f *form) read(body, attached []byte, content, encoding uint32, m *schema.M
 	return b, nil
 }
 
-// appendMetadata appends what of an answer's trans_info becomes metadata: names in lower case, values that metadata can carry.
-func (p *plan) appendMetadata(dst rpc.Metadata, c *rpc.Call, info *transInfo) rpc.Metadata {
+// appendMetadata appends what of an answer's trans_info becomes metadata: names in lower case, values that metadata can carry. How it
+// stood is kept in sp for callers who can have it so.
+func (p *plan) appendMetadata(dst rpc.Metadata, sp rpc.Spelled, c *rpc.Call, info *transInfo) (rpc.Metadata, rpc.Spelled) {
 	text := info.text()
+	spelled := rpcadapters.Spells(c.Protocol)
 	for e := info.entries(); e.next(); {
-		key, value := e.pair(text)
-		key = rpc.Lower(key)
-		if !metadataKey(key) || !p.takes(c, key, value) || !strings.HasSuffix(key, "-bin") && !rpc.Printable(value) {
+		name, value := e.pair(text)
+		key := rpc.Lower(name)
+		if !p.takes(c, key, name, value) {
+			continue
+		}
+		if spelled {
+			if strings.HasSuffix(key, "-bin") {
+				value = base64.RawStdEncoding.EncodeToString([]byte(value))
+			}
+			dst, sp = rpcadapters.AppendAnswered(dst, sp, name, value)
+			continue
+		}
+		if !metadataKey(key) || !strings.HasSuffix(key, "-bin") && !rpc.Printable(value) {
 			continue
 		}
 		dst = append(dst, rpc.Pair{Key: key, Value: value})
 	}
-	return dst
+	return dst, sp
 }
 
 // metadataKey tells whether metadata can have such a name (lower case).

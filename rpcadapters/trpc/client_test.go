@@ -292,7 +292,7 @@ func TestInfo(t *testing.T) {
 		{
 			name: "from tRPC", protocol: "trpc", header: []string{"trpc-env", "test", "trpc-dyeing-key", "d", "trpc-user-ip", "1.2.3.4"},
 			sent: map[string]string{"trpc-env": "test", "trpc-dyeing-key": "d"}, bits: 5,
-			got: []string{"app-bin=\x00\xff", "app-changed=theirs", "app-own=1", "app-upper=2"},
+			got: []string{"app-bin=\x00\xff", "app-changed=theirs", "app-own=1", "app-raw=%00", "app-upper=2"},
 		},
 		{
 			name: "configured", o: &trpcv1.Options{

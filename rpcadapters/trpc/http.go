@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 
@@ -200,7 +201,7 @@ func (c *httpCall) admit(ctx context.Context, m *rpcadapters.Matched) (call cont
 			if raw, err := base64.StdEncoding.DecodeString(value); err == nil {
 				value = string(raw) // SDKs can be told to send text as it is
 			}
-			c.Header = appendCarried(c.Header, key, value)
+			c.Header, c.Spelled = appendCarried(c.Header, c.Spelled, key, value)
 		}
 	}
 	c.Caller, c.Callee = headers.Get(httpCaller), headers.Get(httpCallee)
@@ -266,7 +267,7 @@ func (c *httpCall) head(e *rpc.Error, encoding string) rpc.Metadata {
 	if id := c.x.HTTP.Header.Get(httpRequestID); id != "" && rpc.Printable(id) {
 		h = append(h, rpc.Pair{Key: httpRequestID, Value: id})
 	}
-	if text := infoText(c.Reply.Header, c.Reply.Trailer); text != "" {
+	if text := infoText(&c.Reply); text != "" {
 		h = append(h, rpc.Pair{Key: httpInfo, Value: text})
 	}
 	c.header = h
@@ -286,18 +287,28 @@ func headerText(s string) string {
 }
 
 // infoText is metadata of an answer as a JSON object of values in base64, "" without any.
-func infoText(all ...rpc.Metadata) string {
+func infoText(r *rpc.Reply) string {
 	var b []byte
-	for _, md := range all {
-		for _, pair := range md {
-			if strings.HasPrefix(pair.Key, frameworkPrefix) {
-				continue
-			}
-			if b = append(b, ','); len(b) == 1 {
-				b[0] = '{'
-			}
-			b = append(jsonwire.AppendString(b, pair.Key), ':', '"')
-			b = append(base64.StdEncoding.AppendEncode(b, []byte(pair.Value)), '"')
+	add := func(key, name, value string) {
+		if strings.HasPrefix(key, frameworkPrefix) {
+			return
+		}
+		if b = append(b, ','); len(b) == 1 {
+			b[0] = '{'
+		}
+		b = append(jsonwire.AppendString(b, name), ':', '"')
+		b = append(base64.StdEncoding.AppendEncode(b, []byte(value)), '"')
+	}
+	speller := r.Spelled.Speller()
+	for _, md := range [...]rpc.Metadata{r.Header, r.Trailer} {
+		for i := range md {
+			name, value := asStood(&speller, &md[i])
+			add(md[i].Key, name, value)
+		}
+	}
+	for i := range r.Spelled {
+		if s := &r.Spelled[i]; s.As.Key == "" && utf8.ValidString(s.Name) {
+			add(rpc.Lower(s.Name), s.Name, s.Text)
 		}
 	}
 	if b == nil {
@@ -312,9 +323,12 @@ func (c *httpCall) release() {
 	c.body.Close()
 	c.Reply.Reset()
 	clear(c.header[:cap(c.header)])
-	header, metadata, reply := c.header[:0], c.Call.Header[:0], rpc.Reply{Header: c.Reply.Header[:0], Trailer: c.Reply.Trailer[:0]}
+	clear(c.Spelled[:cap(c.Spelled)])
+	clear(c.Reply.Spelled[:cap(c.Reply.Spelled)])
+	header, metadata, spelled := c.header[:0], c.Call.Header[:0], c.Spelled[:0]
+	reply := rpc.Reply{Header: c.Reply.Header, Trailer: c.Reply.Trailer, Spelled: c.Reply.Spelled}
 	*c = httpCall{}
-	c.header, c.Call.Header, c.Reply = header, metadata, reply
+	c.header, c.Call.Header, c.Spelled, c.Reply = header, metadata, spelled, reply
 }
 
 // Refuse answers a request that has no route, or that broke before it had one.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	trpcv1 "github.com/causeway-gateway/causeway/protos/causeway/adapter/trpc/v1"
+	"github.com/causeway-gateway/causeway/rpcadapters"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/transcode/schema"
 )
@@ -30,6 +31,7 @@ type plan struct {
 	request     names // of metadata that is sent; nil: all
 	response    names // of trans_info that becomes metadata; nil: all but the echo and the framework's
 	framework   names // of the framework's names, those which anybody may set
+	spelling    *rpcadapters.Spelling
 	errors      []*errorRule
 }
 
@@ -58,7 +60,7 @@ func newPlan(m *schema.Method, conf proto.Message) (*plan, error) {
 	}
 	p := &plan{
 		method: m, callee: or(o.GetCallee(), m.Service.Name), above: int(o.GetPackAbove()), env: o.GetEnv(), dyeing: o.GetDyeingKey(),
-		request: o.GetRequestInfo(), response: o.GetResponseInfo(), framework: o.GetFrameworkInfo(), window: o.GetWindow(),
+		request: lowered(o.GetRequestInfo()), response: lowered(o.GetResponseInfo()), framework: lowered(o.GetFrameworkInfo()), window: o.GetWindow(),
 	}
 	if p.above == 0 {
 		p.above = defaultAbove
@@ -67,6 +69,9 @@ func newPlan(m *schema.Method, conf proto.Message) (*plan, error) {
 		return nil, fmt.Errorf("connections: %d to one instance are too many: at most %d", o.GetConnections(), maxConns)
 	}
 	var err error
+	if p.spelling, err = spellingOf(o.GetInfoNames()); err != nil {
+		return nil, err
+	}
 	if p.window, err = windowOf(p.window); err != nil {
 		return nil, err
 	}
@@ -103,6 +108,29 @@ func or(s, otherwise string) string {
 		return otherwise
 	}
 	return s
+}
+
+// lowered are names in lower case, as metadata has them.
+func lowered(list []string) names {
+	var l names
+	for _, name := range list {
+		l = append(l, rpc.Lower(name))
+	}
+	return l
+}
+
+// spellingOf is how names of trans_info are spelled.
+func spellingOf(list []string) (*rpcadapters.Spelling, error) {
+	s, bad := rpcadapters.NewSpelling(list)
+	if bad >= 0 {
+		return nil, fmt.Errorf(`info_names[%d]: want a name of metadata as trans_info is to have it, like "UserId", each once, found %q`, bad, list[bad])
+	}
+	for i, name := range list {
+		if strings.HasPrefix(rpc.Lower(name), frameworkPrefix) {
+			return nil, fmt.Errorf("info_names[%d]: %q is a name of the framework's, which has one spelling", i, name)
+		}
+	}
+	return &s, nil
 }
 
 func windowOf(n uint32) (uint32, error) {
@@ -229,7 +257,7 @@ func chained(c *rpc.Call) bool { return c.Protocol == protocolName || c.Protocol
 
 // takes tells whether a pair of an answer's trans_info becomes metadata of the answer to c: not what was sent with the
 // request, which servers send back.
-func (p *plan) takes(c *rpc.Call, key, value string) bool {
+func (p *plan) takes(c *rpc.Call, key, name, value string) bool {
 	if p.response != nil {
 		if !p.response.has(key) {
 			return false
@@ -237,10 +265,30 @@ func (p *plan) takes(c *rpc.Call, key, value string) bool {
 	} else if strings.HasPrefix(key, frameworkPrefix) {
 		return false
 	}
+	if len(c.Spelled) > 0 {
+		return !p.echoed(c, name, value)
+	}
 	for i := range c.Header {
 		if c.Header[i].Key == key && c.Header[i].Value == value && p.sends(c, key) {
 			return false
 		}
 	}
 	return true
+}
+
+// echoed tells whether a pair of trans_info was sent with a call whose metadata is not all that it came with.
+func (p *plan) echoed(c *rpc.Call, name, value string) bool {
+	speller := c.Spelled.Speller()
+	for i := range c.Header {
+		key := c.Header[i].Key
+		if sent, as := asStood(&speller, &c.Header[i]); as == value && rpc.EqualFold(sent, name) && p.sends(c, key) {
+			return true
+		}
+	}
+	for i := range c.Spelled {
+		if s := &c.Spelled[i]; s.As.Key == "" && s.Text == value && s.Name == name {
+			return true
+		}
+	}
+	return false
 }

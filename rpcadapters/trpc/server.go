@@ -58,7 +58,10 @@ func (Inlet) New(e rpcadapters.Entry, conf proto.Message, limits rpcadapters.Lim
 	if most <= 0 {
 		most = defaultMaxFrame
 	}
-	n := &inlet{entry: e, window: window, echo: o.GetEchoInfo(), response: o.GetResponseInfo(), most: most}
+	n := &inlet{entry: e, window: window, echo: o.GetEchoInfo(), response: lowered(o.GetResponseInfo()), most: most}
+	if n.spelling, err = spellingOf(o.GetInfoNames()); err != nil {
+		return nil, err
+	}
 	return framed.NewServer(framed.ServerConfig{
 		Framing: framing{}, Service: n, MaxFrame: headLen + maxHeader + most, Calls: limits.Calls, Idle: limits.Idle, Budget: limits.Budget,
 	}), nil
@@ -70,6 +73,7 @@ type inlet struct {
 	window   uint32
 	echo     bool
 	response names
+	spelling *rpcadapters.Spelling
 	most     int // bytes of one message of a stream
 }
 
@@ -162,7 +166,7 @@ func (c *serverCall) run() (clean bool) {
 		c.in.Keep()
 	}
 	c.Protocol, c.Peer, c.Times.Start = protocolName, c.in.Peer, c.in.Start
-	c.Header = appendInfo(c.Header[:0], &c.req.info)
+	c.Header, c.Spelled = appendInfo(c.Header[:0], c.Spelled[:0], &c.req.info)
 	var fn string
 	c.scratch, fn = introduce(&c.Call, c.scratch, c.req.caller, c.req.callee, c.req.fn, c.req.messageType)
 	found := c.inlet.entry.Find(fn, &c.Call)
@@ -235,26 +239,26 @@ func notTaken(why framed.Refused) *rpc.Error {
 }
 
 // appendInfo appends what of a request's trans_info is metadata.
-func appendInfo(dst rpc.Metadata, info *transInfo) rpc.Metadata {
+func appendInfo(dst rpc.Metadata, sp rpc.Spelled, info *transInfo) (rpc.Metadata, rpc.Spelled) {
 	text := info.text()
 	for e := info.entries(); e.next(); {
-		key, value := e.pair(text)
-		dst = appendCarried(dst, key, value)
+		name, value := e.pair(text)
+		dst, sp = appendCarried(dst, sp, name, value)
 	}
-	return dst
+	return dst, sp
 }
 
 // appendCarried appends a pair of a request's trans_info if it is metadata. Of the framework's that is what is passed on along
 // a chain of calls.
-func appendCarried(dst rpc.Metadata, key, value string) rpc.Metadata {
-	key = rpc.Lower(key)
+func appendCarried(dst rpc.Metadata, sp rpc.Spelled, name, value string) (rpc.Metadata, rpc.Spelled) {
+	key := rpc.Lower(name)
 	if strings.HasPrefix(key, frameworkPrefix) && key != dyeingKey && key != envKey {
-		return dst
+		return dst, sp
 	}
 	if strings.HasSuffix(key, "-bin") {
-		return rpcadapters.AppendCarried(dst, key, base64.RawStdEncoding.EncodeToString([]byte(value))) // which wants it so
+		value = base64.RawStdEncoding.EncodeToString([]byte(value)) // which AppendSpelled wants
 	}
-	return rpcadapters.AppendCarried(dst, key, value)
+	return rpcadapters.AppendSpelled(dst, sp, name, value)
 }
 
 // prepare readies the call for who takes it.
@@ -485,8 +489,11 @@ func (c *serverCall) release() {
 		c.made.Free()
 	}
 	c.Reply.Reset()
-	scratch, header, reply := c.scratch[:0], c.Call.Header[:0], rpc.Reply{Header: c.Reply.Header[:0], Trailer: c.Reply.Trailer[:0]}
+	scratch, header, spelled := c.scratch[:0], c.Call.Header[:0], c.Spelled[:0]
+	reply := rpc.Reply{Header: c.Reply.Header, Trailer: c.Reply.Trailer, Spelled: c.Reply.Spelled}
 	clear(header[:cap(header)])
+	clear(spelled[:cap(spelled)])
+	clear(reply.Spelled[:cap(reply.Spelled)])
 	*c = serverCall{}
-	c.scratch, c.Call.Header, c.Reply = scratch, header, reply
+	c.scratch, c.Call.Header, c.Spelled, c.Reply = scratch, header, spelled, reply
 }

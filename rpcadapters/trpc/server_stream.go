@@ -178,7 +178,7 @@ func (s *serverStream) run(in *framed.Incoming) {
 		return
 	}
 	s.Protocol, s.Peer, s.Times.Start = protocolName, in.Peer, in.Start
-	s.Header = appendInfo(nil, &s.init.info)
+	s.Header, s.Spelled = appendInfo(nil, nil, &s.init.info)
 	_, fn := introduce(&s.Call, nil, s.init.caller, s.init.callee, s.init.fn, s.init.messageType)
 	found := s.inlet.entry.Find(fn, &s.Call)
 	if e := s.refuse(found); e != nil {

@@ -124,7 +124,7 @@ func TestServerInfo(t *testing.T) {
 		got = append(got, pair.Key+"="+pair.Value)
 	}
 	slices.Sort(got)
-	if diff := cmp.Diff([]string{"app-key=v", "own-bin=\x01\x02", "trpc-dyeing-key=d", "trpc-env=test", "x-request-id=id-1"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"app-key=v", "own-bin=\x01\x02", "raw=%00", "trpc-dyeing-key=d", "trpc-env=test", "x-request-id=id-1"}, got); diff != "" {
 		t.Error(diff)
 	}
 	if c := calls[0]; c.Protocol != "trpc" || !c.Peer.IsValid() || c.HTTP != nil || c.Times.Start.IsZero() ||

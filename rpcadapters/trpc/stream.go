@@ -33,6 +33,7 @@ type clientStream struct {
 	listened bool     // heard is closed
 	over     bool
 	trailer  rpc.Metadata
+	spelled  rpc.Spelled // how trailer stood
 	late     *time.Timer // ends what the peer does not know any more; nil: it has not said so
 
 	send     dataFrame
@@ -203,7 +204,7 @@ func (s *clientStream) closed(m *closeMeta) {
 		return
 	}
 	s.mu.Lock()
-	s.trailer = s.plan.appendMetadata(nil, s.rpc, &m.info)
+	s.trailer, s.spelled = s.plan.appendMetadata(nil, nil, s.rpc, &m.info)
 	s.mu.Unlock()
 	if m.reset == 0 && m.ret == retOK && m.funcRet == 0 {
 		s.end(io.EOF, false)
@@ -374,6 +375,13 @@ func (s *clientStream) Trailer() rpc.Metadata {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.trailer
+}
+
+// Spelled implements rpcadapters.SpelledStream.
+func (s *clientStream) Spelled() rpc.Spelled {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spelled
 }
 
 // Close ends the call.

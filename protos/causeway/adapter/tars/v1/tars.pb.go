@@ -63,8 +63,11 @@ type Options struct {
 	// STATUS_TRACE_KEY: callers over TARS as they do everywhere, others as metadata tars-status-STATUS_DYED_KEY. Default: none, but
 	// that STATUS_TRACE_KEY of callers over TARS passes always. The message type says what of them a request has.
 	FrameworkStatus []string `protobuf:"bytes,16,rep,name=framework_status,json=frameworkStatus,proto3" json:"framework_status,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// How names of the context are spelled that servants look for, such as "UserId": metadata has them in lower case. Default: as TARS and
+	// tRPC callers spell them, else in lower case.
+	ContextNames  []string `protobuf:"bytes,17,rep,name=context_names,json=contextNames,proto3" json:"context_names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Options) Reset() {
@@ -209,6 +212,13 @@ func (x *Options) GetFrameworkStatus() []string {
 	return nil
 }
 
+func (x *Options) GetContextNames() []string {
+	if x != nil {
+		return x.ContextNames
+	}
+	return nil
+}
+
 // ErrorRule says what codes mean.
 type ErrorRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -292,8 +302,10 @@ type Listener struct {
 	Charset string `protobuf:"bytes,2,opt,name=charset,proto3" json:"charset,omitempty"`
 	// Writes required members of answers that are not given and have no default as zero, instead of failing the call.
 	LenientRequire bool `protobuf:"varint,3,opt,name=lenient_require,json=lenientRequire,proto3" json:"lenient_require,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// How names of the context of answers are spelled, such as "UserId". Default: as TARS and tRPC services spell them, else in lower case.
+	ContextNames  []string `protobuf:"bytes,4,rep,name=context_names,json=contextNames,proto3" json:"context_names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Listener) Reset() {
@@ -345,6 +357,13 @@ func (x *Listener) GetLenientRequire() bool {
 		return x.LenientRequire
 	}
 	return false
+}
+
+func (x *Listener) GetContextNames() []string {
+	if x != nil {
+		return x.ContextNames
+	}
+	return nil
 }
 
 // Servant is a name that clients call by.
@@ -406,7 +425,7 @@ var File_causeway_adapter_tars_v1_tars_proto protoreflect.FileDescriptor
 
 const file_causeway_adapter_tars_v1_tars_proto_rawDesc = "" +
 	"\n" +
-	"#causeway/adapter/tars/v1/tars.proto\x12\x18causeway.adapter.tars.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc4\x05\n" +
+	"#causeway/adapter/tars/v1/tars.proto\x12\x18causeway.adapter.tars.v1\x1a\x1egoogle/protobuf/duration.proto\"\xe9\x05\n" +
 	"\aOptions\x12\x18\n" +
 	"\aservant\x18\x01 \x01(\tR\aservant\x12\x12\n" +
 	"\x04body\x18\x02 \x01(\tR\x04body\x12\x18\n" +
@@ -426,7 +445,8 @@ const file_causeway_adapter_tars_v1_tars_proto_rawDesc = "" +
 	"\x10response_context\x18\r \x03(\tR\x0fresponseContext\x12E\n" +
 	"\x06status\x18\x0e \x03(\v2-.causeway.adapter.tars.v1.Options.StatusEntryR\x06status\x12;\n" +
 	"\x06errors\x18\x0f \x03(\v2#.causeway.adapter.tars.v1.ErrorRuleR\x06errors\x12)\n" +
-	"\x10framework_status\x18\x10 \x03(\tR\x0fframeworkStatus\x1a9\n" +
+	"\x10framework_status\x18\x10 \x03(\tR\x0fframeworkStatus\x12#\n" +
+	"\rcontext_names\x18\x11 \x03(\tR\fcontextNames\x1a9\n" +
 	"\vStatusEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"g\n" +
@@ -435,11 +455,12 @@ const file_causeway_adapter_tars_v1_tars_proto_rawDesc = "" +
 	"\x02to\x18\x02 \x01(\x05H\x00R\x02to\x88\x01\x01\x12\x12\n" +
 	"\x04code\x18\x03 \x01(\tR\x04code\x12\x16\n" +
 	"\x06status\x18\x04 \x01(\rR\x06statusB\x05\n" +
-	"\x03_to\"\x8c\x01\n" +
+	"\x03_to\"\xb1\x01\n" +
 	"\bListener\x12=\n" +
 	"\bservants\x18\x01 \x03(\v2!.causeway.adapter.tars.v1.ServantR\bservants\x12\x18\n" +
 	"\acharset\x18\x02 \x01(\tR\acharset\x12'\n" +
-	"\x0flenient_require\x18\x03 \x01(\bR\x0elenientRequire\"7\n" +
+	"\x0flenient_require\x18\x03 \x01(\bR\x0elenientRequire\x12#\n" +
+	"\rcontext_names\x18\x04 \x03(\tR\fcontextNames\"7\n" +
 	"\aServant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aserviceBTZRgithub.com/causeway-gateway/causeway/protos/causeway/adapter/tars/v1;tarsadapterv1b\x06proto3"

@@ -56,7 +56,10 @@ type Options struct {
 	// Bytes that a service may send on a stream before some of them are taken. At least 65535. Default 262144.
 	Window uint32 `protobuf:"varint,13,opt,name=window,proto3" json:"window,omitempty"`
 	// What codes of the application (func_ret) mean. The first that fits counts; without one it is UNKNOWN.
-	Errors        []*ErrorRule `protobuf:"bytes,14,rep,name=errors,proto3" json:"errors,omitempty"`
+	Errors []*ErrorRule `protobuf:"bytes,14,rep,name=errors,proto3" json:"errors,omitempty"`
+	// How names of trans_info are spelled that services look for, such as "UserId": metadata has them in lower case. Default: as TARS and
+	// tRPC callers spell them, else in lower case.
+	InfoNames     []string `protobuf:"bytes,15,rep,name=info_names,json=infoNames,proto3" json:"info_names,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -189,6 +192,13 @@ func (x *Options) GetErrors() []*ErrorRule {
 	return nil
 }
 
+func (x *Options) GetInfoNames() []string {
+	if x != nil {
+		return x.InfoNames
+	}
+	return nil
+}
+
 // ErrorRule says what codes mean.
 type ErrorRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -270,7 +280,10 @@ type Listener struct {
 	// Sends the trans_info of requests back with the answer, as trpc-go does.
 	EchoInfo bool `protobuf:"varint,2,opt,name=echo_info,json=echoInfo,proto3" json:"echo_info,omitempty"`
 	// The metadata of answers that is sent as trans_info, by name; "app-*" is every name that begins so. Default: all.
-	ResponseInfo  []string `protobuf:"bytes,3,rep,name=response_info,json=responseInfo,proto3" json:"response_info,omitempty"`
+	ResponseInfo []string `protobuf:"bytes,3,rep,name=response_info,json=responseInfo,proto3" json:"response_info,omitempty"`
+	// How names of the trans_info of answers are spelled, such as "UserId". Default: as TARS and tRPC services spell them, else in lower
+	// case.
+	InfoNames     []string `protobuf:"bytes,4,rep,name=info_names,json=infoNames,proto3" json:"info_names,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -326,11 +339,18 @@ func (x *Listener) GetResponseInfo() []string {
 	return nil
 }
 
+func (x *Listener) GetInfoNames() []string {
+	if x != nil {
+		return x.InfoNames
+	}
+	return nil
+}
+
 var File_causeway_adapter_trpc_v1_trpc_proto protoreflect.FileDescriptor
 
 const file_causeway_adapter_trpc_v1_trpc_proto_rawDesc = "" +
 	"\n" +
-	"#causeway/adapter/trpc/v1/trpc.proto\x12\x18causeway.adapter.trpc.v1\"\xc7\x03\n" +
+	"#causeway/adapter/trpc/v1/trpc.proto\x12\x18causeway.adapter.trpc.v1\"\xe6\x03\n" +
 	"\aOptions\x12\x16\n" +
 	"\x06callee\x18\x01 \x01(\tR\x06callee\x12\x16\n" +
 	"\x06caller\x18\x02 \x01(\tR\x06caller\x12!\n" +
@@ -348,17 +368,21 @@ const file_causeway_adapter_trpc_v1_trpc_proto_rawDesc = "" +
 	"\x0eframework_info\x18\v \x03(\tR\rframeworkInfo\x12\x17\n" +
 	"\aone_way\x18\f \x03(\tR\x06oneWay\x12\x16\n" +
 	"\x06window\x18\r \x01(\rR\x06window\x12;\n" +
-	"\x06errors\x18\x0e \x03(\v2#.causeway.adapter.trpc.v1.ErrorRuleR\x06errors\"g\n" +
+	"\x06errors\x18\x0e \x03(\v2#.causeway.adapter.trpc.v1.ErrorRuleR\x06errors\x12\x1d\n" +
+	"\n" +
+	"info_names\x18\x0f \x03(\tR\tinfoNames\"g\n" +
 	"\tErrorRule\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x05R\x04from\x12\x13\n" +
 	"\x02to\x18\x02 \x01(\x05H\x00R\x02to\x88\x01\x01\x12\x12\n" +
 	"\x04code\x18\x03 \x01(\tR\x04code\x12\x16\n" +
 	"\x06status\x18\x04 \x01(\rR\x06statusB\x05\n" +
-	"\x03_to\"d\n" +
+	"\x03_to\"\x83\x01\n" +
 	"\bListener\x12\x16\n" +
 	"\x06window\x18\x01 \x01(\rR\x06window\x12\x1b\n" +
 	"\techo_info\x18\x02 \x01(\bR\bechoInfo\x12#\n" +
-	"\rresponse_info\x18\x03 \x03(\tR\fresponseInfoBMZKgithub.com/causeway-gateway/causeway/protos/causeway/adapter/trpc/v1;trpcv1b\x06proto3"
+	"\rresponse_info\x18\x03 \x03(\tR\fresponseInfo\x12\x1d\n" +
+	"\n" +
+	"info_names\x18\x04 \x03(\tR\tinfoNamesBMZKgithub.com/causeway-gateway/causeway/protos/causeway/adapter/trpc/v1;trpcv1b\x06proto3"
 
 var (
 	file_causeway_adapter_trpc_v1_trpc_proto_rawDescOnce sync.Once
