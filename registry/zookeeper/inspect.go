@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-zookeeper/zk"
@@ -276,42 +275,4 @@ func (c *Conn) read(ctx context.Context, generation uint64, path string) (found,
 		return found{}, fmt.Errorf("zookeeper: read %s: %w", path, err)
 	}
 	return now, nil
-}
-
-// Order writes a status to an instance's node. The instance keeps to it, also over a new session, until it is ordered to be
-// up; what it says of itself (draining, down) comes before an order to be up.
-func (c *Conn) Order(ctx context.Context, service, id string, status registry.Status) error {
-	dir, err := Native{Root: c.cfg.Root}.Instances(service)
-	if err != nil {
-		return err
-	}
-	if status == registry.Starting {
-		return errors.New("zookeeper: want an order to be up, draining or down, found starting")
-	}
-	return c.retry(ctx, func(generation uint64) error { return c.order(ctx, generation, dir, service, id, status) })
-}
-
-func (c *Conn) order(ctx context.Context, generation uint64, dir, service, id string, status registry.Status) error {
-	path := dir + "/" + id
-	for range 5 { // while the instance writes, too
-		now, err := c.read(ctx, generation, path)
-		if err != nil {
-			return err
-		}
-		if now.stat == nil || strings.Contains(id, "/") {
-			return fmt.Errorf("zookeeper: %s has no instance %q", service, id)
-		}
-		data, err := WithStatus(now.data, status)
-		if err != nil {
-			return err
-		}
-		_, err = do(ctx, c, generation, func(z *zk.Conn) (*zk.Stat, error) { return z.Set(path, data, now.stat.Version) })
-		if !errors.Is(err, zk.ErrBadVersion) && !errors.Is(err, zk.ErrNoNode) {
-			if err != nil {
-				return fmt.Errorf("zookeeper: write %s: %w", path, err)
-			}
-			return nil
-		}
-	}
-	return fmt.Errorf("zookeeper: %s changes faster than it is written", path)
 }

@@ -88,9 +88,13 @@ func (r *Registrar) register(ctx context.Context, service string, ep registry.En
 	if err != nil {
 		return nil, err
 	}
+	orders, err := native.orders(service)
+	if err != nil {
+		return nil, err
+	}
 	l := &Lease{
 		r: *r, c: r.Conn, in: in,
-		path: dir + "/" + in.ID, beat: beats + "/" + in.ID,
+		path: dir + "/" + in.ID, beat: beats + "/" + in.ID, mail: orders + "/" + in.ID,
 		sub:     r.Conn.subscribe(dir + "/" + in.ID),
 		changed: make(chan struct{}), wanted: 1, ended: make(chan struct{}),
 	}
@@ -122,6 +126,7 @@ type Lease struct {
 	owned *Conn // closed with the lease; nil: the connection is shared
 	path  string
 	beat  string
+	mail  string // where an operator leaves his order beside, see heed
 	sub   *subscription
 	ctx   context.Context // ends the lease's goroutines
 	stop  context.CancelFunc
@@ -139,11 +144,11 @@ type Lease struct {
 	changed  chan struct{}   // closed when reached or last changes
 
 	// The goroutine's own.
-	generation uint64 // of the session in which the node was last seen to be right
-	wrote      []byte // what this lease has written to the node last
-	before     []byte // what it had written before, while nobody knows whether the last write was done
-	beating    uint64 // the session in which the beat's node was made
-	contested  int    // how often somebody else has taken the node within one session
+	generation uint64   // of the session in which the node was last seen to be right
+	wrote      []byte   // what this lease has written to the node last
+	unsure     [][]byte // what it had written before, while nobody knows which of its last writes were done
+	beating    uint64   // the session in which the beat's node was made
+	contested  int      // how often somebody else has taken the node within one session
 	failures   int
 }
 
@@ -419,9 +424,7 @@ func (l *Lease) reconcile(s state) (bool, error) {
 	if now.stat.EphemeralOwner != s.session {
 		return false, l.replace(s, now)
 	}
-	if !bytes.Equal(now.data, l.wrote) && !bytes.Equal(now.data, l.before) {
-		l.obey(now.data)
-	}
+	l.heed(s, now.data)
 	want, err := l.data()
 	if err != nil {
 		return false, err
@@ -438,13 +441,19 @@ func (l *Lease) get(s state) (found, error) { return l.c.get(l.ctx, s.generation
 
 // writes notes what is about to be written, written how it ended.
 func (l *Lease) writes(data []byte) {
-	l.before, l.wrote = l.wrote, data
+	if l.wrote != nil && !bytes.Equal(l.wrote, data) {
+		l.unsure = append(l.unsure, l.wrote)
+	}
+	if len(l.unsure) > 16 {
+		l.unsure = l.unsure[1:]
+	}
+	l.wrote = data
 }
 
 func (l *Lease) written(err error) error {
 	switch {
 	case err == nil:
-		l.before = nil
+		l.unsure = nil
 	case errors.Is(err, zk.ErrBadVersion), errors.Is(err, zk.ErrNoNode), errors.Is(err, zk.ErrNodeExists):
 		return nil // somebody else was faster: look again
 	}
@@ -452,6 +461,11 @@ func (l *Lease) written(err error) error {
 }
 
 func (l *Lease) create(s state) error {
+	if l.wrote != nil { // it was there, and so may an order have been
+		if err := l.recall(s); err != nil {
+			return err
+		}
+	}
 	want, err := l.data()
 	if err != nil {
 		return err
@@ -474,6 +488,9 @@ func (l *Lease) replace(s state, now found) error {
 		l.c.cfg.Log.Warn("zookeeper: another process registers under this id; each instance needs one of its own", "node", l.path,
 			"its session", strconv.FormatInt(now.stat.EphemeralOwner, 16), "times", l.contested)
 	}
+	if l.wrote != nil && l.c.own(now.stat.EphemeralOwner) {
+		l.heed(s, now.data)
+	}
 	want, err := l.data()
 	if err != nil {
 		return err
@@ -486,26 +503,6 @@ func (l *Lease) replace(s state, now found) error {
 		)
 	})
 	return l.written(err)
-}
-
-// obey takes the status that somebody else has written to the node: an operator drains an instance, or takes that back. What
-// else was changed is not taken, and written over.
-func (l *Lease) obey(data []byte) {
-	written, err := ParseInstance(data)
-	if err != nil {
-		return
-	}
-	order, err := parseStatus(written.Status)
-	if err != nil || order == registry.Starting {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if order == l.status() {
-		return
-	}
-	l.c.cfg.Log.Info("zookeeper: status ordered", "node", l.path, "status", order.String())
-	l.order = order
 }
 
 // withdraw deletes what this connection's sessions have made.

@@ -51,7 +51,7 @@ func testRegistrar(t *testing.T, addr string, session time.Duration) {
 	side := plain(t, addr)
 	for name, test := range map[string]func(t *testing.T, x registered){
 		"as it is written": testWritten, "after expiry": testExpired, "a ghost in its place": testGhost,
-		"removed or spoiled by others": testSpoiled, "an operator's word": testOrder, "inspected": testInspect,
+		"removed or spoiled by others": testSpoiled, "an operator's word": testOrder, "an operator's word in the gap": testOrderInTheGap, "inspected": testInspect,
 		"drained and withdrawn": testDrain, "its health": testHealth, "held back": testHold,
 		"two processes with one id": testContest,
 	} {
@@ -276,6 +276,116 @@ func testOrder(t *testing.T, x registered) {
 		t.Fatal(err)
 	}
 	x.eventually(t, "it draining all the same", "a-1", func(in Instance, s *zk.Stat) bool { return in.Status == "draining" && s.Version > stat.Version })
+}
+
+// An order given while the instance hears nothing is not lost with the session that ends before it hears again; one that was
+// given to a process before it is not its own.
+func testOrderInTheGap(t *testing.T, x registered) {
+	lease, ok := x.register(t, &Registrar{}, registry.Endpoint{Address: "a:1"}).(*Lease)
+	if !ok {
+		t.Fatal("want a *Lease")
+	}
+	operator := connect(t, Config{Servers: []string{x.addr}, Root: x.root})
+	beside := x.root + "/v1/services/orders/orders/a-1"
+	seen := func() bool {
+		there, _, err := x.side.Exists(beside)
+		return err == nil && !there
+	}
+	for _, status := range []registry.Status{registry.Draining, registry.Up, registry.Down} {
+		eventually(t, "the order given in the gap", func() bool {
+			x.eventually(t, "the node", "a-1", func(Instance, *zk.Stat) bool { return true })
+			x.gate.set(refuse)
+			if err := operator.Order(short(t), "orders", "a-1", status); err == nil {
+				return true
+			}
+			x.gate.set(pass) // the node has gone before
+			return false
+		})
+		eventually(t, "the node expired", func() bool { _, _, ok := nodeAt(t, x.side, x.dir+"/a-1"); return !ok })
+		if seen() {
+			t.Error("want the order kept beside")
+		}
+		x.gate.set(pass)
+		x.eventually(t, "the order obeyed", "a-1", func(in Instance, _ *zk.Stat) bool { return in.Status == status.String() })
+		if got := lease.Status(); got != status {
+			t.Errorf("want %s, found %s", status, got)
+		}
+		eventually(t, "the order taken from beside", seen)
+	}
+	// What is heard at once is not left there either.
+	eventually(t, "up again", func() bool {
+		return operator.Order(short(t), "orders", "a-1", registry.Up) == nil && lease.Status() == registry.Up
+	})
+	eventually(t, "the order taken from beside", seen)
+
+	// A ghost of its own that has an order.
+	ghost := plain(t, x.addr)
+	_, data := instanceAt(t, "a:1")
+	drained, err := WithStatus([]byte(data), registry.Draining)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the ghost's session", func() bool { return ghost.SessionID() != 0 })
+	x.conn.mu.Lock()
+	x.conn.former = append(x.conn.former, ghost.SessionID())
+	x.conn.mu.Unlock()
+	if _, err := ghost.Multi(&zk.DeleteRequest{Path: x.dir + "/a-1", Version: -1},
+		&zk.CreateRequest{Path: x.dir + "/a-1", Data: drained, Acl: zk.WorldACL(zk.PermAll), Flags: zk.FlagEphemeral}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the ghost's order obeyed", func() bool { return lease.Status() == registry.Draining })
+	eventually(t, "up again", func() bool {
+		return operator.Order(short(t), "orders", "a-1", registry.Up) == nil && lease.Status() == registry.Up
+	})
+	eventually(t, "the order taken from beside", seen)
+
+	put(t, x.side, beside, `{"status":"draining","session":"1"}`)
+	_, first, _ := nodeAt(t, x.side, x.dir+"/a-1")
+	untilDone(t, func() error { return x.side.Delete(x.dir+"/a-1", -1) })
+	x.eventually(t, "no order of its own", "a-1", func(in Instance, stat *zk.Stat) bool { return in.Status == "up" && stat.Czxid > first.Czxid })
+	put(t, x.side, beside, "garbage")
+	untilDone(t, func() error { return x.side.Delete(x.dir+"/a-1", -1) })
+	x.eventually(t, "the node back", "a-1", func(in Instance, _ *zk.Stat) bool { return in.Status == "up" })
+	// The next order takes the place of what is there.
+	eventually(t, "the next order", func() bool {
+		return operator.Order(short(t), "orders", "a-1", registry.Down) == nil && lease.Status() == registry.Down
+	})
+	eventually(t, "the order taken from beside", seen)
+}
+
+// What a lease has written itself, and what nobody knows of whether it was written, is no order.
+func TestOwnWordIsNoOrder(t *testing.T) {
+	t.Parallel()
+	_, addr := startDev(t)
+	conn := connect(t, Config{Servers: []string{addr}})
+	l := &Lease{c: conn, in: Instance{V: 1, ID: "a-1", Endpoints: []Offer{{Protocol: "grpc", Host: "a", Port: 1}}}}
+	say := func(status registry.Status) []byte {
+		l.health = status
+		data, err := l.data()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.writes(data)
+		return data
+	}
+	s, _ := conn.now()
+	down := say(registry.Down)
+	if err := l.written(nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, status := range []registry.Status{registry.Up, registry.Up, registry.Starting, registry.Up} { // all of them lost
+		say(status)
+		l.heed(s, down)
+		if l.Status() != status {
+			t.Errorf("want %s, found %s", status, l.Status())
+		}
+	}
+	_ = l.written(nil)
+	l.ctx = short(t)
+	l.heed(s, down)
+	if l.Status() != registry.Down {
+		t.Errorf("want what somebody writes later obeyed, found %s", l.Status())
+	}
 }
 
 func testInspect(t *testing.T, x registered) {
