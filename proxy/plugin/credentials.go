@@ -203,6 +203,9 @@ func hexDigit(c byte) (byte, bool) {
 	return 0, false
 }
 
+// asciiSpace is what may stand around names and values of cookies.
+const asciiSpace = " \t\r\n"
+
 // CookieShown is Shown for a cookie (RFC 6265 section 4.2). What Unicode has for spaces is a part of a name, as it is to browsers,
 // which let pages set a cookie of such a name where they hold __Host- back.
 func CookieShown(c *rpc.Call, name string) (value string, n int) {
@@ -215,11 +218,11 @@ func CookieShown(c *rpc.Call, name string) (value string, n int) {
 			var pair string
 			pair, rest, _ = strings.Cut(rest, ";")
 			key, v, ok := strings.Cut(pair, "=")
-			if !ok || strings.Trim(key, " \t") != name {
+			if !ok || strings.Trim(key, asciiSpace) != name {
 				continue
 			}
 			if n == 0 {
-				value = strings.Trim(strings.Trim(v, " \t"), `"`)
+				value = strings.Trim(strings.Trim(v, asciiSpace), `"`)
 			}
 			n++
 		}

@@ -145,7 +145,7 @@ func FuzzQuery(f *testing.F) {
 
 // FuzzCookie: what is taken out, net/http does not find any more; what it finds is shown.
 func FuzzCookie(f *testing.F) {
-	for _, v := range []string{"s=1", "a=b; s=\"1\"; c", "s =1;\ts=2", "s", "=s; s==; ss=1", "S=1; s=a b"} {
+	for _, v := range []string{"s=1", "a=b; s=\"1\"; c", "s =1;\ts=2", "s", "=s; s==; ss=1", "S=1; s=a b", "\r\ns\n=\r1", "\u2000s=1; s\u00a0=2"} {
 		f.Add(v, "s")
 	}
 	f.Fuzz(func(t *testing.T, value, name string) {
