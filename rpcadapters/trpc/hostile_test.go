@@ -343,7 +343,7 @@ func FuzzClient(f *testing.F) {
 	echo, chat := method(f, s, "/trpc.kit.echo.Echo/Echo"), method(f, s, kitChat)
 	echoCall, chatCall := callOf(f, echo, nil), callOf(f, chat, nil)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		target := rpcadapters.Target{Address: l.Addr().String(), MaxMessage: 1 << 16}
 		tr, err := Adapter{}.Dial(target)

@@ -36,7 +36,7 @@ func FuzzRequest(f *testing.F) {
 		here, there := net.Pipe()
 		defer there.Close()
 		c := newConn(s, here)
-		connect := appendBuffer(appendInt64(appendInt32(appendInt64(appendInt32(nil, 0), 0), 1000), 0), nil)
+		connect := appendBuffer(appendInt64(appendInt32(appendInt64(appendInt32(nil, 0), 0), 100_000), 0), nil)
 		if !s.attach(c, connect) {
 			t.Fatal("want a session")
 		}

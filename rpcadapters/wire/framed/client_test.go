@@ -104,7 +104,7 @@ func FuzzClient(f *testing.F) {
 		}
 		served := make(chan struct{})
 		go func() { c.serve(); cl.forget(c); close(served) }()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		var s Stream
 		sink := make(sinkChan, 100_000)
@@ -123,7 +123,7 @@ func FuzzClient(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		_ = theirs.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = theirs.SetDeadline(time.Now().Add(time.Minute))
 		for rest := data; len(rest) > 0; {
 			n, err := theirs.Write(rest[:min(len(rest), int(piece)+1)])
 			if err != nil {

@@ -226,7 +226,7 @@ func FuzzClientConn(f *testing.F) {
 			}
 		}()
 		go func() { _, _ = io.Copy(io.Discard, b) }()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		type result struct {
 			body string

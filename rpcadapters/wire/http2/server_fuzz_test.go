@@ -107,7 +107,7 @@ func serveBytes(t *testing.T, sent []byte) map[uint32]taken {
 		defer close(done)
 		c.Serve()
 	}()
-	hang := time.NewTimer(20 * time.Second)
+	hang := time.NewTimer(time.Minute)
 	defer hang.Stop()
 	select {
 	case <-done:
