@@ -17,7 +17,7 @@ func TestAllocBudget(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	calls := 0
+	calls, complete := 0, 0
 	for _, m := range tables(t) {
 		for i, wire := range samples(t, m) {
 			zeros := &tarswire.Options{Zeros: true}
@@ -25,13 +25,16 @@ func TestAllocBudget(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			mirrored := backwards(t, wire)
+			mirrored, strict := backwards(t, wire), zeros
+			if _, err := tarswire.AppendTARS(nil, wire, m, nil); err == nil {
+				strict, complete = nil, complete+1
+			}
 			for _, c := range []struct {
 				name string
 				run  func(dst []byte) ([]byte, error)
 			}{
 				{"to TARS", func(dst []byte) ([]byte, error) { return tarswire.AppendTARS(dst, wire, m, zeros) }},
-				{"backwards to TARS", func(dst []byte) ([]byte, error) { return tarswire.AppendTARS(dst, mirrored, m, zeros) }},
+				{"backwards to TARS", func(dst []byte) ([]byte, error) { return tarswire.AppendTARS(dst, mirrored, m, strict) }},
 				{"to wire", func(dst []byte) ([]byte, error) { return tarswire.AppendWire(dst, tars, m, nil) }},
 				{"to TUP and back", func(dst []byte) ([]byte, error) {
 					tup, err := tarswire.AppendTUP(dst, wire, m, zeros)
@@ -52,7 +55,10 @@ func TestAllocBudget(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d calls without an allocation", calls)
+	if complete == 0 {
+		t.Error("no sample has all that is required")
+	}
+	t.Logf("%d calls without an allocation, %d samples with all that is required", calls, complete)
 }
 
 // backwards turns round the order of the fields of a message.
@@ -335,6 +341,10 @@ func TestLinear(t *testing.T) {
 				b = protowire.AppendBytes(append(b, 2<<3|2), key)
 			}
 			return b
+		}},
+		{"the first field last", node, nil, func(n int) []byte {
+			b := bytes.Repeat([]byte{3<<3 | 2, 1, 'x'}, n)
+			return append(b, 1<<3|2, 1, 'n')
 		}},
 		{"unknown groups", node, nil, func(n int) []byte {
 			b := []byte{1<<3 | 2, 1, 'n'}

@@ -25,9 +25,10 @@ func AppendTARS(dst, wire []byte, m *Message, o *Options) ([]byte, error) {
 	return e.out, nil
 }
 
-// encoder turns wire bytes into TARS. Each message is gone over once for its tags only, which gives a list of the
-// occurrences of its fields; sorted by the field table (a stable radix sort, and nothing to do when they came in order),
-// the occurrences of one field stand side by side, and the message is written from that list.
+// encoder turns wire bytes into TARS. Where fields come in the order of the table they are written in the look that finds them,
+// see ahead. Else each message is gone over once for its tags only, which gives a list of the occurrences of its fields; sorted
+// by the field table (a stable radix sort, and nothing to do when they came in order), the occurrences of one field stand side
+// by side, and the message is written from that list.
 type encoder struct {
 	in  []byte
 	out []byte
@@ -43,7 +44,8 @@ type encoder struct {
 	zeros, replaceUTF8    bool
 	charset               Charset
 
-	err *Error
+	trial bool // ahead is at work: what is wrong is told later
+	err   *Error
 }
 
 // occurrence is one field on the wire: where its value begins, the field's index and the wire type.
@@ -74,7 +76,7 @@ func newEncoder(dst, in []byte, o *Options) *encoder {
 func (e *encoder) release() {
 	e.in, e.out, e.err = nil, nil, nil
 	e.occs, e.keys = e.occs[:0], e.keys[:0]
-	e.depth, e.elements, e.steps = 0, 0, 0
+	e.depth, e.elements, e.steps, e.trial = 0, 0, 0, false
 	if e.scratch() > keepScratch {
 		e.occs, e.places, e.keys = nil, nil, nil
 	}
@@ -86,26 +88,31 @@ func (e *encoder) scratch() int { return cap(e.occs)*8 + cap(e.places)*4 + cap(e
 
 // fail notes a fault; the path is put before it on the way out.
 func (e *encoder) fail(msg string) bool {
-	if e.err == nil {
+	if e.err == nil && !e.trial {
 		e.err = &Error{Message: msg}
 	}
 	return false
 }
 
 func (e *encoder) failf(format string, args ...any) bool {
-	if e.err == nil {
+	if e.err == nil && !e.trial {
 		e.err = &Error{Message: fmt.Sprintf(format, args...)}
 	}
 	return false
 }
 
+// inField puts a field's name before the path of the fault, if it was noted.
 func (e *encoder) inField(f *field) bool {
-	e.err.inside(f.name)
+	if e.err != nil {
+		e.err.inside(f.name)
+	}
 	return false
 }
 
 func (e *encoder) inElement(i int) bool {
-	e.err.element(i)
+	if e.err != nil {
+		e.err.element(i)
+	}
 	return false
 }
 
@@ -145,10 +152,12 @@ func (e *encoder) span(o occurrence) (start, end int) {
 
 // whole writes the members of m, which is the whole input.
 func (e *encoder) whole(m *Message) bool {
-	if e.ahead(m, 0, len(e.in)) {
+	e.trial = true
+	ok := e.ahead(m, 0, len(e.in))
+	if e.trial = false; ok {
 		return true
 	}
-	e.out, e.err = e.out[:e.base], nil
+	e.out = e.out[:e.base]
 	e.occs, e.keys = e.occs[:1], e.keys[:0]
 	e.depth, e.elements = 0, 0
 	return e.members(m, 0, 1)

@@ -134,6 +134,20 @@ func (r *Reader) Int(t, widest Type) int64 {
 	return v
 }
 
+// Number reads a value with its head if that is next, has the tag, and is a number no wider than widest. Otherwise it reads
+// nothing, and there is no fault.
+func (r *Reader) Number(tag uint8, widest Type) (v int64, ok bool) {
+	at, t, next := head(r.in, r.pos)
+	if next < 0 || at != tag {
+		return 0, false
+	}
+	if v, next = integer(r.in, next, t, widest); next < 0 {
+		return 0, false
+	}
+	r.pos = next
+	return v, true
+}
+
 // Bytes reads a string or a vector<byte> in its form SIMPLE_LIST. The result is part of the input.
 func (r *Reader) Bytes(t Type) []byte {
 	var start, end int
