@@ -25,6 +25,8 @@ type evaluated struct {
 	failing int                     // for how many of these it fails whatever the call is
 	sure    string                  // not "": it does so for a method whose calls surely come to it
 	doubt   string                  // not "": why it may fail
+	// ownDoubt is why it fails over calls of the gateway's own methods.
+	ownDoubt string
 	// It asks for who calls, and on some route somebody has found out before; or nobody.
 	found, early bool
 }
@@ -86,9 +88,10 @@ func (b *builder) evaluate(m *member, x plugin.Expression, method *schema.Method
 	case f == nil:
 		return
 	case own: // for which nobody wrote it
-		if !f.Always {
-			return
+		if f.Always {
+			e.ownDoubt = cmp.Or(e.ownDoubt, f.Text)
 		}
+		return
 	case f.Always:
 		e.failing++
 		if !x.Sometimes && e.sure == "" {
@@ -107,8 +110,8 @@ func (b *builder) judge() {
 			b.fault(e.path, "it would fail for every call of a method: %s", e.sure).WithFix(fix)
 		case e.failing > 0 && e.failing == e.reached:
 			b.fault(e.path, "it would fail for every call that comes to it: %s", e.doubt).WithFix(fix)
-		case e.doubt != "":
-			b.warn(e.path, fix, "it may fail for calls of a method: %s", e.doubt)
+		case e.doubt != "" || e.ownDoubt != "":
+			b.warn(e.path, fix, "it may fail for calls of a method: %s", cmp.Or(e.doubt, e.ownDoubt))
 		}
 		if e.early && !e.found {
 			b.warn(e.path, "add a plugin that finds out who calls in front of it: key_auth, jwt_auth, ...", "it asks for who calls, and nobody finds out here")

@@ -3,6 +3,7 @@ package adaptive
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/plugin/plugintest"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/transcode/schema"
@@ -234,5 +236,28 @@ func BenchmarkHandle(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = h.Handle(ctx, c)
+	}
+}
+
+// The conditions that calls of a method come to are those up to a class which surely takes them; streams come to none.
+func TestExpressions(t *testing.T) {
+	e := plugintest.New(t, Kind, plugintest.Env(t), `{classes: [
+		{name: a, when: "rpc.method == 'Get' && metadata.a == 'a'"}, {name: b, when: "rpc.method != 'List'"},
+		{name: c, when: "message.tier == 'a'"}, {name: d}]}`).(plugin.Evaluator)
+	for _, tc := range []struct {
+		method schema.Method
+		want   string
+	}{
+		{schema.Method{Name: "/acme.v1.Orders/Get"}, "[classes[0].when classes[1].when]"},
+		{schema.Method{Name: "/acme.v1.Orders/List"}, "[classes[0].when classes[1].when classes[2].when]"},
+		{schema.Method{Name: "/acme.v1.Orders/List", Kind: schema.Bidi}, "[]"},
+	} {
+		var got []string
+		for _, x := range e.Expressions(&tc.method) {
+			got = append(got, x.Path)
+		}
+		if fmt.Sprint(got) != tc.want {
+			t.Errorf("%s: want %s, found %v", tc.method.Name, tc.want, got)
+		}
 	}
 }

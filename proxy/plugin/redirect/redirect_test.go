@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/plugin/plugintest"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 )
@@ -151,6 +152,21 @@ func TestFailing(t *testing.T) {
 	c := plugintest.Call("GET", "/")
 	c.HTTP = nil
 	plugintest.Refused(t, h.Handle(t.Context(), c), codes.FailedPrecondition, 0, "REDIRECTED")
+
+	// Without HTTP the path is the method's; the configuration is told which calls are refused.
+	for config, refused := range map[string]bool{
+		"{to: /new}":  true,
+		"{https: {}}": false,
+		`{path: {regex: "/acme.v1.Orders/(.*)", to: "/v2/{1}"}}`: true,
+		`{path: {regex: "/v1/orders/(.*)", to: "/v2/{1}"}}`:      false,
+	} {
+		p := plugintest.New(t, Kind, plugintest.Env(t), config)
+		next := &plugintest.Next{}
+		err := p.Wrap(next).Handle(t.Context(), c)
+		if (err != nil) != refused || (next.Calls == 0) != refused || (p.(plugin.HTTPReader).WithoutHTTP(c.Method) != "") != refused {
+			t.Errorf("%s: %v, %d calls came through; told: %q", config, err, next.Calls, p.(plugin.HTTPReader).WithoutHTTP(c.Method))
+		}
+	}
 	if next.Calls != 0 {
 		t.Error("want nothing through")
 	}

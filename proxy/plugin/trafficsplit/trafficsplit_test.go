@@ -14,6 +14,7 @@ import (
 	"github.com/causeway-gateway/causeway/proxy/plugin"
 	"github.com/causeway-gateway/causeway/proxy/plugin/plugintest"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/transcode/schema"
 )
 
 func TestReadme(t *testing.T) { plugintest.Readme(t, Kind, plugintest.Env(t)) }
@@ -163,6 +164,33 @@ func BenchmarkHandle(b *testing.B) {
 	for b.Loop() {
 		if err := h.Handle(ctx, c); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// The conditions that calls of a method come to are those up to a rule which surely takes them.
+func TestExpressions(t *testing.T) {
+	const rules = `{rules: [
+		{consumers: [ann], when: "rpc.method == 'Get'", services: [{service: a}]},
+		{when: "rpc.method == 'Get' || request.path == '/a'", services: [{service: a}]},
+		{when: "message.tier == 'a'", services: [{service: a}]},
+		{headers: {x-a: b}, services: [{service: a}]},
+		{when: "metadata.a == 'a'", services: [{service: a}]},
+		{services: [{service: a}]}]}`
+	e := plugintest.New(t, Kind, plugintest.Env(t), rules).(plugin.Evaluator)
+	for method, want := range map[string][]string{
+		"/acme.v1.Orders/Get":  {"rules[0].when sometimes", "rules[1].when"},
+		"/acme.v1.Orders/List": {"rules[0].when sometimes", "rules[1].when", "rules[2].when", "rules[4].when"},
+	} {
+		var got []string
+		for _, x := range e.Expressions(&schema.Method{Name: method}) {
+			if x.Sometimes {
+				x.Path += " sometimes"
+			}
+			got = append(got, x.Path)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: want %q, found %q", method, want, got)
 		}
 	}
 }
