@@ -1,6 +1,7 @@
 package zookeeper
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,20 +64,34 @@ func ParseInstance(data []byte) (Instance, error) {
 	return in, in.check()
 }
 
-// exactNames refuses fields that encoding/json takes for known ones in another case: other readers do not, and which of two
-// such fields holds would change when the document is written again.
+// exactNames refuses fields that encoding/json takes for known ones in another case, and fields that stand twice: other readers do
+// not, or take one of them where it takes something of both, and which holds would change when the document is written again.
 func exactNames(data []byte) error {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(data, &fields); err != nil {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if _, err := d.Token(); err != nil { // the brace, or null
 		return fmt.Errorf("zookeeper: want an instance as JSON: %w", err)
 	}
-	for name := range fields {
+	seen := map[string]bool{}
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return fmt.Errorf("zookeeper: want an instance as JSON: %w", err)
+		}
+		name, _ := t.(string) // an object has no others
+		if seen[name] {
+			return fmt.Errorf("zookeeper: want the field %q once, found it twice", name)
+		}
+		seen[name] = true
 		for _, known := range []string{
 			"v", "id", "endpoints", "weight", "status", "region", "zone", "version", "schema", "metadata", "registered_at",
 		} {
 			if name != known && strings.EqualFold(name, known) {
 				return fmt.Errorf("zookeeper: want the field %q, found %q", known, name)
 			}
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return fmt.Errorf("zookeeper: want an instance as JSON: %w", err)
 		}
 	}
 	return nil

@@ -77,6 +77,9 @@ var faulty = []struct{ data, want string }{
 	{`{"v":1,"id":"a","weight":-1,"endpoints":[{"protocol":"grpc","host":"h","port":1}]}`, "found -1"},
 	{`{"v":1,"id":"a","weight":1048577,"endpoints":[{"protocol":"grpc","host":"h","port":1}]}`, "found 1048577"},
 	{`{"v":1,"id":"a","status":"UP","endpoints":[{"protocol":"grpc","host":"h","port":1}]}`, `found "UP"`},
+	{`{"v":1,"id":"a","endpoints":[{"protocol":"grpc","host":"h","port":1}],"metadata":{"a":"b"},"metadata":{"c":"d"}}`, `"metadata" once`},
+	{`{"v":1,"id":"a","endpoints":[{"protocol":"grpc","host":"h","port":1}],"endpoints":[{"port":2}]}`, `"endpoints" once`},
+	{`{"v":1,"id":"a","\u017fchema":"b","endpoints":[{"protocol":"grpc","host":"h","port":1}]}`, `want the field "schema"`},
 	{`{"v":1,"id":"a","ID":"b","endpoints":[{"protocol":"grpc","host":"h","port":1}]}`, `want the field "id", found "ID"`},
 	{`{"v":1,"id":"a","metadata":{"x":1},"endpoints":[{"protocol":"grpc","host":"h","port":1}]}`, "as JSON"},
 }
