@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,7 @@ func (b *builder) registries() {
 	for i, conf := range b.doc.Config.GetRegistries() {
 		at := fmt.Sprintf("registries[%d]", i)
 		raw, _ := proto.MarshalOptions{Deterministic: true}.Marshal(conf) // strings that were read as UTF-8
-		digest := string(raw) + certs.Fingerprint(conf.GetZookeeper().GetTls().GetCaFile())
+		digest := string(raw) + certs.Fingerprint(conf.GetZookeeper().GetTls().GetCaFile()) + certs.Fingerprint(conf.GetTars().GetTls().GetCaFile())
 		if b.prev != nil {
 			if old := b.prev.registries[conf.GetName()]; old != nil && old.digest == digest {
 				b.snap.registries[conf.GetName()] = old
@@ -53,13 +54,9 @@ func (b *builder) openRegistry(conf *configv1.Registry) (Registry, error) {
 		if b.std.ZooKeeper == nil {
 			return nil, errors.New("this gateway has no ZooKeeper")
 		}
-		tlsConfig, err := clientTLS(kind.Zookeeper.GetTls(), kind.Zookeeper.GetServers()[0], b.log)
+		tlsConfig, err := b.membersTLS(kind.Zookeeper.GetTls())
 		if err != nil {
 			return nil, err
-		}
-		if tlsConfig != nil {
-			tlsConfig.ServerName = kind.Zookeeper.GetTls().GetServerName() // where there is none, each member has its own
-			tlsConfig.NextProtos = nil
 		}
 		return b.std.ZooKeeper(kind.Zookeeper, tlsConfig, b.log.With("registry", conf.GetName()))
 	case *configv1.Registry_Dns:
@@ -71,7 +68,21 @@ func (b *builder) openRegistry(conf *configv1.Registry) (Registry, error) {
 		if b.std.TARS == nil {
 			return nil, errors.New("this gateway has no registry of TARS")
 		}
-		return b.std.TARS(kind.Tars)
+		tlsConfig, err := b.membersTLS(kind.Tars.GetTls())
+		if err != nil {
+			return nil, err
+		}
+		return b.std.TARS(kind.Tars, tlsConfig)
 	}
 	return nil, errors.New("it is of no kind") // the check of the document has it
+}
+
+// membersTLS is how the members of a registry are connected to; nil: without TLS.
+func (b *builder) membersTLS(t *configv1.ClientTLS) (*tls.Config, error) {
+	conf, err := clientTLS(t, "member:0", b.log)
+	if conf != nil {
+		conf.ServerName = t.GetServerName() // where there is none, each member has its own
+		conf.NextProtos = nil
+	}
+	return conf, err
 }

@@ -35,7 +35,7 @@ type Standard struct {
 	// ZooKeeper, DNS and TARS open registries; nil: this build has none of the kind. Opening does not wait for servers.
 	ZooKeeper func(conf *configv1.ZooKeeper, tlsConfig *tls.Config, log *slog.Logger) (Registry, error)
 	DNS       func(conf *configv1.DNS) (Registry, error)
-	TARS      func(conf *configv1.TARSRegistry) (Registry, error)
+	TARS      func(conf *configv1.TARSRegistry, tlsConfig *tls.Config) (Registry, error)
 	// Redis opens the store of a name; tlsConfig nil: plain text. Opening does not wait for the server.
 	Redis func(name string, conf *configv1.Redis, tlsConfig *tls.Config, meter *telemetry.Meter, log *slog.Logger) (Store, error)
 	// Fetch makes HTTP requests of the gateway's own, to public addresses and those allowed.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -31,6 +32,12 @@ func startQueryObj(t testing.TB) *queryObj {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveQueryObj(t, ln)
+}
+
+// serveQueryObj is a registry that listens already.
+func serveQueryObj(t testing.TB, ln net.Listener) *queryObj {
+	t.Helper()
 	q := &queryObj{t: t, address: ln.Addr().String(), asked: map[string]int{}}
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -181,6 +188,65 @@ routes:
 	defer registry.mu.Unlock()
 	if len(registry.asked) != 1 || registry.asked["tars.tarsregistry.QueryObj/findObjectById4Any/"+kitServant] < 2 {
 		t.Errorf("want one question again and again, found %v", registry.asked)
+	}
+}
+
+// A registry is asked by TLS where its locator says ssl, with a certificate where it wants one; one whose certificate nobody vouches for is
+// never asked.
+func TestDiscoveryTARSOverTLS(t *testing.T) {
+	t.Parallel()
+	registries, gateways := newAuthority(t, "registries"), newAuthority(t, "gateways")
+	certFile, keyFile := registries.issue("registry", 1)
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ownCert, ownKey := gateways.issue("gateway", 2)
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: gateways.pool()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := serveQueryObj(t, ln)
+	_, address := startServant(t)
+	registry.set([]string{address}, nil)
+	dir := t.TempDir()
+	idl, err := os.ReadFile("../../testdata/tars/Kit.tars")
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, dir+"/Kit.tars", idl)
+	host, port, err := net.SplitHostPort(registry.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := func(locator, tls string) string {
+		return fmt.Sprintf(`listen: [{address: "127.0.0.1:0"}]
+admin: {address: "127.0.0.1:0"}
+schemas:
+  - {name: kit, tars: {paths: [%s/Kit.tars]}}
+registries:
+  - {name: t, tars: {locator: "tars.tarsregistry.QueryObj@%s -h %s -p %s", interval: 0.1s%s}}
+services:
+  - {name: kit, schema: kit, adapter: tars, options: {servant: %[6]s}, discovery: [{registry: t, service: %[6]s}]}
+routes:
+  - {name: kit, service: kit, methods: ["Kit.Echo/*"]}
+`, dir, locator, host, port, tls, kitServant)
+	}
+	g := startGateway(t, config("ssl", fmt.Sprintf(", tls: {ca_file: %s, cert_file: %s, key_file: %s}", registries.file, ownCert, ownKey)))
+	waitFor(t, "an answer", func() bool { return g.call("POST", "/Kit.Echo/add", `{"a":1,"b":2}`).status == 200 })
+
+	stranger := startGateway(t, config("ssl", fmt.Sprintf(", tls: {ca_file: %s, cert_file: %s, key_file: %s}", gateways.file, ownCert, ownKey)))
+	waitFor(t, "the registry is not believed", func() bool {
+		return strings.Contains(stranger.control("GET", "/api/v1/services/kit", nil).body, "certificate")
+	})
+	if a := stranger.call("POST", "/Kit.Echo/add", `{"a":1,"b":2}`); a.status != 503 {
+		t.Errorf("found %d %s", a.status, a.body)
+	}
+	if _, err := tryGateway(t, t.TempDir(), config("tcp", fmt.Sprintf(", tls: {ca_file: %s}", registries.file))); err == nil || !strings.Contains(err.Error(), "write ssl instead of tcp") {
+		t.Errorf("tls beside tcp: found %v", err)
+	}
+	if _, err := tryGateway(t, t.TempDir(), config("ssl", ", tls: {ca_file: /no/such.pem}")); err == nil || !strings.Contains(err.Error(), "registries[0]") {
+		t.Errorf("an authority that is not there: found %v", err)
 	}
 }
 

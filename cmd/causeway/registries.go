@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -109,16 +110,19 @@ func (d dnsServer) Resolver(*configv1.Discovery) (registry.Resolver, error) {
 }
 
 // openTARS connects when services are watched.
-func openTARS(conf *configv1.TARSRegistry) (proxy.Registry, error) {
+func openTARS(conf *configv1.TARSRegistry, tlsConfig *tls.Config) (proxy.Registry, error) {
 	at, err := tars.ParseLocator(conf.GetLocator())
 	if err != nil {
 		return nil, fmt.Errorf("locator: %w", err)
+	}
+	if conf.GetTls() != nil && !at.Secure() {
+		return nil, errors.New("tls: no endpoint of the locator is called by TLS: write ssl instead of tcp before those that are, or remove tls")
 	}
 	allow, err := networks(conf.GetAllow())
 	if err != nil {
 		return nil, err
 	}
-	r, err := tars.Open(at)
+	r, err := tars.Open(at, tlsConfig)
 	if err != nil {
 		return nil, fmt.Errorf("locator: %w", err)
 	}

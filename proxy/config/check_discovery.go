@@ -54,6 +54,7 @@ func (k *checker) registry(path string, r *configv1.Registry) {
 		}
 		k.interval(at+".interval", kind.Tars.GetInterval())
 		k.networks(at+".allow", kind.Tars.GetAllow())
+		k.clientTLS(at+".tls", kind.Tars.GetTls())
 	}
 }
 

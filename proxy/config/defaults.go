@@ -64,6 +64,7 @@ func (d *Document) finish() {
 	}
 	for _, r := range c.GetRegistries() {
 		d.resolveTLS(r.GetZookeeper().GetTls())
+		d.resolveTLS(r.GetTars().GetTls())
 		finishRegistry(r)
 	}
 	if c.GetDefaults() == nil {

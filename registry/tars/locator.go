@@ -3,18 +3,30 @@ package tars
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // Locator is where a TARS registry is: a servant and the addresses that serve it.
 type Locator struct {
-	Servant   string   // "tars.tarsregistry.QueryObj"
-	Addresses []string // host:port
+	Servant   string // "tars.tarsregistry.QueryObj"
+	Addresses []Address
+}
+
+// Address is where a registry is asked.
+type Address struct {
+	At  string // host:port
+	TLS bool   // ssl
+}
+
+// Secure tells whether any of the addresses is one of TLS.
+func (l *Locator) Secure() bool {
+	return slices.ContainsFunc(l.Addresses, func(a Address) bool { return a.TLS })
 }
 
 // ParseLocator reads the text that clients of TARS are configured with:
-// "tars.tarsregistry.QueryObj@tcp -h 10.0.0.5 -p 17890:tcp -h 10.0.0.6 -p 17890". Flags other than -h and -p are passed over.
+// "tars.tarsregistry.QueryObj@tcp -h 10.0.0.5 -p 17890:ssl -h 10.0.0.6 -p 17891". Flags other than -h and -p are passed over.
 func ParseLocator(text string) (Locator, error) {
 	const want = `want a servant and its endpoints, like "tars.tarsregistry.QueryObj@tcp -h 10.0.0.5 -p 17890"`
 	servant, rest, ok := strings.Cut(text, "@")
@@ -34,8 +46,8 @@ func ParseLocator(text string) (Locator, error) {
 		// An endpoint ends where a word ends in the next one's protocol; addresses of IPv6 have colons as well.
 		proto := words[0]
 		words = words[1:]
-		if proto != "tcp" {
-			return Locator{}, fmt.Errorf("want endpoints that begin with tcp, found %q in %q", proto, text)
+		if proto != "tcp" && proto != "ssl" {
+			return Locator{}, fmt.Errorf("want endpoints that begin with tcp or ssl, found %q in %q", proto, text)
 		}
 		var host, port, next string
 		for len(words) > 0 && next == "" {
@@ -62,7 +74,7 @@ func ParseLocator(text string) (Locator, error) {
 		if !hostname(host) {
 			return Locator{}, fmt.Errorf("want a name or an address behind -h, found %q in %q", host, text)
 		}
-		l.Addresses = append(l.Addresses, net.JoinHostPort(host, port))
+		l.Addresses = append(l.Addresses, Address{net.JoinHostPort(host, port), proto == "ssl"})
 		if next != "" {
 			words = append([]string{next}, words...)
 		}

@@ -5,6 +5,7 @@ package tars
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -24,11 +25,19 @@ type Registry struct {
 	callers []*tarsadapter.Caller
 }
 
-// Open makes a registry without connecting. The error is about the locator.
-func Open(l Locator) (*Registry, error) {
+// Open makes a registry without connecting. Addresses of TLS are connected to as secure says, nil: with what the system trusts; where
+// that has no name, each has its own host for one. The error is about the locator.
+func Open(l Locator, secure *tls.Config) (*Registry, error) {
+	if secure == nil {
+		secure = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
 	r := &Registry{}
 	for _, a := range l.Addresses {
-		c, err := tarsadapter.NewCaller(a, l.Servant)
+		var conf *tls.Config
+		if a.TLS {
+			conf = secure
+		}
+		c, err := tarsadapter.NewCaller(a.At, l.Servant, conf)
 		if err != nil {
 			r.Close()
 			return nil, err

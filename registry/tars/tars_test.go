@@ -162,7 +162,11 @@ func (s *server) set(active, inactive []endpoint) {
 
 func opened(t testing.TB, addresses ...string) *Registry {
 	t.Helper()
-	r, err := Open(Locator{Servant: queryObj, Addresses: addresses})
+	l := Locator{Servant: queryObj}
+	for _, a := range addresses {
+		l.Addresses = append(l.Addresses, Address{At: a})
+	}
+	r, err := Open(l, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -347,7 +351,9 @@ func TestLocators(t *testing.T) {
 		"@tcp -h h -p 1":                                              "a servant and its endpoints",
 		"a.b@tcp -h h -p 1":                                           "three names",
 		"a.b.c@udp -h h -p 1":                                         `found "udp"`,
-		"a.b.c@tcp -h h -p 1:ssl -h h -p 2":                           `found "ssl"`,
+		"a.b.c@tcp -h h -p 1:ssl -h h -p 2":                           []string{"h:1", "ssl h:2"},
+		"a.b.c@ssl -h ::1 -p 1 -t 3 : tcp -h h -p 2":                  []string{"ssl [::1]:1", "h:2"},
+		"a.b.c@ssl -h h -p 1:udp -h h -p 2":                           `found "udp"`,
 		"a.b.c@tcp -p 1":                                              "-h HOST",
 		"a.b.c@tcp -h h -p 65536":                                     "-p PORT",
 		"a.b.c@tcp -h h -p 0":                                         "-p PORT",
@@ -356,12 +362,19 @@ func TestLocators(t *testing.T) {
 		l, err := ParseLocator(text)
 		switch want := want.(type) {
 		case []string:
-			if err != nil || !slices.Equal(l.Addresses, want) {
-				t.Errorf("%q: want %q, found %q %v", text, want, l.Addresses, err)
+			var got []string
+			for _, a := range l.Addresses {
+				if a.TLS {
+					a.At = "ssl " + a.At
+				}
+				got = append(got, a.At)
+			}
+			if err != nil || !slices.Equal(got, want) || l.Secure() != strings.Contains(text, "ssl") {
+				t.Errorf("%q: want %q, found %q %v", text, want, got, err)
 			}
 		case string:
 			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("%q: want %q, found %q %v", text, want, l.Addresses, err)
+				t.Errorf("%q: want %q, found %v %v", text, want, l.Addresses, err)
 			}
 		}
 	}
@@ -409,8 +422,8 @@ func FuzzLocator(f *testing.F) {
 			return
 		}
 		for _, a := range l.Addresses {
-			if _, _, err := net.SplitHostPort(a); err != nil {
-				t.Errorf("%q: %q: %v", text, a, err)
+			if _, _, err := net.SplitHostPort(a.At); err != nil {
+				t.Errorf("%q: %+v: %v", text, a, err)
 			}
 		}
 	})

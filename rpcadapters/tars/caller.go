@@ -2,6 +2,7 @@ package tars
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"math"
 	"slices"
@@ -17,12 +18,12 @@ type Caller struct {
 	servant []byte
 }
 
-// NewCaller makes a caller of a servant at host:port without connecting.
-func NewCaller(address, servant string) (*Caller, error) {
+// NewCaller makes a caller of a servant at host:port without connecting. secure: how it is connected to; nil: without TLS.
+func NewCaller(address, servant string, secure *tls.Config) (*Caller, error) {
 	if err := checkServant(servant); err != nil {
 		return nil, fmt.Errorf("tars: %w", err)
 	}
-	cl, err := framed.NewClient(framed.ClientConfig{Framing: answers{}, Address: address, Conns: 1, MaxFrame: defaultMaxPacket})
+	cl, err := framed.NewClient(framed.ClientConfig{Framing: answers{}, Address: address, TLS: secure, Conns: 1, MaxFrame: defaultMaxPacket})
 	if err != nil {
 		return nil, fmt.Errorf("tars: %w", err)
 	}

@@ -340,14 +340,16 @@ func (x *DNS) GetInterval() *durationpb.Duration {
 // TARSRegistry is the registry of a TARS deployment. Services name servants there: "App.Server.Obj".
 type TARSRegistry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The servant that is asked, and its endpoints, as clients of TARS are configured with it; tcp only:
-	// "tars.tarsregistry.QueryObj@tcp -h 10.0.0.5 -p 17890:tcp -h 10.0.0.6 -p 17890".
+	// The servant that is asked, and its endpoints, as clients of TARS are configured with it; tcp, or ssl for those that are called by
+	// TLS: "tars.tarsregistry.QueryObj@tcp -h 10.0.0.5 -p 17890:tcp -h 10.0.0.6 -p 17890".
 	Locator string `protobuf:"bytes,1,opt,name=locator,proto3" json:"locator,omitempty"`
 	// How often it is asked for a servant. Default 10s.
 	Interval *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
 	// The networks ("10.0.0.0/8") or addresses that instances may have, for the reason that ZooKeeper.allow gives. Default: everywhere but
 	// link-local, multicast and unspecified addresses.
-	Allow         []string `protobuf:"bytes,3,rep,name=allow,proto3" json:"allow,omitempty"`
+	Allow []string `protobuf:"bytes,3,rep,name=allow,proto3" json:"allow,omitempty"`
+	// How endpoints of ssl are connected to. Default: with the authorities that the system trusts.
+	Tls           *ClientTLS `protobuf:"bytes,4,opt,name=tls,proto3" json:"tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -399,6 +401,13 @@ func (x *TARSRegistry) GetInterval() *durationpb.Duration {
 func (x *TARSRegistry) GetAllow() []string {
 	if x != nil {
 		return x.Allow
+	}
+	return nil
+}
+
+func (x *TARSRegistry) GetTls() *ClientTLS {
+	if x != nil {
+		return x.Tls
 	}
 	return nil
 }
@@ -2014,11 +2023,12 @@ const file_causeway_config_v1_service_proto_rawDesc = "" +
 	"\x05allow\x18\x06 \x03(\tR\x05allow\"T\n" +
 	"\x03DNS\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x125\n" +
-	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\"u\n" +
+	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\"\xa6\x01\n" +
 	"\fTARSRegistry\x12\x18\n" +
 	"\alocator\x18\x01 \x01(\tR\alocator\x125\n" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12\x14\n" +
-	"\x05allow\x18\x03 \x03(\tR\x05allow\"\x97\x06\n" +
+	"\x05allow\x18\x03 \x03(\tR\x05allow\x12/\n" +
+	"\x03tls\x18\x04 \x01(\v2\x1d.causeway.config.v1.ClientTLSR\x03tls\"\x97\x06\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\tendpoints\x18\x02 \x03(\v2\x1c.causeway.config.v1.EndpointR\tendpoints\x12\x18\n" +
@@ -2218,45 +2228,46 @@ var file_causeway_config_v1_service_proto_depIdxs = []int32{
 	20, // 4: causeway.config.v1.ZooKeeper.tls:type_name -> causeway.config.v1.ClientTLS
 	25, // 5: causeway.config.v1.DNS.interval:type_name -> google.protobuf.Duration
 	25, // 6: causeway.config.v1.TARSRegistry.interval:type_name -> google.protobuf.Duration
-	19, // 7: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
-	20, // 8: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
-	25, // 9: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
-	26, // 10: causeway.config.v1.Service.plugins:type_name -> causeway.config.v1.Plugin
-	27, // 11: causeway.config.v1.Service.options:type_name -> google.protobuf.Any
-	6,  // 12: causeway.config.v1.Service.discovery:type_name -> causeway.config.v1.Discovery
-	8,  // 13: causeway.config.v1.Service.balancer:type_name -> causeway.config.v1.Balancer
-	11, // 14: causeway.config.v1.Service.health_check:type_name -> causeway.config.v1.HealthCheck
-	16, // 15: causeway.config.v1.Service.outliers:type_name -> causeway.config.v1.Outliers
-	17, // 16: causeway.config.v1.Service.breaker:type_name -> causeway.config.v1.Breaker
-	18, // 17: causeway.config.v1.Service.retry:type_name -> causeway.config.v1.Retry
-	7,  // 18: causeway.config.v1.Discovery.generic:type_name -> causeway.config.v1.GenericLayout
-	25, // 19: causeway.config.v1.Discovery.beats:type_name -> google.protobuf.Duration
-	21, // 20: causeway.config.v1.GenericLayout.pointers:type_name -> causeway.config.v1.GenericLayout.PointersEntry
-	9,  // 21: causeway.config.v1.Balancer.hash:type_name -> causeway.config.v1.HashKey
-	25, // 22: causeway.config.v1.Balancer.slow_start:type_name -> google.protobuf.Duration
-	10, // 23: causeway.config.v1.Balancer.subsets:type_name -> causeway.config.v1.Subset
-	22, // 24: causeway.config.v1.Balancer.region_priorities:type_name -> causeway.config.v1.Balancer.RegionPrioritiesEntry
-	23, // 25: causeway.config.v1.Subset.match:type_name -> causeway.config.v1.Subset.MatchEntry
-	12, // 26: causeway.config.v1.HealthCheck.grpc:type_name -> causeway.config.v1.GRPCCheck
-	13, // 27: causeway.config.v1.HealthCheck.http:type_name -> causeway.config.v1.HTTPCheck
-	14, // 28: causeway.config.v1.HealthCheck.tcp:type_name -> causeway.config.v1.TCPCheck
-	15, // 29: causeway.config.v1.HealthCheck.adapter:type_name -> causeway.config.v1.AdapterCheck
-	25, // 30: causeway.config.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
-	25, // 31: causeway.config.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
-	25, // 32: causeway.config.v1.Outliers.interval:type_name -> google.protobuf.Duration
-	25, // 33: causeway.config.v1.Outliers.base:type_name -> google.protobuf.Duration
-	25, // 34: causeway.config.v1.Outliers.max:type_name -> google.protobuf.Duration
-	25, // 35: causeway.config.v1.Breaker.pending_timeout:type_name -> google.protobuf.Duration
-	25, // 36: causeway.config.v1.Breaker.window:type_name -> google.protobuf.Duration
-	25, // 37: causeway.config.v1.Breaker.open:type_name -> google.protobuf.Duration
-	25, // 38: causeway.config.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
-	25, // 39: causeway.config.v1.Retry.hedge_after:type_name -> google.protobuf.Duration
-	24, // 40: causeway.config.v1.Endpoint.metadata:type_name -> causeway.config.v1.Endpoint.MetadataEntry
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	20, // 7: causeway.config.v1.TARSRegistry.tls:type_name -> causeway.config.v1.ClientTLS
+	19, // 8: causeway.config.v1.Service.endpoints:type_name -> causeway.config.v1.Endpoint
+	20, // 9: causeway.config.v1.Service.tls:type_name -> causeway.config.v1.ClientTLS
+	25, // 10: causeway.config.v1.Service.dial_timeout:type_name -> google.protobuf.Duration
+	26, // 11: causeway.config.v1.Service.plugins:type_name -> causeway.config.v1.Plugin
+	27, // 12: causeway.config.v1.Service.options:type_name -> google.protobuf.Any
+	6,  // 13: causeway.config.v1.Service.discovery:type_name -> causeway.config.v1.Discovery
+	8,  // 14: causeway.config.v1.Service.balancer:type_name -> causeway.config.v1.Balancer
+	11, // 15: causeway.config.v1.Service.health_check:type_name -> causeway.config.v1.HealthCheck
+	16, // 16: causeway.config.v1.Service.outliers:type_name -> causeway.config.v1.Outliers
+	17, // 17: causeway.config.v1.Service.breaker:type_name -> causeway.config.v1.Breaker
+	18, // 18: causeway.config.v1.Service.retry:type_name -> causeway.config.v1.Retry
+	7,  // 19: causeway.config.v1.Discovery.generic:type_name -> causeway.config.v1.GenericLayout
+	25, // 20: causeway.config.v1.Discovery.beats:type_name -> google.protobuf.Duration
+	21, // 21: causeway.config.v1.GenericLayout.pointers:type_name -> causeway.config.v1.GenericLayout.PointersEntry
+	9,  // 22: causeway.config.v1.Balancer.hash:type_name -> causeway.config.v1.HashKey
+	25, // 23: causeway.config.v1.Balancer.slow_start:type_name -> google.protobuf.Duration
+	10, // 24: causeway.config.v1.Balancer.subsets:type_name -> causeway.config.v1.Subset
+	22, // 25: causeway.config.v1.Balancer.region_priorities:type_name -> causeway.config.v1.Balancer.RegionPrioritiesEntry
+	23, // 26: causeway.config.v1.Subset.match:type_name -> causeway.config.v1.Subset.MatchEntry
+	12, // 27: causeway.config.v1.HealthCheck.grpc:type_name -> causeway.config.v1.GRPCCheck
+	13, // 28: causeway.config.v1.HealthCheck.http:type_name -> causeway.config.v1.HTTPCheck
+	14, // 29: causeway.config.v1.HealthCheck.tcp:type_name -> causeway.config.v1.TCPCheck
+	15, // 30: causeway.config.v1.HealthCheck.adapter:type_name -> causeway.config.v1.AdapterCheck
+	25, // 31: causeway.config.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
+	25, // 32: causeway.config.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
+	25, // 33: causeway.config.v1.Outliers.interval:type_name -> google.protobuf.Duration
+	25, // 34: causeway.config.v1.Outliers.base:type_name -> google.protobuf.Duration
+	25, // 35: causeway.config.v1.Outliers.max:type_name -> google.protobuf.Duration
+	25, // 36: causeway.config.v1.Breaker.pending_timeout:type_name -> google.protobuf.Duration
+	25, // 37: causeway.config.v1.Breaker.window:type_name -> google.protobuf.Duration
+	25, // 38: causeway.config.v1.Breaker.open:type_name -> google.protobuf.Duration
+	25, // 39: causeway.config.v1.Retry.per_try_timeout:type_name -> google.protobuf.Duration
+	25, // 40: causeway.config.v1.Retry.hedge_after:type_name -> google.protobuf.Duration
+	24, // 41: causeway.config.v1.Endpoint.metadata:type_name -> causeway.config.v1.Endpoint.MetadataEntry
+	42, // [42:42] is the sub-list for method output_type
+	42, // [42:42] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_causeway_config_v1_service_proto_init() }
