@@ -15,7 +15,7 @@ type Endpoint struct {
 	Address string // host:port
 	Zone    string
 	Weight  uint32 // 0 takes the instance out of balancing: no new calls, those in flight end as they would
-	Status  Status // of any but Up, Weight is 0
+	Status  Status // any but Up takes it out as a weight of 0 does; Weight is then what it has once it is up, or 0 where nobody says
 	// Protocol is what the instance speaks ("grpc", "http", "tars", ...), TLS whether over TLS. Empty: the registry does not say.
 	Protocol string
 	TLS      bool

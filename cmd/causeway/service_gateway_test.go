@@ -177,7 +177,7 @@ func TestServiceInspectRealGateway(t *testing.T) {
 	waitFor(t, "the instance drained", func() bool {
 		out := show("one")
 		return strings.Contains(out, "\nuse        no new calls: draining, calls in flight end as they would\n") &&
-			strings.Contains(out, "\n  "+one.Address+"  no    draining ")
+			strings.Contains(out, "\n  "+one.Address+"  no    draining  0         bj-a  100     0 ") // the weight it has, and what it takes for now
 	})
 	t.Log(show())
 }

@@ -350,7 +350,7 @@ func (s *sight) of(ep registry.Endpoint, event string) change {
 	}
 }
 
-// differences are the fields that differ, in a fixed order. The weight of an instance that wants no calls is always 0.
+// differences are the fields that differ, in a fixed order.
 func differences(a, b registry.Endpoint) []difference {
 	var d []difference
 	add := func(field, from, to string) {
@@ -360,9 +360,7 @@ func differences(a, b registry.Endpoint) []difference {
 	}
 	add("address", a.Address, b.Address)
 	add("status", a.Status.String(), b.Status.String())
-	if a.Status == b.Status {
-		add("weight", strconv.FormatUint(uint64(a.Weight), 10), strconv.FormatUint(uint64(b.Weight), 10))
-	}
+	add("weight", strconv.FormatUint(uint64(a.Weight), 10), strconv.FormatUint(uint64(b.Weight), 10))
 	add("zone", a.Zone, b.Zone)
 	add("protocol", a.Protocol, b.Protocol)
 	add("tls", strconv.FormatBool(a.TLS), strconv.FormatBool(b.TLS))

@@ -159,7 +159,7 @@ func TestServiceListAndInspect(t *testing.T) {
 	}
 	drained, up := view.Nodes[0], view.Nodes[1]
 	if drained.ID != "10.0.0.1-1" || drained.Node != "/causeway/v1/services/a.A/instances/10.0.0.1-1" || !strings.HasPrefix(drained.Session, "0x") ||
-		drained.Instances[0].TakesCalls || drained.Instances[0].Status != "draining" || drained.Instances[0].Metadata["team"] != "x" {
+		drained.Instances[0].TakesCalls || drained.Instances[0].Status != "draining" || drained.Instances[0].Weight != 100 || drained.Instances[0].Metadata["team"] != "x" {
 		t.Errorf("found %+v", drained)
 	}
 	if i := up.Instances[0]; !i.TakesCalls || i.Weight != 7 || !i.TLS || i.Why != "" {

@@ -94,7 +94,6 @@ func (o *offer) add(src *source, ep *registry.Endpoint) {
 		o.ep.Status = max(o.ep.Status, ep.Status)
 	}
 	if ep.Status != registry.Up {
-		o.ep.Weight = 0
 		if o.holder == "" || ep.Status > before {
 			o.holder = src.Name
 		}

@@ -67,7 +67,7 @@ func TestMerge(t *testing.T) {
 		},
 		"any that says it is leaving": {
 			one: []entry{{ID: "a", Address: "x", Weight: 5}}, two: []entry{{ID: "a", Address: "x", Status: registry.Starting}},
-			want: entry{ID: "a", Address: "x", Status: registry.Starting}, holder: "two",
+			want: entry{ID: "a", Address: "x", Weight: 5, Status: registry.Starting}, holder: "two",
 		},
 		"the one that says the worse": {
 			one: []entry{{ID: "a", Address: "x", Status: registry.Starting}}, two: []entry{{ID: "a", Address: "x", Status: registry.Down}},

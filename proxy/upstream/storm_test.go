@@ -241,7 +241,7 @@ func runModel(t *testing.T, seed uint64) {
 				}
 				switch r.IntN(8) {
 				case 0:
-					ep.Status, ep.Weight = registry.Draining, 0
+					ep.Status = registry.Draining
 				case 1:
 					ep.Status, ep.Weight = registry.Up, uint32(r.IntN(300))
 				case 2:
@@ -356,15 +356,11 @@ func (b *bench) compare(m *model, guard bool, step int, served bool) {
 				held = max(held, ep.Status)
 			}
 		}
-		weight := first.Weight
-		if held != registry.Up {
-			weight = 0
+		if v.Weight != first.Weight || v.Status != held || v.Zone != first.Zone {
+			b.t.Errorf("step %d: %s: want weight %d, %v and zone %q, found %+v", step, a, first.Weight, held, first.Zone, v)
 		}
-		if v.Weight != weight || v.Status != held || v.Zone != first.Zone {
-			b.t.Errorf("step %d: %s: want weight %d, %v and zone %q, found %+v", step, a, weight, held, first.Zone, v)
-		}
-		if v.Used && weight == 0 {
-			b.t.Errorf("step %d: %s is used with no weight", step, a)
+		if (v.Used || v.Effective != 0) && (first.Weight == 0 || held != registry.Up) {
+			b.t.Errorf("step %d: %s is used with no weight, or %v", step, a, held)
 		}
 	}
 	// Calls go to those that are used, and to nobody else while there are any.

@@ -87,6 +87,7 @@ type client struct {
 	timeout  time.Duration
 	has      bool      // the library has a session on a live connection
 	watching bool      // the library has set watches, in this session
+	given    bool      // it is given up, and connects no more
 	authed   bool      // the credentials were sent, in this or an earlier connection: the library sends them again
 	refused  time.Time // since when servers take the connection and give no session; zero when they do not
 	last     error     // of the last connection
@@ -205,6 +206,10 @@ func (c *Conn) dial(cl *client, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.Session/3)
 	defer cancel()
 	c.mu.Lock()
+	if cl.given {
+		c.mu.Unlock()
+		return nil, errClosed
+	}
 	most := time.Duration(0)
 	switch { // so that many clients do not come back at the same moment; a lost session costs more, so soon at first
 	case c.dials == 1:
@@ -234,6 +239,10 @@ func (c *Conn) dial(cl *client, address string) (net.Conn, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err == nil && cl.given {
+		_ = nc.Close()
+		err = errClosed
+	}
 	if err != nil {
 		cl.last, cl.refused = err, time.Time{}
 		return nil, err
@@ -391,8 +400,19 @@ func (c *Conn) connected(cl *client, told bool) {
 	c.fireAll()
 }
 
-// replace gives a client up and begins with a new one.
+// replace gives a client up and begins with a new one. The former session is left to expire: to close it would take its nodes away
+// before the new one has put its own in their place.
 func (c *Conn) replace(cl *client) {
+	c.mu.Lock()
+	if cl.has { // it has come round
+		c.mu.Unlock()
+		return
+	}
+	cl.given = true
+	if cl.live != nil {
+		_ = cl.live.Close()
+	}
+	c.mu.Unlock()
 	if !c.start("closing a client", cl.zk.Close) {
 		return
 	}

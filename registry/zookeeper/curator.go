@@ -97,7 +97,7 @@ func (c Curator) Parse(_ string, _ Place, _ string, data []byte) ([]registry.End
 	ep.Meta = pickMeta(meta, "dubbo.endpoints", "weight", "zone", "instance_status")
 	switch status := meta["instance_status"]; {
 	case in.Enabled != nil && !*in.Enabled, status != "" && status != "UP":
-		ep.Status, ep.Weight = registry.Down, 0
+		ep.Status = registry.Down
 	}
 	ep.Unverified = slices.Contains([]string{"STATIC", "PERMANENT"}, in.ServiceType) // its node outlives it
 	return []registry.Endpoint{ep}, nil

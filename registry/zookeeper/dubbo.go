@@ -101,7 +101,7 @@ func (d Dubbo) Parse(service string, _ Place, name string, _ []byte) ([]registry
 		ep.ID += "/" + v
 	}
 	if q.Get("enabled") == "false" || q.Get("disabled") == "true" {
-		ep.Status, ep.Weight = registry.Down, 0
+		ep.Status = registry.Down
 	}
 	ep.Unverified = q.Get("dynamic") == "false" // its node outlives it
 	return []registry.Endpoint{ep}, nil

@@ -182,7 +182,7 @@ func (g *Generic) parse(name string, data []byte) (registry.Endpoint, error) {
 		up = []string{"", "up", "UP", "true"}
 	}
 	if !slices.Contains(up, fields["status"]) {
-		ep.Status, ep.Weight = registry.Down, 0
+		ep.Status = registry.Down
 	}
 	return ep, nil
 }

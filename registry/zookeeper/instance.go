@@ -181,9 +181,6 @@ func (in *Instance) Endpoint(protocols ...string) (registry.Endpoint, error) {
 	if in.Weight != nil {
 		ep.Weight = uint32(*in.Weight) //nolint:gosec // check holds it within maxWeight
 	}
-	if status != registry.Up {
-		ep.Weight = 0
-	}
 	meta := maps.Clone(in.Metadata)
 	for key, value := range map[string]string{"version": in.Version, "region": in.Region, "schema": in.Schema} {
 		if value != "" {

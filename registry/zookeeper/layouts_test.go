@@ -78,7 +78,7 @@ func TestLayouts(t *testing.T) {
 			Dubbo{},
 			"com.example.Foo$Bar", url.QueryEscape("tri://[2001:db8::1]:50051/com.example.Foo$Bar?dynamic=false&disabled=true"), "",
 			Place{Path: "/dubbo/com.example.Foo%24Bar/providers", Name: true},
-			[]registry.Endpoint{{ID: "tri://[2001:db8::1]:50051", Address: "[2001:db8::1]:50051", Status: registry.Down, Protocol: "triple", Unverified: true}},
+			[]registry.Endpoint{{ID: "tri://[2001:db8::1]:50051", Address: "[2001:db8::1]:50051", Weight: 100, Status: registry.Down, Protocol: "triple", Unverified: true}},
 		},
 		"spring": {
 			Curator{},
@@ -90,13 +90,13 @@ func TestLayouts(t *testing.T) {
 			Curator{},
 			"orders", "x", strings.Replace(springJSON, `"UP"`, `"OUT_OF_SERVICE"`, 1),
 			Place{Path: "/services/orders"},
-			[]registry.Endpoint{{ID: "orders-1.local:8080", Address: "orders-1.local:8080", Status: registry.Down, Meta: map[string]string{"version": "2"}}},
+			[]registry.Endpoint{{ID: "orders-1.local:8080", Address: "orders-1.local:8080", Weight: 100, Status: registry.Down, Meta: map[string]string{"version": "2"}}},
 		},
 		"spring over TLS, static, switched off": {
 			Curator{},
 			"orders", "x", `{"address":"a","sslPort":443,"serviceType":"STATIC","enabled":false,"payload":"text"}`,
 			Place{Path: "/services/orders"},
-			[]registry.Endpoint{{ID: "a:443", Address: "a:443", TLS: true, Status: registry.Down, Unverified: true}},
+			[]registry.Endpoint{{ID: "a:443", Address: "a:443", TLS: true, Weight: 100, Status: registry.Down, Unverified: true}},
 		},
 		"dubbo application": {
 			Curator{Protocols: []string{"tri"}},
@@ -146,7 +146,7 @@ func TestLayouts(t *testing.T) {
 		"rpcx, inactive": {
 			rpcx, "Arith", "tcp@127.0.0.1:8972", "weight=7&state=inactive",
 			Place{Path: "/rpcx/Arith"},
-			[]registry.Endpoint{{ID: "tcp@127.0.0.1:8972", Address: "127.0.0.1:8972", Status: registry.Down, Protocol: "tcp"}},
+			[]registry.Endpoint{{ID: "tcp@127.0.0.1:8972", Address: "127.0.0.1:8972", Weight: 7, Status: registry.Down, Protocol: "tcp"}},
 		},
 		"shenyu": {
 			shenyu, "orders", "10.0.0.1:8080", `{"appName":"orders","host":"10.0.0.1","port":8080,"uri":"http://10.0.0.1:8080","status":0,"weight":5}`,
@@ -352,7 +352,7 @@ func FuzzEndpoint(f *testing.F) {
 			if p, err := strconv.Atoi(port); err != nil || p < 1 || p > 65535 {
 				t.Errorf("want a port, found %q", port)
 			}
-			if ep.ID == "" && name != "" || ep.Weight > maxWeight || ep.Status != registry.Up && ep.Weight != 0 {
+			if ep.ID == "" && name != "" || ep.Weight > maxWeight {
 				t.Errorf("want an id and a weight, found %+v", ep)
 			}
 		}

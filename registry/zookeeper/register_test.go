@@ -448,8 +448,8 @@ func testDrain(t *testing.T, x registered) {
 	began := time.Now()
 	go func() { done <- drain(short(t), []registry.Lease{l}) }()
 	set := sink.WaitSet("it draining", func(s registry.Set) bool { return len(s.Endpoints) == 1 && s.Endpoints[0].Status == registry.Draining })
-	if set.Endpoints[0].Weight != 0 {
-		t.Errorf("want no weight while draining, found %+v", set.Endpoints[0])
+	if set.Endpoints[0].Weight != 100 {
+		t.Errorf("want its weight told while it drains, found %+v", set.Endpoints[0])
 	}
 	sink.Wait()
 	if err := <-done; err != nil {
