@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 
 	"google.golang.org/grpc/codes"
 
@@ -60,12 +59,13 @@ func (b *Bare) receive(buf *rpc.Buffer) error {
 	if b.length > int64(limit) {
 		return tooLarge(limit)
 	}
-	if need := int(min(b.length+1, believed)); need > cap(buf.B) {
-		buf.B = make([]byte, 0, need)
-	}
 	for {
-		if len(buf.B) == cap(buf.B) {
-			buf.B = slices.Grow(buf.B, len(buf.B)+1)
+		if n := len(buf.B); n == cap(buf.B) {
+			total := -1
+			if b.length >= int64(n) {
+				total = int(b.length) + 1 // so that the end is seen with the last bytes
+			}
+			buf.B = grow(buf.B, total)
 		}
 		n, err := b.src.Read(buf.B[len(buf.B):cap(buf.B)])
 		buf.B = buf.B[:len(buf.B)+n]

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"slices"
 
 	"google.golang.org/grpc/codes"
 
@@ -51,9 +50,6 @@ func (r *Reader) Done() {
 	r.held = keep
 }
 
-// believed is how much of a stated length is made room for before bytes arrive: what a caller says costs it nothing.
-const believed = 64 << 10
-
 // Next reads the next message into dst, prefix and all, and returns its flags. io.EOF says that the body ended after the
 // message before; other errors are *rpc.Error and stay.
 func (r *Reader) Next(dst *rpc.Buffer) (flags byte, err error) {
@@ -88,7 +84,7 @@ func (r *Reader) next(dst *rpc.Buffer) (byte, error) {
 			return 0, ended(len(b), total)
 		}
 		if len(b) == cap(b) {
-			b = slices.Grow(b, min(max(total-len(b), PrefixLen), max(len(b), believed)))
+			b = grow(b, total)
 		}
 		n, err := r.src.Read(b[len(b):cap(b)])
 		dst.B = b[:len(b)+n]
@@ -102,6 +98,16 @@ func (r *Reader) next(dst *rpc.Buffer) (byte, error) {
 			return 0, readFault(err)
 		}
 	}
+}
+
+// grow makes room for as much again as has come, up to total bytes in all: a length is not believed, for it costs a caller
+// nothing to state one.
+func grow(b []byte, total int) []byte {
+	room := max(2*len(b), PrefixLen)
+	if total >= 0 {
+		room = min(room, total)
+	}
+	return append(make([]byte, 0, room), b...)
 }
 
 // atEnd tells whether it is known that nothing follows.

@@ -120,24 +120,60 @@ func TestReaderFaults(t *testing.T) {
 	}
 }
 
-// A length is not believed: memory is made as bytes come.
+// A length is not believed: what is held, wherever the message or the body stops, is at most twice what came, beside the room
+// that a new buffer has.
 func TestReaderBelievesNoLength(t *testing.T) {
-	body := append([]byte{0, 0x3f, 0xff, 0xff, 0xff}, make([]byte, 100)...)
+	const stated, fresh = 1<<30 - 1, 1024
+	for _, came := range []int{0, 1, 100, 1023, 1024, 5000, 65_535, 65_536, 100_000, 1 << 20, 3_000_000} {
+		for _, size := range []int{100, 1000, 16 << 10, 1 << 30} {
+			body := append([]byte{0, 0x3f, 0xff, 0xff, 0xff}, make([]byte, came)...)
+			var r Reader
+			r.Reset(&pieces{body, size, io.EOF, false}, 1<<30, nil)
+			buf := &rpc.Buffer{B: make([]byte, 0, fresh)} // none that has grown for others
+			if _, err := r.Next(buf); err == nil {
+				t.Error("want an error")
+			}
+			if held := cap(buf.B); held > max(2*len(body), fresh) {
+				t.Errorf("a message of which %d bytes came, %d at a time: %d bytes are held", came, size, held)
+			}
+			r.Close()
+			body = body[PrefixLen:]
+			b := Bare{frames: &Stream{Options: Options{Limit: 1 << 30}}, src: &pieces{body, size, io.ErrUnexpectedEOF, false}, length: stated}
+			buf = &rpc.Buffer{B: make([]byte, 0, fresh)}
+			if err := b.receive(buf); err == nil {
+				t.Error("want an error")
+			}
+			if held := cap(buf.B); held > max(2*len(body), fresh) {
+				t.Errorf("a body of which %d bytes came, %d at a time: %d bytes are held", came, size, held)
+			}
+		}
+	}
+}
+
+// A million empty messages cost no memory.
+func TestReaderOfEmptyMessages(t *testing.T) {
+	const messages = 1_000_000
+	body := make([]byte, messages*PrefixLen)
+	budget := rpc.NewBudget(64 << 10)
+	var r Reader
+	r.Reset(&pieces{body, 16 << 10, io.EOF, false}, 1<<20, budget)
+	defer r.Close()
+	buf := rpc.GetBuffer()
+	defer buf.Free()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	for range 10 {
-		var r Reader
-		r.Reset(&pieces{body, 1 << 20, io.EOF, false}, 1<<30, nil)
-		buf := rpc.GetBuffer()
-		if _, err := r.Next(buf); err == nil {
-			t.Error("want an error")
+	for i := range messages {
+		if _, err := r.Next(buf); err != nil || len(buf.B) != PrefixLen {
+			t.Fatalf("message %d: %d bytes, %v", i, len(buf.B), err)
 		}
-		buf.Free()
-		r.Close()
+		r.Done()
+	}
+	if _, err := r.Next(buf); !errors.Is(err, io.EOF) {
+		t.Errorf("want io.EOF, found %v", err)
 	}
 	runtime.ReadMemStats(&after)
-	if n := (after.TotalAlloc - before.TotalAlloc) / 10; n > 4*believed {
-		t.Errorf("%d bytes for a hundred", n)
+	if n := after.TotalAlloc - before.TotalAlloc; n > uint64(len(body)) {
+		t.Errorf("%d bytes were allocated for %d", n, len(body))
 	}
 }
 

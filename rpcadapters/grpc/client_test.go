@@ -30,6 +30,9 @@ import (
 // dial makes a transport that is closed with the test.
 func dial(t testing.TB, target rpcadapters.Target) *transport {
 	t.Helper()
+	if target.DialTimeout == 0 {
+		target.DialTimeout = 20 * time.Second // a busy machine is no fault
+	}
 	tr, err := Adapter{}.Dial(target)
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"slices"
 
 	"google.golang.org/grpc/codes"
 
@@ -135,11 +134,12 @@ func (c *clientStream) receive(m *rpc.Message) error {
 	return nil
 }
 
-// body reads a message's bytes; room is made as they come, whatever the prefix says.
+// body reads a message's bytes; whatever the prefix says, room is made for as many again as have come.
 func (c *clientStream) body(b *rpc.Buffer, length int) error {
-	const step = 32 << 10
 	for len(b.B) < length {
-		b.B = slices.Grow(b.B, min(length-len(b.B), step))
+		if n := len(b.B); n == cap(b.B) {
+			b.B = append(make([]byte, 0, min(length, max(2*n, prefixLen))), b.B...)
+		}
 		n, err := c.s.Read(b.B[len(b.B):min(cap(b.B), length)])
 		b.B = b.B[:len(b.B)+n]
 		switch {

@@ -32,7 +32,7 @@ func TestClientAgainstServer(t *testing.T) {
 				}
 				_ = x.Respond(200, nil, body)
 			})
-			cl, err := NewClient(ClientConfig{Address: s.address, TLS: client})
+			cl, err := NewClient(ClientConfig{Address: s.address, TLS: client, DialTimeout: 20 * time.Second})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -315,7 +315,7 @@ func TestClientPanics(t *testing.T) {
 		s := serve(t, Limits{}, server, hello)
 		conf := clientTLS(t, server)
 		conf.VerifyConnection = func(tls.ConnectionState) error { panic("on purpose") }
-		cl, err := NewClient(ClientConfig{Address: s.address, TLS: conf})
+		cl, err := NewClient(ClientConfig{Address: s.address, TLS: conf, DialTimeout: 20 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}

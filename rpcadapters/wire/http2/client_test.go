@@ -140,7 +140,7 @@ func (p *upConn) honest() {
 
 func newTestClient(t testing.TB, address string) *Client {
 	t.Helper()
-	cl, err := NewClient(ClientConfig{Address: address})
+	cl, err := NewClient(ClientConfig{Address: address, DialTimeout: 20 * time.Second}) // a busy machine is no fault
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -206,7 +206,9 @@ func (a *assault) connect(b []byte) (last ErrCode, sent int64, err error) {
 		wrote <- n
 	}()
 	var answer []byte
-	for room, n := make([]byte, 16<<10), 0; err == nil; {
+	room := make([]byte, 16<<10)
+	for err == nil {
+		var n int
 		n, err = conn.Read(room)
 		answer = append(answer, room[:n]...)
 	}
