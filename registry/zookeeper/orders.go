@@ -148,9 +148,9 @@ func (l *Lease) recall(s state) error {
 	case err != nil:
 		return err
 	}
-	session, err := strconv.ParseUint(m.Session, 16, 64)
-	if err != nil || !l.c.own(int64(session)) { //nolint:gosec // the bits of an id
-		return nil // for another process that was here before
+	session, garbled := strconv.ParseUint(m.Session, 16, 64)
+	if garbled != nil || !l.c.own(int64(session)) { //nolint:gosec // the bits of an id
+		return nil //nolint:nilerr // for another process that was here before, or nobody's
 	}
 	l.obey(m.Status)
 	if err := l.empty(s, version); lost(err) {

@@ -178,8 +178,8 @@ func testDataChanges(t *testing.T, side *zk.Conn, sink *registrytest.Sink, dir s
 		}
 		put(t, side, dir+"/a-1", string(changed))
 		set := sink.WaitSet(s.String(), func(set registry.Set) bool { return len(set.Endpoints) == 2 && set.Endpoints[0].Status == s })
-		if a := set.Endpoints[0]; (a.Weight == 0) != (s != registry.Up) || set.Endpoints[1].Status != registry.Up {
-			t.Errorf("want a weight with the status up only, found %+v", set.Endpoints)
+		if set.Endpoints[0].Weight != 100 || set.Endpoints[1].Status != registry.Up {
+			t.Errorf("want the status changed and nothing else, found %+v", set.Endpoints)
 		}
 	}
 }

@@ -4,19 +4,18 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException
 
 servers, service, host, port, window = sys.argv[1:]
-name, stop = host.replace(":", "-") + "-" + port, threading.Event()
-instances = f"/causeway/v1/services/{service}/instances"
-zk = KazooClient(hosts=servers, timeout=6)
+name, stop, zk = host.replace(":", "-") + "-" + port, threading.Event(), KazooClient(hosts=servers, timeout=6)
+path = f"/causeway/v1/services/{service}/instances/{name}"
 
 def announce(status):
     data = json.dumps({"v": 1, "id": name, "status": status, "endpoints": [{"protocol": "grpc", "host": host, "port": int(port)}]})
-    zk.ensure_path(instances)
-    node, change = zk.exists(f"{instances}/{name}"), zk.transaction()
+    zk.ensure_path(path.rpartition("/")[0])
+    node, change = zk.exists(path), zk.transaction()
     if node and node.ephemeralOwner == zk.client_id[0] and status == "up":
         return  # it is there, perhaps with an operator's order
     if node:  # the ghost of a former session, or our own with another status: replaced in one step
-        change.delete(f"{instances}/{name}", node.version)
-    change.create(f"{instances}/{name}", data.encode(), ephemeral=True)
+        change.delete(path, node.version)
+    change.create(path, data.encode(), ephemeral=True)
     change.commit()
 
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
