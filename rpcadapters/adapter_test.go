@@ -268,3 +268,18 @@ func TestCodeOfHTTP(t *testing.T) {
 		}
 	}
 }
+
+// What only Unicode folds to the name of something is not that: it is no name at all.
+func TestCarriedNamesAreASCII(t *testing.T) {
+	for key, want := range map[string]string{
+		"X-Token": "x-token", "x-to\u212aen": "", "X-\u0130d": "", "x-u\u017fer": "", "coo\u212aie": "", "x-b\u0130n": "",
+	} {
+		got := ""
+		for _, p := range AppendCarried(nil, key, "v") {
+			got += p.Key
+		}
+		if got != want {
+			t.Errorf("%q: want %q, found %q", key, want, got)
+		}
+	}
+}

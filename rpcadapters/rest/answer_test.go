@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
+	"github.com/causeway-gateway/causeway/rpcadapters/wire"
 )
 
 func newFace(t testing.TB) *Face {
@@ -89,4 +90,22 @@ func FuzzErrorBody(f *testing.F) {
 			t.Errorf("want JSON with code 10, found %v: %s", err, raw)
 		}
 	})
+}
+
+// Media types and codings are names in ASCII: what only Unicode folds to one is none.
+func TestNamesAreASCII(t *testing.T) {
+	for v, want := range map[string]form{
+		"Application/X-NDJSON": linesForm, "applicat\u0130on/x-ndjson": arrayForm, "application/x-ndj\u017fon": arrayForm,
+		"Text/Event-Stream": eventsForm, "text/event-\u017ftream": arrayForm,
+	} {
+		if got := formOf(v); got != want {
+			t.Errorf("%q: want form %d, found %d", v, want, got)
+		}
+	}
+	for v, taken := range map[string]bool{"Application/JSON": true, "application/j\u017fon": false, "applicat\u0130on/json": false} {
+		c := &call{x: &wire.Exchange{HTTP: rpc.HTTP{Header: rpc.Metadata{{Key: "content-type", Value: v}}}}}
+		if _, err := c.contentKind(false); (err == nil) != taken {
+			t.Errorf("%q: %v", v, err)
+		}
+	}
 }
