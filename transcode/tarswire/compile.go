@@ -46,37 +46,35 @@ const (
 	pairs   // a map whose entries are messages
 )
 
-// field is a member, a parameter, or a part of a wrapper or map entry.
+// field is a member, a parameter, or a part of a wrapper or map entry. What nearly every value needs stands first, in 64 bytes.
 type field struct {
-	name    string
-	tag     uint8
-	shape   shape
-	require bool
-	part    bool // of a map entry: never omitted
-
+	tag      uint8
+	shape    shape
+	plain    plain
+	widest   Type // of numbers
+	presence bool
+	lean     bool // zero, or empty, is as if it were not there
+	isBool   bool // in TARS: any number but zero is true
+	zigzag   bool // sint32 and sint64 of protobuf
+	require  bool
+	part     bool // of a map entry: never omitted
+	packed   bool
+	wire     protowire.Type // of one element
 	// The type of the value, of the elements or, in maps, of nothing: they have an entry.
-	kind   tarsv1.Type
-	plain  plain
-	widest Type // of numbers
-	low    int64
-	high   int64
+	kind      tarsv1.Type
+	wireTag   uint64 // number and type of one element in protobuf
+	packedTag uint64 // lists of numbers: of the packed form
+	low       int64
+	high      int64
+	message   *Message // STRUCT, and WRAPPED: then with the one field items
+	index     int      // position in fields
 
-	wireTag   uint64         // number and type of one element in protobuf
-	packedTag uint64         // lists of numbers: of the packed form
-	wire      protowire.Type // of one element
-	packed    bool
-	presence  bool
-	zigzag    bool // sint32 and sint64 of protobuf
-	isBool    bool // in TARS: any number but zero is true
-	lean      bool // zero, or empty, is as if it were not there
-
-	message *Message // STRUCT, and WRAPPED: then with the one field items
-	entry   *Message // maps: key with tag 0, value with tag 1
+	name  string
+	entry *Message // maps: key with tag 0, value with tag 1
 
 	fill   []byte // protobuf: the default with its tag
 	def    []byte // TARS: the default with its head; nil without a default
 	mapKey protoreflect.Kind
-	index  int // position in fields
 
 	typeName string // of a parameter, in TUP of version 2
 }

@@ -112,7 +112,11 @@ func (d *decoder) fits() bool {
 
 // bounded holds the output to its limit.
 func (d *decoder) bounded() bool {
-	return len(d.out)-d.base+d.extra <= d.maxOutput || d.failf("the message has more than %d bytes with its defaults, the limit", d.maxOutput)
+	return len(d.out)-d.base+d.extra <= d.maxOutput || d.tooLarge()
+}
+
+func (d *decoder) tooLarge() bool {
+	return d.failf("the message has more than %d bytes with its defaults, the limit", d.maxOutput)
 }
 
 func (d *decoder) openLen() int {
@@ -153,18 +157,20 @@ func (d *decoder) spread() {
 
 // count takes n members, elements, keys or values from what may be there.
 func (d *decoder) count(n int) bool {
-	if d.elements += n; d.elements > d.maxElements {
-		return d.failf("more than %d members and elements in one message", d.maxElements)
-	}
-	return true
+	d.elements += n
+	return d.elements <= d.maxElements || d.tooMany()
+}
+
+func (d *decoder) tooMany() bool {
+	return d.failf("more than %d members and elements in one message", d.maxElements)
 }
 
 func (d *decoder) deeper() bool {
-	if d.depth++; d.depth > d.maxDepth {
-		return d.failf("nested deeper than %d levels", d.maxDepth)
-	}
-	return true
+	d.depth++
+	return d.depth <= d.maxDepth || d.tooDeep()
 }
+
+func (d *decoder) tooDeep() bool { return d.failf("nested deeper than %d levels", d.maxDepth) }
 
 // head reads a head.
 func (d *decoder) head() (tag uint8, t Type, ok bool) {

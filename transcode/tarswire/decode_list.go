@@ -22,10 +22,21 @@ func (d *decoder) list(f *field, t Type) bool {
 		g = d.openLen()
 	}
 	for i := range n {
-		if f.plain == plainText && d.charset == UTF8 && d.pos < len(d.in) && d.in[d.pos] == byte(String1) {
-			out, next := text(d.out, d.in, d.pos+1, f)
-			if next >= 0 {
-				d.out, d.pos = out, next
+		if d.pos < len(d.in) { // the heads of elements have tag 0
+			switch head := Type(d.in[d.pos]); {
+			case head == String1 && f.plain == plainText && d.charset == UTF8:
+				if out, next := text(d.out, d.in, d.pos+1, f); next >= 0 {
+					d.out, d.pos = out, next
+					continue
+				}
+			case head == StructBegin && f.plain == plainStruct:
+				d.pos++
+				d.out = append(d.out, byte(f.wireTag))
+				g := d.openLen()
+				if !d.structure(f.message) {
+					return d.inElement(i)
+				}
+				d.closeLen(g)
 				continue
 			}
 		}

@@ -128,18 +128,20 @@ func (e *encoder) root() bool {
 // count takes n members, elements, keys or values from what may be there.
 func (e *encoder) count(n int) bool {
 	e.steps += n
-	if e.elements += n; e.elements > e.maxElements {
-		return e.failf("more than %d members and elements in one message", e.maxElements)
-	}
-	return true
+	e.elements += n
+	return e.elements <= e.maxElements || e.tooMany()
+}
+
+func (e *encoder) tooMany() bool {
+	return e.failf("more than %d members and elements in one message", e.maxElements)
 }
 
 func (e *encoder) deeper() bool {
-	if e.depth++; e.depth > e.maxDepth {
-		return e.failf("nested deeper than %d levels", e.maxDepth)
-	}
-	return true
+	e.depth++
+	return e.depth <= e.maxDepth || e.tooDeep()
 }
+
+func (e *encoder) tooDeep() bool { return e.failf("nested deeper than %d levels", e.maxDepth) }
 
 // span gives the bounds of the content of a length-delimited occurrence.
 func (e *encoder) span(o occurrence) (start, end int) {

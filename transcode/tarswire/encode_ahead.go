@@ -90,7 +90,15 @@ func (e *encoder) plainAhead(m *Message, f *field, i, end int) int {
 		if at < 0 {
 			return -1
 		}
-		if i = at; v != 0 || f.presence {
+		if f.isBool {
+			v = min(v, 1)
+		}
+		i = at
+		switch {
+		case v-1 < math.MaxInt8: // which every type holds
+			e.out = append(e.out, f.tag<<4|byte(Byte), byte(v))
+			return i
+		case v != 0 || f.presence:
 			if !e.number(f, f.tag, v) {
 				return -1
 			}
