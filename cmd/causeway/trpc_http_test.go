@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,6 +71,23 @@ plugins:
 	// An empty message is sent by GET.
 	if a = g.call("GET", echo+"Echo", "", trpc...); a.status != 200 || a.header.Get("Trpc-Ret") != "0" || !strings.HasPrefix(a.body, `{"msg":"",`) {
 		t.Errorf("%d %v %s", a.status, a.header, a.body)
+	}
+	// A GET has its message in its query, a form has it as well; what names no field stays behind.
+	const asked = "msg=a+b%26&tags=x&tags=y&tags=&nested.msg=in&counts[k]=7&big=9007199254740993&nobody=1"
+	if a = g.call("GET", echo+"Echo?"+asked, "", trpc...); a.status != 200 || a.header.Get("Trpc-Ret") != "0" || a.header.Get("Content-Type") != "application/json" || a.text(t, "msg") != "a b&" || a.text(t, "nested", "msg") != "in" || !strings.Contains(a.body, `"tags":["x","y",""],"counts":{"k":7}`) {
+		t.Errorf("%d %v %s", a.status, a.header, a.body)
+	}
+	form := append(slices.Clone(trpc[:len(trpc)-2]), "Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
+	if b := g.call("POST", echo+"Echo", asked, form...); b.status != 200 || b.body != a.body {
+		t.Errorf("%d %v %s, the query gave %s", b.status, b.header, b.body, a.body)
+	}
+	for _, bad := range []string{"big=x", "msg=%zz", "msg.x=1", "msg=1&msg=2"} {
+		if a = g.call("GET", echo+"Echo?"+bad, "", trpc...); a.status != 400 || a.header.Get("Trpc-Ret") == "0" {
+			t.Errorf("%s: %d %v %s", bad, a.status, a.header, a.body)
+		}
+		if a = g.call("POST", echo+"Echo", bad, form...); a.status != 400 || a.header.Get("Trpc-Ret") == "0" {
+			t.Errorf("%s: %d %v %s", bad, a.status, a.header, a.body)
+		}
 	}
 	// Methods are called by their aliases, too.
 	for _, path := range []string{"/api/login", "/trpc.kit.login.Login/In"} {

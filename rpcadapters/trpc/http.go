@@ -21,7 +21,8 @@ import (
 )
 
 // Face serves callers that send tRPC over HTTP: POST /package.Service/Method with what the header of a frame says in headers
-// that begin with trpc-. SDKs send GET for an empty message. It is safe for concurrent use.
+// that begin with trpc-. A GET has its message in its query, as servers of trpc-go take it; SDKs send one for an empty message. It is
+// safe for concurrent use.
 type Face struct {
 	calls sync.Pool // of *httpCall
 }
@@ -72,7 +73,7 @@ const (
 
 // Match takes a request to what may be a method, with a header that only callers of tRPC send.
 func (f *Face) Match(x *wire.Exchange) bool {
-	if x.HTTP.Method != "POST" && (x.HTTP.Method != "GET" || x.HTTP.Query != "") {
+	if x.HTTP.Method != "POST" && x.HTTP.Method != "GET" {
 		return false
 	}
 	for i := range x.HTTP.Header {
@@ -95,11 +96,52 @@ type httpCall struct {
 	header rpc.Metadata // backing of the answer's head
 }
 
-// httpCodec is JSON as trpc-go has it; see envelope.Codec.
-type httpCodec struct{ json *jsonwire.Options }
+// httpCodec is JSON as trpc-go has it, and forms; see envelope.Codec.
+type httpCodec struct {
+	json   *jsonwire.Options
+	query  string // of a GET, which has the message
+	form   bool   // the body is a form
+	budget *rpc.Budget
+	held   int
+}
+
+// parameters says what becomes of a query's and a form's: as with trpc-go, what names no field stays behind.
+var parameters = jsonwire.QueryOptions{Unknown: jsonwire.IgnoreUnknown}
+
+// paramSize is what a parameter takes in memory.
+const paramSize = 64
+
+// appendParameters appends the message that a query or a form has.
+func (c *httpCodec) appendParameters(dst, body []byte, m *schema.Message) ([]byte, error) {
+	var req jsonwire.Request
+	var err error
+	req.Message = m
+	if c.form {
+		req.Params, err = jsonwire.AppendForm(nil, m, body, nil, c.json, &parameters)
+	} else {
+		req.Params, err = jsonwire.AppendQuery(nil, m, c.query, c.json, &parameters)
+	}
+	if err != nil {
+		return dst, invalid(err)
+	}
+	// Two bytes of a form may be a parameter, which is many times as large.
+	size := len(req.Params) * paramSize
+	if !c.budget.Take(size) {
+		return dst, overloaded()
+	}
+	c.held += size
+	out, err := jsonwire.AppendRequest(dst, &req, c.json)
+	if err != nil {
+		return dst, invalid(err)
+	}
+	return out, nil
+}
 
 // AppendWire implements envelope.Codec.
 func (c *httpCodec) AppendWire(dst, body []byte, m *schema.Message) ([]byte, error) {
+	if c.form || c.query != "" {
+		return c.appendParameters(dst, body, m)
+	}
 	if len(body) == 0 {
 		return dst, nil
 	}
@@ -124,6 +166,7 @@ func (f *Face) Serve(ctx context.Context, x *wire.Exchange, m *rpcadapters.Match
 	defer func() {
 		if !over { // a panic: the call is not used again, but what it took of the budget is others'
 			c.frames.Close()
+			c.codec.budget.Give(c.codec.held)
 		}
 	}()
 	sent := c.serve(ctx, m, h)
@@ -164,17 +207,23 @@ func (c *httpCall) forms(m *rpcadapters.Matched, o *envelope.Options) *rpc.Error
 	if h := c.x.HTTP.Header; in != rpc.Identity && (!h.Has("accept-encoding") || envelope.Accepts(h.Get("accept-encoding"), in)) {
 		o.Out, o.Always = in, true
 	}
-	c.codec.json = m.Options.StubJSON()
+	c.codec = httpCodec{json: m.Options.StubJSON(), budget: m.Options.Budget}
+	if c.x.HTTP.Method == "GET" && c.x.HTTP.Query != "" {
+		c.typ, c.codec.query = "application/json", c.x.HTTP.Query
+		o.Codec = &c.codec
+		return nil
+	}
 	switch c.typ = rpcadapters.ContentType(c.x.HTTP.Header.Get("content-type")); c.typ {
-	case "application/json", "":
+	case "application/json", "", "application/x-www-form-urlencoded":
+		c.codec.form = strings.HasSuffix(c.typ, "form-urlencoded")
 		c.typ = "application/json"
 		o.Codec = &c.codec
 		return nil
 	case "application/proto", "application/protobuf", "application/x-protobuf", "application/pb":
 		return nil
 	}
-	e := rpc.Refuse(codes.InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", "content-type %q is not served here: want application/json or application/proto", c.typ).WithStatus(415)
-	e.Header.Add("accept-post", "application/json, application/proto")
+	e := rpc.Refuse(codes.InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", "content-type %q is not served here: want application/json, application/proto or application/x-www-form-urlencoded", c.typ).WithStatus(415)
+	e.Header.Add("accept-post", "application/json, application/proto, application/x-www-form-urlencoded")
 	return e
 }
 
@@ -321,6 +370,7 @@ func infoText(r *rpc.Reply) string {
 func (c *httpCall) release() {
 	c.frames.Close()
 	c.body.Close()
+	c.codec.budget.Give(c.codec.held)
 	c.Reply.Reset()
 	clear(c.header[:cap(c.header)])
 	clear(c.Spelled[:cap(c.Spelled)])

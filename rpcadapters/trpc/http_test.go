@@ -161,7 +161,7 @@ func TestHTTPErrors(t *testing.T) {
 		{name: "unknown method", path: "Echo/Nope", status: 404, ret: "12", funcRet: "0", msg: "no route takes /trpc.kit.echo.Echo/Nope"},
 		{name: "stream", path: "Stream/Chat", status: 501, ret: "12", funcRet: "0", msg: "trpc.kit.echo.Stream/Chat is a bidirectional stream method, and those are not served by tRPC over HTTP"},
 		{name: "not JSON", path: "Echo/Echo", body: `{`, status: 400, ret: "1", funcRet: "0"},
-		{name: "content type", path: "Echo/Echo", header: []string{"Content-Type", "text/xml"}, status: 415, ret: "51", funcRet: "0", msg: `content-type "text/xml" is not served here: want application/json or application/proto`},
+		{name: "content type", path: "Echo/Echo", header: []string{"Content-Type", "text/xml"}, status: 415, ret: "51", funcRet: "0", msg: `content-type "text/xml" is not served here: want application/json, application/proto or application/x-www-form-urlencoded`},
 		{name: "encoding", path: "Echo/Echo", header: []string{"Content-Encoding", "lz4"}, status: 415, ret: "1", funcRet: "0", msg: `content-encoding "lz4" is not known here: want one of gzip, deflate, zstd, br, identity`},
 		{name: "timeout that is none", path: "Echo/Echo", header: []string{"trpc-timeout", "soon"}, status: 400, ret: "51", funcRet: "0", msg: `header "trpc-timeout": want milliseconds, like 500`},
 		{name: "info that is none", path: "Echo/Echo", header: []string{"trpc-trans-info", `{"a":1}`}, status: 400, ret: "51", funcRet: "0", msg: `header "trpc-trans-info": want a JSON object of values in base64`},
@@ -193,7 +193,7 @@ func TestHTTPMatch(t *testing.T) {
 		{"POST", "/a.b.C/D", "", "trpc-other", false},
 		{"POST", "/a.b.C/D", "", "app-key", false},
 		{"GET", "/a.b.C/D", "", "trpc-caller", true},
-		{"GET", "/a.b.C/D", "msg=x", "trpc-caller", false},
+		{"GET", "/a.b.C/D", "msg=x", "trpc-caller", true},
 		{"GET", "/a.b.C/D", "", "app-key", false},
 		{"PUT", "/a.b.C/D", "", "trpc-caller", false},
 	} {
