@@ -3,6 +3,7 @@ package trpc
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -29,8 +30,17 @@ func newOracle(t testing.TB) oracle {
 	return o
 }
 
+// errPanic stands for a panic of protobuf's own code, which has one for an entry of a map with two keys, of which the second is of
+// another wire type.
+var errPanic = errors.New("the oracle panics")
+
 // read is what protobuf makes of data: the fields that are set, by name, and those of messages as "message.field".
-func (o oracle) read(name string, data []byte) (map[string]any, error) {
+func (o oracle) read(name string, data []byte) (_ map[string]any, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = errPanic
+		}
+	}()
 	m := dynamicpb.NewMessage(o[name])
 	if err := proto.Unmarshal(data, m); err != nil {
 		return nil, err
@@ -178,6 +188,9 @@ func hold(t *testing.T, o oracle, data []byte) {
 	for name, parse := range parsers {
 		got, again, err := parse(data)
 		want, wantErr := o.read(name, data)
+		if errors.Is(wantErr, errPanic) {
+			continue
+		}
 		if err != nil && strings.HasSuffix(err.Error(), "is given twice") {
 			continue // which is the one thing that is read otherwise
 		}
@@ -230,8 +243,10 @@ func headers(t testing.TB) [][]byte {
 		[]byte{0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, // more bits than the field
 		[]byte{0x4a, 0x04, 0x0a, 0x02, 0xc3, 0x28},                      // a key that is not UTF-8
 		[]byte{0x0a, 0x02, 0x0a, 0x00, 0x0a, 0x02, 0x12, 0x00},          // a message twice
-		[]byte{0xf8, 0xff, 0xff, 0xff, 0x0f, 0x00},                      // the greatest number of a field
-		[]byte{0x80, 0x80, 0x80, 0x80, 0x10, 0x00},                      // one more
+		[]byte{0x42, 0x05, 0x0a, 0x01, 0x61, 0x08, 0x61},                // an entry with a key, and one of another type
+		[]byte{0x4a, 0x05, 0x0a, 0x01, 0x61, 0x08, 0x61},
+		[]byte{0xf8, 0xff, 0xff, 0xff, 0x0f, 0x00}, // the greatest number of a field
+		[]byte{0x80, 0x80, 0x80, 0x80, 0x10, 0x00}, // one more
 	)
 }
 

@@ -153,6 +153,11 @@ func (w *world) compareQuery(t *testing.T, m *schema.Message, query string, leni
 	if theirs == nil {
 		theirs = runtime.PopulateQueryParameters(want, values, utilities.NewDoubleArray(nil))
 	}
+	for key := range values {
+		if strings.Contains(key, "\n") {
+			return // grpc-gateway's expression for the keys of maps does not look past the end of a line
+		}
+	}
 	if !agree(t, queryDifferences, []byte(query), ours, theirs) || nestedBrackets.MatchString(query) {
 		return
 	}
@@ -193,7 +198,7 @@ func namesUnknown(m *schema.Message, query string) bool {
 
 // httpSeeds are queries and forms for the shapes of http.proto.
 var httpSeeds = []string{
-	"labels[a]=x&labels[b.c]=y&author.links[k]=v", "notes[1]=x&notes[01]=y", "flags[true]=1&flags[0]=2&shelves[a]=NOVEL&lent[a]=2024-01-01T00:00:00Z", "labels=1", "labels[a", "labels[a[b]=1",
+	"labels[a]=x&labels[b.c]=y&author.links[k]=v", "notes[1]=x&notes[01]=y", "notes[\n0]=y&labels[a%0Ab]=c", "flags[true]=1&flags[0]=2&shelves[a]=NOVEL&lent[a]=2024-01-01T00:00:00Z", "labels=1", "labels[a", "labels[a[b]=1",
 	"tags[a]=b&tags=c", "translators[a]=x", "empty&none={}", "empties=&empties={}", `extra={"a":1}&any_value=null&list=[1]`, `free={"a":[1,{}]}`, "read_time=1h30m&genre=2&price=-0", "read_time=1.5s&isbn=x&edition=0",
 	"sequel.author.name=x&sequel.name=y&sequel.sequel.tags=a&sequel.sequel.tags=b", "odd.name=5", "genre=POEM&genre=NOVEL", "by.name=a&by.best.name=b", "map[a]=b&deeper.map[c]=d&pairs=x&struct={}", "published=2024-01-01T00:00:00%2B01:00",
 }

@@ -153,8 +153,14 @@ func (w *world) oracleJSON(m *schema.Message, wire []byte, o protojson.MarshalOp
 	return o.Marshal(msg)
 }
 
-func (w *world) oracleDecode(m *schema.Message, wire []byte) (proto.Message, error) {
+// oracleDecode has errPanic for an entry of a map with two keys, of which the second is of another wire type.
+func (w *world) oracleDecode(m *schema.Message, wire []byte) (_ proto.Message, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = errPanic
+		}
+	}()
 	msg := dynamicpb.NewMessage(m.Desc)
-	err := proto.UnmarshalOptions{Resolver: w.types}.Unmarshal(wire, msg)
+	err = proto.UnmarshalOptions{Resolver: w.types}.Unmarshal(wire, msg)
 	return msg, err
 }
