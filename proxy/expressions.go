@@ -17,8 +17,7 @@ import (
 
 // evaluated is an expression with what is known of it before there is a call.
 type evaluated struct {
-	member  *member // nil: of no plugin
-	path    string  // in the document
+	path    string // in the document
 	source  expr.Source
 	methods map[*schema.Method]bool // whose calls the plugin sees
 	reached int                     // how many of those come to it, without the gateway's own
@@ -70,12 +69,17 @@ func (b *builder) suits(members []*member, methods []*schema.Method, own bool) {
 
 // evaluate notes what is known of an expression over the calls of a method.
 func (b *builder) evaluate(m *member, x plugin.Expression, method *schema.Method, own bool) {
-	i := slices.IndexFunc(b.evaluated, func(e *evaluated) bool { return e.path == x.Path })
-	if i < 0 {
-		i = len(b.evaluated)
-		b.evaluated = append(b.evaluated, &evaluated{member: m, path: x.Path, source: x.Source, methods: map[*schema.Method]bool{}})
+	source, ok := x.Source.(expr.Source)
+	if !ok {
+		return // of somebody else's language
 	}
-	e := b.evaluated[i]
+	i := slices.IndexFunc(m.evaluated, func(e *evaluated) bool { return e.path == x.Path })
+	if i < 0 {
+		i = len(m.evaluated)
+		m.evaluated = append(m.evaluated, &evaluated{path: x.Path, source: source, methods: map[*schema.Method]bool{}})
+		b.evaluated = append(b.evaluated, m.evaluated[i])
+	}
+	e := m.evaluated[i]
 	if e.methods[method] {
 		return // of another route
 	}
@@ -83,7 +87,7 @@ func (b *builder) evaluate(m *member, x plugin.Expression, method *schema.Method
 	if !own {
 		e.reached++
 	}
-	f := x.Source.Suits(method)
+	f := source.Suits(method)
 	switch {
 	case f == nil:
 		return
@@ -103,7 +107,7 @@ func (b *builder) evaluate(m *member, x plugin.Expression, method *schema.Method
 
 // judge refuses expressions that fail whatever a call is, and warns of those that may, and of names in them that nothing has.
 func (b *builder) judge() {
-	const fix = "ask has(message...) or for rpc.method in front of it, or write the plugin at the routes whose requests have the field"
+	const fix = "mend it, ask has(message...) or for rpc.method in front of it, or write the plugin at the routes whose requests have the field"
 	for _, e := range b.evaluated {
 		switch {
 		case e.sure != "":
@@ -123,8 +127,8 @@ func (b *builder) judge() {
 // asksWho looks at the expressions of a plugin that ask for who calls. found: somebody in front of it finds out; finder is who does
 // so behind it, nil: nobody.
 func (b *builder) asksWho(m *member, found bool, finder *member) {
-	for _, e := range b.evaluated {
-		if e.member != m || !e.source.Identity() || e.path == m.path+".when" && !m.acts {
+	for _, e := range m.evaluated {
+		if !e.source.Identity() || e.path == m.path+".when" && !m.acts {
 			continue
 		}
 		switch {

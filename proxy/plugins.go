@@ -50,6 +50,8 @@ type member struct {
 	plugin  plugin.Plugin
 	origins []*instance // what it consists of
 	acts    bool        // it does something before the end of calls
+	// evaluated are the expressions of its configuration and its condition, as far as calls come to them.
+	evaluated []*evaluated
 }
 
 // String is how explain shows it.

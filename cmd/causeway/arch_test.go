@@ -49,7 +49,7 @@ var imports = []row{
 	{"proxy/certs", nil},
 	{"proxy/health", nil},
 	{"proxy/telemetry", []string{"rpcadapters/rpc"}},
-	{"proxy/plugin", []string{"rpcadapters/rpc", "proxy/{expr,telemetry}", "transcode/schema"}},
+	{"proxy/plugin", []string{"rpcadapters/rpc", "proxy/telemetry", "transcode/schema"}},
 	{"proxy/plugin/plugintest", []string{"proxy/{plugin,telemetry,config,expr}", "rpcadapters/rpc", "transcode/schema", "protos/..."}},
 	{"proxy/plugin/*", []string{"proxy/{plugin,telemetry,expr,limit,origin}", "rpcadapters/rpc", "transcode/schema", "protos/..."}},
 
@@ -115,6 +115,7 @@ var homes = []struct {
 	{"github.com/redis/...", []string{"proxy/store"}},
 	{"github.com/spf13/...", []string{"cmd/..."}},
 	{"go.yaml.in/...", []string{"proxy/config"}},
+	{"github.com/pierrec/lz4/...", []string{"rpcadapters/trpc"}},
 	{"github.com/grpc-ecosystem/grpc-gateway/v2/runtime", []string{"rpcadapters"}},                           // the status table
 	{"github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2/options", []string{"transcode/source"}}, // bundled as an import of .proto files
 	{"github.com/grpc-ecosystem/...", nil},

@@ -246,7 +246,7 @@ func TestPluginFaultPositions(t *testing.T) {
 		{"- {name: key_auth}\n  - {name: acl, config: {allow: {consumers: [shop]}, deny: {consumers: [eev]}}}\nconsumers: [{name: shop}, {name: eve}]", "plugins[1].config.deny.consumers[0]: there is no consumer \"eev\"; did you mean \"eve\"?"},
 		{"- {name: key_auth}\n  - {name: traffic_split, config: {rules: [{consumers: [shop], services: [{service: echo}]}]}}", "plugins[1].config.rules[0].consumers[0]: there is no consumer \"shop\""},
 		{"- {name: limit_count, config: {count: 1, window: 1s, key: {expression: message.text}}}", "plugins[0].config.key.expression: it would fail for every call of a method: "},
-		{"- {name: headers, config: {request: {set: {x-a: \"{{ message.text }}\"}}}}", "plugins[0].config.request: it would fail for every call of a method: x-a: "},
+		{"- {name: headers, config: {request: {set: {x-a: \"{{ message.text }}\"}}}}", "plugins[0].config.request.set[\"x-a\"]: it would fail for every call of a method: "},
 		{"- {name: adaptive_concurrency, config: {classes: [{name: a, when: message.text == 'a'}]}}", "plugins[0].config.classes[0].when: it would fail for every call of a method: "},
 		{"- {name: access_log, config: {output: DIR/access.log}, when: message.text == 'a'}", "plugins[0].when: `message` is not there any more when plugin \"access_log\" acts, at the end of calls"},
 		{"- {name: csrf, config: {token: {secrets: [canary-of-a-secret]}}}", "plugins[0].config.token.secrets[0]: wanted 32 bytes or more, found 18"},

@@ -295,7 +295,8 @@ func validateCommand() *cobra.Command {
 		Use:   "validate -c FILE",
 		Short: "Check a configuration: everything that running it would check, without serving",
 		Long: `Check a configuration: everything that running it would check, without serving. What is in order and hardly meant so is
-warned of: groups that nobody is in, credentials that no plugin asks for, stores that none uses, conditions that fail for some calls.`,
+warned of: groups that nobody is in, credentials that no plugin asks for, stores that none uses, expressions that fail for some calls or
+compare with names that nothing has, plugins that refuse what does not come by HTTP.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {

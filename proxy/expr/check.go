@@ -29,7 +29,11 @@ func (p *Program) Suits(m *schema.Method) *Misfit {
 	if !p.message {
 		return nil
 	}
-	if o := (checker{method: m}).of(p.ast); o.fails != never {
+	o := checker{method: m}.of(p.ast)
+	if p.decides {
+		o = truth(o)
+	}
+	if o.fails != never {
 		return &Misfit{Text: o.why, Always: o.fails == always}
 	}
 	return nil
@@ -58,6 +62,7 @@ type outcome struct {
 	value ref.Val         // nil: not known
 	typ   *schema.Message // of a message; nil: it is none, or not known
 	none  string          // not "": the message that is not there, and why
+	kind  kind
 }
 
 // is tells whether the outcome is surely a truth value.
@@ -93,7 +98,7 @@ type checker struct {
 func (c checker) of(e ast.Expr) outcome {
 	switch e.Kind() {
 	case ast.LiteralKind:
-		return outcome{value: e.AsLiteral()}
+		return outcome{value: e.AsLiteral(), kind: kindOf(e.AsLiteral())}
 	case ast.IdentKind:
 		return c.variable(e.AsIdent())
 	case ast.SelectKind:
@@ -175,7 +180,7 @@ func (c checker) field(o outcome, name string, test bool) outcome {
 		_, why := message{typ: o.typ}.field(types.String(name))
 		return fails("%s, which %s takes", why, c.method.Name[1:])
 	case f.Cardinality == schema.Singular && !test:
-		return outcome{typ: f.Message}
+		return outcome{typ: f.Message, kind: kindOfField(f)}
 	}
 	return outcome{}
 }
@@ -189,24 +194,25 @@ func (c checker) call(call ast.CallExpr) outcome {
 	args := c.each(call.Args())
 	switch call.FunctionName() {
 	case operators.LogicalAnd:
-		return decided(args[0], args[1], false)
+		return decided(truth(args[0]), truth(args[1]), false)
 	case operators.LogicalOr:
-		return decided(args[0], args[1], true)
+		return decided(truth(args[0]), truth(args[1]), true)
 	case operators.LogicalNot:
+		args[0] = truth(args[0])
 		if b, ok := args[0].value.(types.Bool); ok {
 			args[0].value = !b
 		}
 		return args[0]
 	case operators.Conditional:
-		return chosen(args[0], args[1], args[2])
+		return chosen(truth(args[0]), args[1], args[2])
 	case operators.Equals, operators.NotEquals:
-		o := worst(args...)
+		o := applied(call.FunctionName(), args)
 		if a, b := args[0].value, args[1].value; o.fails == never && a != nil && b != nil {
 			o.value = types.Bool((a.Equal(b) == types.True) == (call.FunctionName() == operators.Equals))
 		}
 		return o
 	case operators.In:
-		o := worst(args...)
+		o := applied(call.FunctionName(), args)
 		if list := call.Args()[1]; o.fails == never && args[0].value != nil && list.Kind() == ast.ListKind {
 			o.value = among(args[0].value, list.AsList().Elements())
 		}
@@ -219,7 +225,7 @@ func (c checker) call(call ast.CallExpr) outcome {
 	if call.IsMemberFunction() {
 		args = append([]outcome{c.of(call.Target())}, args...)
 	}
-	return worst(args...)
+	return applied(call.FunctionName(), args)
 }
 
 // decided is that of a && or ||, which one side decides by being so; then the other may fail.

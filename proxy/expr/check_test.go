@@ -74,3 +74,43 @@ func TestSuits(t *testing.T) {
 		}
 	}
 }
+
+// What is told of the types of a message's fields is what evaluation finds: each of a table of operands with each other under each
+// operator fails exactly where it was told to.
+func TestSuitsIsWhatEvaluationFinds(t *testing.T) {
+	c, _ := callOf(t, values())
+	operands := []string{
+		"message.text", "message.small_number", "message.large_number", "message.natural", "message.flag", "message.color", "message.data",
+		"message.ratio", "message.maybe", "message.nested.text", "'a'", "1", "2u", "1.5", "true", "b'a'",
+	}
+	forms := []string{
+		"%a == %b", "%a != %b", "%a < %b", "%a >= %b", "%a + %b == %a", "%a - %b == %a", "%a * %b == %a", "%a / %b == %a", "%a % %b == %a", "%a in [%b]",
+		"%a.startsWith(%b)", "%a.contains(%b)", "size(%a) == %b", "%a && %b", "%b || %a", "!%a", "%a ? true : %b == %b", "%a", "(%a < %b) == true", "%a == %a ? %b : true",
+	}
+	sure, found := 0, 0
+	for _, form := range forms {
+		for _, a := range operands {
+			for _, b := range operands {
+				text := strings.NewReplacer("%a", a, "%b", b).Replace(form)
+				p, err := Bool(text)
+				if err != nil || !p.ReadsMessage() {
+					continue // CEL itself refuses it
+				}
+				f := p.Suits(c.Method)
+				_, err = p.Bool(t.Context(), c, nil)
+				switch {
+				case f != nil && f.Always && err == nil:
+					t.Errorf("%s: told that it fails: %s", text, f.Text)
+				case f != nil && f.Always:
+					sure++
+				case f == nil && err != nil && strings.Contains(err.Error(), "no such overload"):
+					t.Errorf("%s: not told that it fails: %s", text, err)
+				}
+				found++
+			}
+		}
+	}
+	if sure < 500 || found < sure+500 {
+		t.Errorf("of %d expressions %d surely fail", found, sure)
+	}
+}

@@ -13,6 +13,8 @@ import (
 
 // Source is what a configuration has of expressions: a Program, or a Template.
 type Source interface {
+	// String is what was written.
+	String() string
 	// Suits is why it fails over calls of a method, nil where nothing speaks against it.
 	Suits(m *schema.Method) *Misfit
 	// Comparisons are the texts in it that variables are held against.

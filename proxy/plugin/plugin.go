@@ -22,7 +22,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/causeway-gateway/causeway/proxy/expr"
 	"github.com/causeway-gateway/causeway/proxy/telemetry"
 	"github.com/causeway-gateway/causeway/rpcadapters/rpc"
 	"github.com/causeway-gateway/causeway/transcode/schema"
@@ -113,8 +112,9 @@ type Evaluator interface {
 
 // Expression is one at its place within a plugin's configuration.
 type Expression struct {
-	Path   string // "rules[1].when"
-	Source expr.Source
+	Path string // "rules[1].when"
+	// Source is a *expr.Program or *expr.Template of proxy/expr, which plugins without expressions need not be built with.
+	Source fmt.Stringer
 	// Sometimes: it depends on something else of a call, a header for instance, whether it is evaluated.
 	Sometimes bool
 }
