@@ -53,6 +53,11 @@ func (c *Conn) carry(cl *client) bool {
 		}
 		c.armed, c.armedIn = map[watchKey]*arming{}, cl.session
 	}
+	if c.carries++; c.carries > 3 { // each has ended the connection: there is something that does not understand it
+		c.carried = map[watchKey]bool{}
+		c.mu.Unlock()
+		return false
+	}
 	keys, since, mark, live := maps.Clone(c.carried), c.heard, c.mark, cl.live
 	if c.state.session == cl.session {
 		mark = landmark{} // no session outlives the data

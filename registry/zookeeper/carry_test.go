@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -242,4 +244,85 @@ func TestWatchFrames(t *testing.T) {
 	if len(want) > 0 || len(frames) < 4 {
 		t.Errorf("want all watches in several frames, found %d frames and %d missing", len(frames), len(want))
 	}
+}
+
+// TestCarryGivesUp holds that a server which ends the connection at a request to set watches is served without them.
+func TestCarryGivesUp(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int64 // each connection gets another session
+	addr := sessions(t, func() int64 { return n.Add(1) }, func(xid, op int32) []byte {
+		switch {
+		case xid == watchesXid:
+			return nil // and the connection ends
+		case op == 12:
+			return frameOf(xid, 0, make([]byte, 4+statSize)...) // no children
+		case op == 4:
+			return frameOf(xid, 0, append(binary.BigEndian.AppendUint32(nil, 0), make([]byte, statSize)...)...)
+		case op == 3:
+			return frameOf(xid, 0, make([]byte, statSize)...)
+		}
+		return frameOf(xid, 0)
+	})
+	conn := connect(t, Config{Servers: []string{addr}, Session: 3 * time.Second})
+	sink, stop := registrytest.Watch(t, &Resolver{Conn: conn, Relist: time.Hour}, "orders")
+	defer stop() //nolint:errcheck // the context's error
+	sink.Wait()
+	before, _ := conn.now()
+	conn.mu.Lock()
+	live := conn.client.live
+	conn.mu.Unlock()
+	_ = live.Close()
+	eventually(t, "a connection without", func() bool { s, _ := conn.now(); return s.connected && s.generation > before.generation })
+	if s, _ := conn.now(); s.told {
+		t.Error("want it known that nothing is told")
+	}
+	if dials := n.Load(); dials < 4 {
+		t.Errorf("want it tried again first, found %d connections", dials)
+	}
+}
+
+// sessions is a server that gives a session to each connection, answers, and ends the connection when there is no answer.
+func sessions(t *testing.T, session func() int64, answer func(xid, op int32) []byte) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer c.Close()
+				for first := true; ; first = false {
+					var head [4]byte
+					if _, err := io.ReadFull(c, head[:]); err != nil {
+						return
+					}
+					b := make([]byte, binary.BigEndian.Uint32(head[:]))
+					if _, err := io.ReadFull(c, b); err != nil {
+						return
+					}
+					var out []byte
+					if first {
+						out = connected(20_000)
+						binary.BigEndian.PutUint64(out[12:], uint64(session()))
+					} else if out = answer(be32(b), be32(b[4:])); out == nil {
+						return
+					}
+					if _, err := c.Write(out); err != nil {
+						return
+					}
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		all.Wait()
+	})
+	return l.Addr().String()
 }

@@ -61,6 +61,7 @@ type Conn struct {
 	armedIn  int64                // that session
 	carried  map[watchKey]bool    // those of former sessions that only carry has set again: whether on the coming of a node
 	heard    int64                // the change up to which all that was watched has been told, before the connection in use
+	carries  int                  // tries to set them since the connection was usable last
 	counting *fence               // the connection whose answers carry that on; nil: none yet
 	mark     landmark
 	homes    map[string]homeNode // by path
@@ -394,7 +395,7 @@ func (c *Conn) connected(cl *client, told bool) {
 	c.state.connected, c.state.err, cl.last = true, nil, nil
 	c.state.links++
 	c.counting = cl.live
-	c.dials = 1
+	c.dials, c.carries = 1, 0
 	c.settled = time.Now()
 	c.cfg.Log.Debug("zookeeper: connected", "session", c.state.session, "timeout", cl.timeout)
 	c.fireAll()
