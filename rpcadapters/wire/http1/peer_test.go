@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -65,8 +64,10 @@ func (h cannedHandler) ServeExchange(_ context.Context, x *wire.Exchange) {
 	buf.Free()
 }
 
-// child serves until its input ends, and then prints the CPU time that it has used.
+// child serves until its input ends. For each line of it, it prints what it has used so far: nanoseconds on processors, bytes of
+// resident memory, and how many connections it has.
 func child(kind string) int {
+	conns := func() int64 { return -1 }
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 1
@@ -78,6 +79,7 @@ func child(kind string) int {
 			return 1
 		}
 		s := server.New(cannedHandler{true}, http1.New(http1.Limits{}, nil), nil, server.Options{})
+		conns = s.Conns
 		go func() { _ = s.Serve(ln) }()
 	case "unwatched":
 		p := http1.New(http1.Limits{}, nil)
@@ -126,7 +128,7 @@ func child(kind string) int {
 		if _, err := in.ReadString('\n'); err != nil {
 			return 0
 		}
-		_, _ = fmt.Fprintln(os.Stdout, cpu().Nanoseconds())
+		_, _ = fmt.Fprintln(os.Stdout, cpu().Nanoseconds(), resident(), conns())
 	}
 }
 
@@ -138,12 +140,26 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// resident is how many bytes of memory this process has; -1 where that is not known.
+func resident() int64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return -1
+	}
+	var size, pages int64
+	if _, err := fmt.Sscan(string(b), &size, &pages); err != nil {
+		return -1
+	}
+	return pages * int64(os.Getpagesize())
+}
+
 // peer is a child with its clients.
 type peer struct {
-	t     testing.TB
-	in    io.WriteCloser
-	out   *bufio.Reader
-	conns []net.Conn
+	t       testing.TB
+	address string
+	in      io.WriteCloser
+	out     *bufio.Reader
+	conns   []net.Conn
 }
 
 func startPeer(t testing.TB, kind string, clients int) *peer {
@@ -169,9 +185,9 @@ func startPeer(t testing.TB, kind string, clients int) *peer {
 		_ = in.Close()
 		_ = cmd.Wait()
 	})
-	address := p.line()
+	p.address = p.line()
 	for range clients {
-		c, err := net.Dial("tcp", address)
+		c, err := net.Dial("tcp", p.address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -188,15 +204,23 @@ func (p *peer) line() string {
 	return strings.TrimSpace(line)
 }
 
-func (p *peer) cpu() time.Duration {
+// used is what the child says of itself.
+func (p *peer) used() (cpu time.Duration, resident, conns int64) {
+	p.t.Helper()
 	if _, err := io.WriteString(p.in, "\n"); err != nil {
 		p.t.Fatal(err)
 	}
-	n, err := strconv.ParseInt(p.line(), 10, 64)
-	if err != nil {
-		p.t.Fatal(err)
+	line := p.line()
+	if _, err := fmt.Sscan(line, &cpu, &resident, &conns); err != nil {
+		p.t.Fatalf("%q: %v", line, err)
 	}
-	return time.Duration(n)
+	return cpu, resident, conns
+}
+
+func (p *peer) cpu() time.Duration {
+	p.t.Helper()
+	cpu, _, _ := p.used()
+	return cpu
 }
 
 // run makes calls on all connections at once and returns the CPU time of one.

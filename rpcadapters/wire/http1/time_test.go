@@ -431,18 +431,38 @@ func TestContextIsUsedAgain(t *testing.T) {
 	}
 }
 
-// 5,000 clients (in short 200) that send a byte every 5 s are gone after 11 s, and others are served meanwhile.
+// 5,000 clients (in short 200) that send a byte of a head, or of a body, every 5 s are gone after 11 s, and others are served
+// meanwhile. The server, a process of its own, grows by less than 100 MiB.
 func TestProofSlowloris(t *testing.T) {
 	t.Parallel()
+	full := os.Getenv("CAUSEWAY_PROOF") != ""
 	clients, limit := 200, 40*time.Second // for machines that have other things to do
-	if os.Getenv("CAUSEWAY_PROOF") != "" {
+	if full {
 		clients, limit = 5000, 15*time.Second // 11 s and what a busy machine adds
 	}
-	s, address := setup{}.serve(t, &recorder{})
+	for _, tc := range []struct{ name, first string }{
+		{"heads", "G"},
+		{"bodies", post + "Content-Length: 900\r\n\r\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if !full {
+				t.Parallel()
+			}
+			slowloris(t, clients, limit, tc.name, tc.first)
+		})
+	}
+}
+
+func slowloris(t *testing.T, clients int, limit time.Duration, name, first string) {
+	p := startPeer(t, "http1", 0)
+	canary := setup{}.dial(t, p.address)
+	canary.send(call)
+	canary.answer("POST")
+	_, before, _ := p.used()
 	var open atomic.Int32
 	start := time.Now()
 	for range clients {
-		conn, err := net.Dial("tcp", address)
+		conn, err := net.Dial("tcp", p.address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -450,8 +470,8 @@ func TestProofSlowloris(t *testing.T) {
 		go func() {
 			defer open.Add(-1)
 			defer conn.Close()
-			for {
-				if _, err := conn.Write([]byte("G")); err != nil {
+			for next := first; ; next = "x" {
+				if _, err := io.WriteString(conn, next); err != nil {
 					return // it was time
 				}
 				if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
@@ -464,22 +484,28 @@ func TestProofSlowloris(t *testing.T) {
 		}()
 	}
 	dialled := time.Since(start)
-	canary := setup{}.dial(t, address)
 	if err := canary.SetDeadline(start.Add(2 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	var worst time.Duration
+	most := before
 	for open.Load() > 0 {
 		at := time.Now()
-		canary.send(get + "\r\n")
-		canary.answer("GET")
+		canary.send(call)
+		canary.answer("POST")
 		worst = max(worst, time.Since(at))
+		_, now, _ := p.used()
+		most = max(most, now)
 		time.Sleep(20 * time.Millisecond)
 	}
 	took := time.Since(start)
-	t.Logf("PROOF slow clients: %d dialled in %s, all gone after %s; the canary waited %s at most", clients, dialled, took, worst)
+	t.Logf("PROOF slow %s: %d dialled in %s, all gone after %s; the canary waited %s at most; the server grew by %d MiB",
+		name, clients, dialled, took, worst, (most-before)>>20)
 	if took > dialled+limit {
 		t.Errorf("want them gone 11 s after the last came, found %s", took-dialled)
 	}
-	waitFor(t, "the connections to end", func() bool { return s.Conns() == 1 })
+	if most-before >= 100<<20 && !raceEnabled {
+		t.Errorf("want the server to grow by less than 100 MiB, found %d bytes", most-before)
+	}
+	waitFor(t, "the connections to end", func() bool { _, _, conns := p.used(); return conns == 1 })
 }
