@@ -274,12 +274,9 @@ func TestCarriedNamesAreASCII(t *testing.T) {
 	for key, want := range map[string]string{
 		"X-Token": "x-token", "x-to\u212aen": "", "X-\u0130d": "", "x-u\u017fer": "", "coo\u212aie": "", "x-b\u0130n": "",
 	} {
-		got := ""
-		for _, p := range AppendCarried(nil, key, "v") {
-			got += p.Key
-		}
-		if got != want {
-			t.Errorf("%q: want %q, found %q", key, want, got)
+		got := AppendCarried(nil, key, "v")
+		if want == "" && len(got) > 0 || want != "" && !slices.Equal(got, rpc.Metadata{{Key: want, Value: "v"}}) {
+			t.Errorf("%q: want %q, found %v", key, want, got)
 		}
 	}
 }

@@ -125,7 +125,7 @@ func FuzzHostOf(f *testing.F) {
 		if u, err := url.Parse(referer); err != nil || u.Host != rest {
 			t.Errorf("%q: %v %v", referer, host, err)
 		}
-		named := rest
+		var named string
 		if inner, ok := strings.CutPrefix(rest, "["); ok {
 			named, _, _ = strings.Cut(inner, "]")
 		} else {
