@@ -364,8 +364,8 @@ func TestOptions(t *testing.T) {
 	}{
 		{&trpcv1.Options{ContentType: "xml"}, `content_type "xml" is not known: want one of pb, json, jce`},
 		{&trpcv1.Options{ContentType: "jsn"}, `content_type "jsn" is not known: want one of pb, json, jce; did you mean "json"?`},
-		{&trpcv1.Options{Encoding: "gzp"}, `encoding "gzp" is not known: want one of none, gzip, zlib, snappy-stream, snappy-block; did you mean "gzip"?`},
-		{&trpcv1.Options{Encoding: "snappy"}, `encoding "snappy" is not known: want one of none, gzip, zlib, snappy-stream, snappy-block`},
+		{&trpcv1.Options{Encoding: "gzp"}, `encoding "gzp" is not known: want one of none, gzip, zlib, snappy-stream, snappy-block, lz4-stream, lz4-block; did you mean "gzip"?`},
+		{&trpcv1.Options{Encoding: "snappy"}, `encoding "snappy" is not known: want one of none, gzip, zlib, snappy-stream, snappy-block, lz4-stream, lz4-block`},
 		{&trpcv1.Options{Window: 1000}, `window: 1000 bytes are out of range: want 65535 to 1073741824`},
 		{&trpcv1.Options{Connections: 5000}, `connections: 5000 to one instance are too many: at most 1024`},
 		{&trpcv1.Options{Errors: []*trpcv1.ErrorRule{{From: 2, To: proto.Int32(1)}}}, `errors[0]: the range from 2 to 1 is empty`},

@@ -22,13 +22,15 @@ const (
 	encodingZlib         = 3
 	encodingSnappyStream = 4
 	encodingSnappyBlock  = 5
+	encodingLZ4Stream    = 6
+	encodingLZ4Block     = 7
 )
 
 // encodingNames are for errors and the configuration.
-var encodingNames = [...]string{"none", "gzip", "snappy", "zlib", "snappy-stream", "snappy-block"}
+var encodingNames = [...]string{"none", "gzip", "snappy", "zlib", "snappy-stream", "snappy-block", "lz4-stream", "lz4-block"}
 
 // unpackable tells the encodings that appendUnpacked knows.
-func unpackable(encoding uint32) bool { return encoding <= encodingSnappyBlock }
+func unpackable(encoding uint32) bool { return encoding <= encodingLZ4Block }
 
 var (
 	errTooLarge = errors.New("larger than the limit when unpacked")
@@ -66,6 +68,10 @@ func appendUnpacked(dst, src []byte, encoding uint32, limit int, budget *rpc.Bud
 		out, taken, err = appendBlock(dst, src, limit, budget)
 	case encodingSnappyStream:
 		out, taken, err = appendStream(dst, src, limit, budget)
+	case encodingLZ4Block:
+		out, taken, err = appendLZ4(dst, src, 0, limit, budget)
+	case encodingLZ4Stream:
+		out, taken, err = appendLZ4Stream(dst, src, limit, budget)
 	default:
 		return dst, 0, fmt.Errorf("content_encoding %d is not known here", encoding)
 	}
@@ -114,6 +120,10 @@ func appendPacked(dst, src []byte, encoding uint32) ([]byte, error) {
 		return packBlock(dst, src), nil
 	case encodingSnappyStream:
 		return packStream(dst, src), nil
+	case encodingLZ4Block:
+		return packLZ4(dst, src)
+	case encodingLZ4Stream:
+		return packLZ4Stream(dst, src)
 	}
 	return dst, fmt.Errorf("content_encoding %d is not known here", encoding)
 }

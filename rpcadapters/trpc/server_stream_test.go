@@ -125,9 +125,9 @@ func TestServerStreams(t *testing.T) {
 		t.Errorf("%q", f.Body)
 	}
 	p.on(10)
-	for i, as := range []uint32{encodingGzip, encodingZlib, encodingSnappyStream, encodingSnappyBlock, encodingSnappyStream, encodingSnappyBlock} {
+	for i, as := range []uint32{encodingGzip, encodingZlib, encodingSnappyStream, encodingSnappyBlock, encodingSnappyStream, encodingSnappyBlock, encodingLZ4Stream, encodingLZ4Block} {
 		e, id := as, uint32(11+i)
-		if i >= 4 { // as trpc-go and trpc-cpp have it
+		if i == 4 || i == 5 { // as trpc-go and trpc-cpp have it
 			e = encodingSnappy
 		}
 		packed, err := appendPacked(nil, []byte(item(3, "abc")), as)

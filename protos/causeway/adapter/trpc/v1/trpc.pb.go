@@ -32,8 +32,8 @@ type Options struct {
 	Caller string `protobuf:"bytes,2,opt,name=caller,proto3" json:"caller,omitempty"`
 	// What messages are sent in: "pb" (the default; they pass as they are), "json" or "jce".
 	ContentType string `protobuf:"bytes,3,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// What requests are packed with: "none" (the default), "gzip", "zlib", "snappy-stream" or "snappy-block". Answers may be packed
-	// in any of them.
+	// What requests are packed with: "none" (the default), "gzip", "zlib", "snappy-stream", "snappy-block", "lz4-stream" or "lz4-block".
+	// Answers may be packed in any of them.
 	Encoding string `protobuf:"bytes,4,opt,name=encoding,proto3" json:"encoding,omitempty"`
 	// Bytes from which on a request is packed. Default 1024.
 	PackAbove uint32 `protobuf:"varint,5,opt,name=pack_above,json=packAbove,proto3" json:"pack_above,omitempty"`
