@@ -179,6 +179,8 @@ func TestRatio(t *testing.T) {
 // FuzzExtract: the headers of a caller are read as OpenTelemetry's own propagators do.
 func FuzzExtract(f *testing.F) {
 	f.Add(parent, "a=1,b=2", "", "", "", "")
+	f.Add(" \t"+parent+"-", "a=1", "", "", "", "")
+	f.Add("\t"+parent+" ", "a=1", "", "", "", "")
 	f.Add("01-"+traceID+"-"+spanID+"-ff-more", "", traceID+"-"+spanID+"-d", "", "", "")
 	f.Add("", "", "0", traceID[:16], spanID, "true")
 	f.Add("", "", spanID+"-"+spanID+"-1-"+spanID, traceID, spanID, "0")
@@ -191,11 +193,12 @@ func FuzzExtract(f *testing.F) {
 		for _, h := range header {
 			carrier[http.CanonicalHeaderKey(h.Key)] = []string{h.Value}
 		}
-		for name, oracle := range map[string]propagation.TextMapPropagator{"tracecontext": propagation.TraceContext{}} {
+		// OpenTelemetry knows no space around it, and takes one of version 00 with an empty field behind the last.
+		if plain := strings.Trim(traceparent, " \t"); !strings.HasPrefix(plain, "00-") || len(plain) != traceparentSize+1 || !strings.HasSuffix(plain, "-") {
+			carrier["Traceparent"] = []string{plain}
 			p := &tracing{propagators: []propagator{traceContext}}
 			got, ok := p.extract(header)
-			sc := trace.SpanContextFromContext(oracle.Extract(context.Background(), carrier))
-			compare(t, name, got, ok, sc)
+			compare(t, "tracecontext", got, ok, trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier)))
 		}
 		// B3's own reads both forms, the single one first, and takes a malformed one for none.
 		got, ok := extractB3(header)
