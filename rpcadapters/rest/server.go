@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -150,12 +149,14 @@ func (c *call) receive(ctx context.Context) error {
 	}
 	c.raw = rpc.GetBuffer()
 	b := c.raw.B[:0]
-	if need := min(int(c.x.ContentLength)+1, believed); need > cap(b) {
-		b = make([]byte, 0, need)
-	}
 	for {
-		if len(b) == cap(b) {
-			b = slices.Grow(b, len(b)+1)
+		if have := len(b); have == cap(b) {
+			// A stated length is not believed, for it costs a caller nothing: there is room for as much again as has come.
+			room := max(2*have, 512)
+			if n := int(c.x.ContentLength); n >= have {
+				room = min(room, n+1) // so that the end is seen with the last bytes
+			}
+			b = append(make([]byte, 0, room), b...)
 		}
 		n, err := c.x.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
@@ -175,9 +176,6 @@ func (c *call) receive(ctx context.Context) error {
 		}
 	}
 }
-
-// believed is how much of a stated length is made room for before bytes arrive: what a caller says costs it nothing.
-const believed = 64 << 10
 
 func tooLarge(limit int) *rpc.Error {
 	return rpc.Refuse(codes.ResourceExhausted, "BODY_TOO_LARGE", "the request body is larger than %d bytes", limit).WithStatus(413)
