@@ -79,18 +79,19 @@ func TestSuits(t *testing.T) {
 // operator fails exactly where it was told to.
 func TestSuitsIsWhatEvaluationFinds(t *testing.T) {
 	c, _ := callOf(t, values())
-	operands := []string{
-		"message.text", "message.small_number", "message.large_number", "message.natural", "message.flag", "message.color", "message.data",
-		"message.ratio", "message.maybe", "message.nested.text", "'a'", "1", "2u", "1.5", "true", "b'a'",
-	}
+	fields := []string{"message.text", "message.small_number", "message.natural", "message.flag", "message.color", "message.data", "message.ratio"}
+	operands := append([]string{"message.nested.text", "1", "2u", "1.5", "true", "b'a'"}, fields[:4]...)
 	forms := []string{
 		"%a == %b", "%a != %b", "%a < %b", "%a >= %b", "%a + %b == %a", "%a - %b == %a", "%a * %b == %a", "%a / %b == %a", "%a % %b == %a", "%a in [%b]",
 		"%a.startsWith(%b)", "%a.contains(%b)", "size(%a) == %b", "%a && %b", "%b || %a", "!%a", "%a ? true : %b == %b", "%a", "(%a < %b) == true", "%a == %a ? %b : true",
 	}
 	sure, found := 0, 0
 	for _, form := range forms {
-		for _, a := range operands {
-			for _, b := range operands {
+		for _, a := range fields {
+			for i, b := range operands {
+				if i > 0 && !strings.Contains(form, "%b") {
+					break
+				}
 				text := strings.NewReplacer("%a", a, "%b", b).Replace(form)
 				p, err := Bool(text)
 				if err != nil || !p.ReadsMessage() {
@@ -110,7 +111,7 @@ func TestSuitsIsWhatEvaluationFinds(t *testing.T) {
 			}
 		}
 	}
-	if sure < 500 || found < sure+500 {
+	if sure < 300 || found < sure+300 {
 		t.Errorf("of %d expressions %d surely fail", found, sure)
 	}
 }
