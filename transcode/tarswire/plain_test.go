@@ -120,6 +120,7 @@ func TestPlainRefused(t *testing.T) {
 		{"two fields, the limit", []byte{2 << 3, 1, 3 << 3, 1}, two, ""},
 		{"a field more", []byte{2 << 3, 1, 3 << 3, 1, 8 << 3, 1}, two, "more than 2 members and elements in one message"},
 		{"two elements, the limit", []byte{6<<3 | 2, 0, 6<<3 | 2, 0}, two, ""},
+		{"two fields in another order, the limit", []byte{8 << 3, 7, 2 << 3, 1}, two, ""},
 		{"others, the limit", []byte{9<<3 | 5, 0, 0, 0, 1, 10<<3 | 2, 1, 'x'}, two, ""},
 		{"one of the others more", []byte{8 << 3, 1, 9<<3 | 5, 0, 0, 0, 1, 10<<3 | 2, 1, 'x'}, two, "more than 2 members and elements in one message"},
 		{"an element more", []byte{6<<3 | 2, 0, 6<<3 | 2, 0, 6<<3 | 2, 0}, two, "more than 2 members and elements in one message"},
