@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"strings"
@@ -10,12 +12,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
 	"github.com/causeway-gateway/causeway/testdata/descriptors"
 	"github.com/causeway-gateway/causeway/testdata/echo"
 	"github.com/causeway-gateway/causeway/testdata/tarskit"
 	"github.com/causeway-gateway/causeway/testdata/trpckit"
-
-	echov1 "github.com/causeway-gateway/causeway/protos/demo/echo/v1"
 )
 
 // dialKit connects to a listener of the gateway's.
@@ -96,13 +97,21 @@ plugins:
 `, kitServant, dir, l.Addr(), backend.Address, options, listener))
 	return g, func() *tarskit.Packet {
 		t.Helper()
-		select {
-		case r := <-calls:
-			return r
-		case <-time.After(20 * time.Second):
-			t.Fatal("the servant was not called")
-			return nil
-		}
+		return nextOf(t, calls)
+	}
+}
+
+// nextOf is what a service tells of the next call that came.
+func nextOf[T any](t *testing.T, calls <-chan T) T {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	select {
+	case c := <-calls:
+		return c
+	case <-ctx.Done():
+		t.Fatal("the service was not called")
+		panic("not reached")
 	}
 }
 
@@ -214,7 +223,8 @@ func TestSpellingTRPC(t *testing.T) {
 					if err != nil {
 						return
 					}
-					path, answer := "trans_info", (*trpckit.Frame)(nil)
+					path := "trans_info"
+					var answer *trpckit.Frame
 					switch f.Kind {
 					case trpckit.Unary:
 						answer = trpckit.Response(f, nil)
@@ -229,11 +239,8 @@ func TestSpellingTRPC(t *testing.T) {
 					}
 					info := f.Info(path)
 					back := map[string]string{}
-					for _, m := range []map[string]string{info, own} {
-						for k, v := range m {
-							back[k] = v
-						}
-					}
+					maps.Copy(back, info)
+					maps.Copy(back, own)
 					calls <- info
 					if _, err := nc.Write(answer.Set("trans_info", back).Bytes()); err != nil {
 						return
@@ -262,14 +269,9 @@ plugins:
 	want := map[string]string{"UserId": "42", "raw": "\x00\xff", "Some-Bin": "\xff\xfe", "AppSet": "acme", "a/b": "\x01", "trpc-env": "test"}
 	got := func() map[string]string {
 		t.Helper()
-		select {
-		case info := <-calls:
-			delete(info, "x-request-id")
-			return info
-		case <-time.After(20 * time.Second):
-			t.Fatal("the service was not called")
-			return nil
-		}
+		info := nextOf(t, calls)
+		delete(info, "x-request-id")
+		return info
 	}
 	nc := dialKit(t, g.gateway.Addresses()[1])
 	next := func(f *trpckit.Frame) *trpckit.Frame {
