@@ -38,12 +38,12 @@ func (m *landmark) see(path string, s *zk.Stat) {
 var errOtherData = errors.New("zookeeper: the data is not what it was before")
 
 // carry sets the watches again that the library does not. It reports whether the server has told all that has changed since they
-// were set first; if not, nothing is known of them.
-func (c *Conn) carry(cl *client) bool {
+// were set first, if not, nothing is known of them; and whether the connection has outlasted that.
+func (c *Conn) carry(cl *client) (told, usable bool) {
 	c.mu.Lock()
 	if !cl.has {
 		c.mu.Unlock()
-		return false
+		return false, false
 	}
 	if c.armedIn != cl.session {
 		for key, a := range c.armed {
@@ -56,7 +56,7 @@ func (c *Conn) carry(cl *client) bool {
 	if c.carries++; c.carries > 3 { // each has ended the connection: there is something that does not understand it
 		c.carried = map[watchKey]bool{}
 		c.mu.Unlock()
-		return false
+		return false, true
 	}
 	keys, since, mark, live := maps.Clone(c.carried), c.heard, c.mark, cl.live
 	if c.state.session == cl.session {
@@ -64,7 +64,7 @@ func (c *Conn) carry(cl *client) bool {
 	}
 	c.mu.Unlock()
 	if len(keys) == 0 {
-		return true
+		return true, true
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.Session)
 	defer cancel()
@@ -73,15 +73,16 @@ func (c *Conn) carry(cl *client) bool {
 		err = live.watchAgain(ctx, since, keys)
 	}
 	if err == nil {
-		return true
+		return true, true
+	}
+	if lost(err) { // it is tried again on the next connection
+		return false, false
 	}
 	c.cfg.Log.Info("zookeeper: what was watched is read again", "because", err)
-	if !lost(err) && ctx.Err() == nil { // else it is tried again on the next connection
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.carried, c.heard, c.mark = map[watchKey]bool{}, 0, landmark{}
-	}
-	return false
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.carried, c.heard, c.mark = map[watchKey]bool{}, 0, landmark{}
+	return false, true
 }
 
 // subscribed is called with the lock held. It reports whether somebody wants to hear of a node.

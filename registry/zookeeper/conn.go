@@ -346,7 +346,9 @@ func (c *Conn) supervise() {
 			if c.cfg.Auth != "" && !authed && !c.authenticate(cl) {
 				continue
 			}
-			c.connected(cl, c.carry(cl))
+			if told, usable := c.carry(cl); usable {
+				c.connected(cl, told)
+			}
 		case !has && !refused.IsZero() && time.Since(refused) > 2*c.cfg.Session:
 			// A server is there and takes connections, but not this session, and says no more: its data is gone or older than what
 			// was seen. No patience helps.
