@@ -119,12 +119,12 @@ func (f *Stream) sendError() error {
 func (f *Stream) Header() (*Head, error) {
 	for {
 		f.conn.w.Lock()
-		h := f.s.head
+		h, finished := f.s.head, f.s.finished.Load() // together: an answer that is a head alone comes and ends at once
 		f.conn.w.Unlock()
-		if h != nil {
+		switch {
+		case h != nil:
 			return h, nil
-		}
-		if f.s.finished.Load() {
+		case finished:
 			return nil, f.s.fault
 		}
 		<-f.s.sema

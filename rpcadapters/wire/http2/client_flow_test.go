@@ -245,3 +245,25 @@ func TestIdleBufferIsLetGo(t *testing.T) {
 		t.Errorf("want the connection to go on, found %v, %d", err, u.conns.Load())
 	}
 }
+
+// Who waits for the head of an answer that is a head alone gets it, whenever in between it comes.
+func TestHeaderOfAnAnswerThatIsOver(t *testing.T) {
+	c := &clientConn{}
+	for range 200_000 {
+		f := &Stream{conn: c, sending: make(chan struct{}, 1)}
+		f.s.sema = make(chan struct{}, 1)
+		start := make(chan struct{})
+		go func() {
+			<-start
+			c.w.Lock()
+			f.s.head = &Head{}
+			f.s.finished.Store(true)
+			c.w.Unlock()
+			f.wake()
+		}()
+		close(start)
+		if h, err := f.Header(); h == nil || err != nil {
+			t.Fatalf("want the head, found %v, %v", h, err)
+		}
+	}
+}
