@@ -306,7 +306,7 @@ func (p *suite) blame(name string) bool {
 var (
 	skipLine = regexp.MustCompile(`(?m)^\s+\S+\.go:\d+: (.*)`)
 	ownWish  = regexp.MustCompile(`\bshort\b|\brace\b`)
-	grave    = regexp.MustCompile(`DATA RACE|race detected|^panic:|^fatal error:|(?i:leak)`)
+	grave    = regexp.MustCompile(`DATA RACE|race detected|^panic:|"panic in |^fatal error:|(?i:leak)`) // the fourth is what a gateway logs
 )
 
 // skip files a skipped test under its reason, and reports whether the reason is one of those allowed.

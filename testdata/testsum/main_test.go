@@ -191,6 +191,20 @@ func TestLeak(t *testing.T) {
 			want: "...FAIL  m/a  1 failed of 2, 0s\n1 passed, 1 failed, 0 skipped\n",
 		},
 		{
+			name: "once by a panic that a gateway logs: not tried again",
+			files: map[string]string{"a/a_test.go": header + `
+import "os"
+
+func TestGood(t *testing.T) {}
+func TestPanic(t *testing.T) {
+	if os.Mkdir("here", 0o700) == nil {
+		t.Error("{\"level\":\"ERROR\",\"msg\":\"panic in a call\"}")
+	}
+}
+`},
+			want: "...FAIL  m/a  1 failed of 2, 0s\n1 passed, 1 failed, 0 skipped\n",
+		},
+		{
 			name: "too many to try again",
 			files: map[string]string{"a/a_test.go": header + `
 import "os"
