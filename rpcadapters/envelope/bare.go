@@ -65,7 +65,7 @@ func (b *Bare) receive(buf *rpc.Buffer) error {
 			if b.length >= int64(n) {
 				total = int(b.length) + 1 // so that the end is seen with the last bytes
 			}
-			buf.B = grow(buf.B, total)
+			buf.B = rpc.Grow(buf.B, PrefixLen, total)
 		}
 		n, err := b.src.Read(buf.B[len(buf.B):cap(buf.B)])
 		buf.B = buf.B[:len(buf.B)+n]

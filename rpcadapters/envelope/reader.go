@@ -84,7 +84,7 @@ func (r *Reader) next(dst *rpc.Buffer) (byte, error) {
 			return 0, ended(len(b), total)
 		}
 		if len(b) == cap(b) {
-			b = grow(b, total)
+			b = rpc.Grow(b, PrefixLen, total)
 		}
 		n, err := r.src.Read(b[len(b):cap(b)])
 		dst.B = b[:len(b)+n]
@@ -98,16 +98,6 @@ func (r *Reader) next(dst *rpc.Buffer) (byte, error) {
 			return 0, readFault(err)
 		}
 	}
-}
-
-// grow makes room for as much again as has come, up to total bytes in all: a length is not believed, for it costs a caller
-// nothing to state one.
-func grow(b []byte, total int) []byte {
-	room := max(2*len(b), PrefixLen)
-	if total >= 0 {
-		room = min(room, total)
-	}
-	return append(make([]byte, 0, room), b...)
 }
 
 // atEnd tells whether it is known that nothing follows.

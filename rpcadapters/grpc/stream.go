@@ -137,8 +137,8 @@ func (c *clientStream) receive(m *rpc.Message) error {
 // body reads a message's bytes; whatever the prefix says, room is made for as many again as have come.
 func (c *clientStream) body(b *rpc.Buffer, length int) error {
 	for len(b.B) < length {
-		if n := len(b.B); n == cap(b.B) {
-			b.B = append(make([]byte, 0, min(length, max(2*n, prefixLen))), b.B...)
+		if len(b.B) == cap(b.B) {
+			b.B = rpc.Grow(b.B, prefixLen, length)
 		}
 		n, err := c.s.Read(b.B[len(b.B):min(cap(b.B), length)])
 		b.B = b.B[:len(b.B)+n]

@@ -151,12 +151,11 @@ func (c *call) receive(ctx context.Context) error {
 	b := c.raw.B[:0]
 	for {
 		if have := len(b); have == cap(b) {
-			// A stated length is not believed, for it costs a caller nothing: there is room for as much again as has come.
-			room := max(2*have, 512)
+			total := -1
 			if n := int(c.x.ContentLength); n >= have {
-				room = min(room, n+1) // so that the end is seen with the last bytes
+				total = n + 1 // so that the end is seen with the last bytes
 			}
-			b = append(make([]byte, 0, room), b...)
+			b = rpc.Grow(b, 512, total)
 		}
 		n, err := c.x.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]

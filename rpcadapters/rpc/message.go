@@ -90,3 +90,13 @@ func (b *Buffer) Free() {
 		pool.Put(b)
 	}
 }
+
+// Grow returns b with more room: for as much again as has come, at least least bytes, and up to total bytes in all where that is
+// not negative. A length is not believed, for it costs a caller nothing to state one. It is called when b is full.
+func Grow(b []byte, least, total int) []byte {
+	room := max(2*len(b), least)
+	if total >= 0 {
+		room = min(room, total)
+	}
+	return append(make([]byte, 0, room), b...)
+}
